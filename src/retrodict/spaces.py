@@ -1,0 +1,450 @@
+"""ActionSpace: what one flat float vector of action means. Distribution: what a model believes about it.
+
+An action is a row of named segments. A categorical segment of n values takes n one-hot columns, so that a dataset's
+column names read `action=left`, `action=right`. A latent code is categorical too, but its values have no names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from retrodict.errors import Incompatible, UnknownName, UnusableInput
+
+Kind = Literal["categorical", "binary", "continuous", "text", "code", "vector"]
+KINDS: tuple[Kind, ...] = ("categorical", "binary", "continuous", "text", "code", "vector")
+_ONE_HOT = ("categorical", "code")
+_GAUSSIAN = ("continuous", "vector")
+_POINT_LOGIT = 40.0  # logit of a point mass: exp(-40) is below float32 resolution beside 1
+_POINT_LOG_STD = -12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One named part of an action.
+
+    `values` names the columns (the values of a categorical, the keys of a binary, the axes of a continuous segment).
+    `groups` lists values that cannot be told apart from two frames; scoring merges them. `low` and `high` bound a
+    continuous segment in `unit`; `relative` says that the numbers are changes. `center` and `scale` normalise it.
+    `edges` are bin edges for models that discretise it. Source of the kinds: design, section 3.
+    """
+
+    name: str
+    kind: Kind
+    values: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
+    unit: str = ""
+    low: float = -1.0
+    high: float = 1.0
+    relative: bool = False
+    center: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
+    tolerance: float = 0.1  # a continuous prediction counts as right within this share of (high - low)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UnknownName("action kind", self.kind, KINDS)
+        if not self.values or len(set(self.values)) != len(self.values):
+            raise UnusableInput(f"segment {self.name!r} needs distinct value names; got {self.values}")
+        if "/" in self.name or "=" in self.name:
+            raise UnusableInput(f"segment name {self.name!r} must not contain '/' or '='")
+        for value in (v for group in self.groups for v in group):
+            if value not in self.values:
+                raise UnknownName(f"value of segment {self.name!r}", value, self.values)
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return len(self.values)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names on disk."""
+        if self.width == 1 and self.kind in ("continuous", "binary"):
+            return (self.name,)
+        mark = "=" if self.kind in _ONE_HOT else "."
+        return tuple(f"{self.name}{mark}{value}" for value in self.values)
+
+    @property
+    def parameters(self) -> int:
+        """Number of distribution parameters."""
+        return 2 * self.width if self.kind in _GAUSSIAN else self.width
+
+    @property
+    def merged(self) -> tuple[int, ...]:
+        """For each value the number of its class after merging indistinguishable values, 0.. in order of values."""
+        first = {value: group[0] for group in self.groups for value in group}
+        order: dict[str, int] = {}
+        return tuple(order.setdefault(first.get(value, value), len(order)) for value in self.values)
+
+    @property
+    def merged_names(self) -> tuple[str, ...]:
+        """Names of the classes after merging; a merged class joins its values with '/'."""
+        names: dict[int, list[str]] = {}
+        for value, number in zip(self.values, self.merged, strict=True):
+            names.setdefault(number, []).append(value)
+        return tuple("/".join(group) for group in names.values())
+
+
+def categorical(name: str, values: Sequence[str], groups: Sequence[Sequence[str]] = ()) -> Segment:
+    """One choice among named values."""
+    return Segment(name, "categorical", tuple(values), tuple(tuple(group) for group in groups))
+
+
+def code(name: str, size: int) -> Segment:
+    """One of `size` latent codes."""
+    return Segment(name, "code", tuple(str(i) for i in range(size)))
+
+
+def continuous(name: str, values: Sequence[str], low: float = -1.0, high: float = 1.0, **more: Any) -> Segment:
+    """Real numbers, one per named axis."""
+    return Segment(name, "continuous", tuple(values), low=low, high=high, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionSpace:
+    """The layout of an action vector: named segments side by side."""
+
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        names = [segment.name for segment in self.segments]
+        if not names or len(set(names)) != len(names):
+            raise UnusableInput(f"an action space needs distinctly named segments; got {names}")
+
+    @property
+    def width(self) -> int:
+        """Number of columns of an action vector (d)."""
+        return sum(segment.width for segment in self.segments)
+
+    @property
+    def parameters(self) -> int:
+        """Number of distribution parameters per action (p)."""
+        return sum(segment.parameters for segment in self.segments)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names on disk, in order."""
+        return tuple(column for segment in self.segments for column in segment.columns)
+
+    @property
+    def discrete(self) -> Segment | None:
+        """The only segment if it is a single choice, else None."""
+        return self.segments[0] if len(self.segments) == 1 and self.segments[0].kind in _ONE_HOT else None
+
+    @property
+    def latent(self) -> bool:
+        """True when the space speaks codes or vectors of a model rather than real actions."""
+        return all(segment.kind in ("code", "vector") for segment in self.segments)
+
+    def slices(self) -> list[tuple[Segment, slice, slice]]:
+        """Returns (segment, its columns, its distribution parameters) for each segment."""
+        result, column, parameter = [], 0, 0
+        for segment in self.segments:
+            result.append(
+                (segment, slice(column, column + segment.width), slice(parameter, parameter + segment.parameters))
+            )
+            column, parameter = column + segment.width, parameter + segment.parameters
+        return result
+
+    def vector(self, action: Mapping[str, str | int | float | Sequence[float]]) -> Float[Tensor, "d"]:
+        """Turns {segment: value} into an action vector; a categorical value is a name or a number.
+
+        Raises:
+            UnknownName: a segment or value that does not exist.
+            UnusableInput: a segment is missing or a number is out of range.
+        """
+        for name in action:
+            if name not in [segment.name for segment in self.segments]:
+                raise UnknownName("action segment", name, [segment.name for segment in self.segments])
+        parts = []
+        for segment in self.segments:
+            if segment.name not in action:
+                raise UnusableInput(f"action has no value for segment {segment.name!r}; give one for each segment")
+            parts.append(_segment_vector(segment, action[segment.name]))
+        return torch.cat(parts)
+
+    def one_hot(self, index: Int[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
+        """Turns value numbers of a single-choice space into action vectors."""
+        if self.discrete is None:
+            raise UnusableInput("only a space with a single categorical or code segment has value numbers")
+        return F.one_hot(index.long(), self.width).float()
+
+    def index(self, actions: Float[Tensor, "*n d"]) -> Int[Tensor, "*n"]:
+        """Returns value numbers of a single-choice space."""
+        if self.discrete is None:
+            raise UnusableInput("only a space with a single categorical or code segment has value numbers")
+        return actions.argmax(-1)
+
+    def classes(self, actions: Float[Tensor, "*n d"]) -> Int[Tensor, "*n"]:
+        """Returns value numbers after merging indistinguishable values."""
+        index = self.index(actions)
+        segment = self.discrete
+        assert segment is not None  # index() raised otherwise
+        return torch.tensor(segment.merged, device=actions.device)[index]
+
+    def describe(self, action: Float[Tensor, "d"]) -> dict[str, str | list[float]]:
+        """Turns one action vector into {segment: value} for people."""
+        result: dict[str, str | list[float]] = {}
+        for segment, columns, _ in self.slices():
+            part = action[columns]
+            if segment.kind in _ONE_HOT:
+                result[segment.name] = segment.values[int(part.argmax())]
+            elif segment.kind == "binary":
+                pressed = [value for value, on in zip(segment.values, part.tolist(), strict=True) if on >= 0.5]
+                result[segment.name] = "+".join(pressed) or "none"
+            elif segment.kind == "text":
+                result[segment.name] = bytes(int(v) for v in part.tolist() if v >= 0).decode("utf-8", "replace")
+            else:
+                result[segment.name] = [round(v, 4) for v in part.tolist()]
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        return {"segments": [asdict(segment) for segment in self.segments]}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ActionSpace:
+        """Reads what `to_json` wrote; an unknown key is an error."""
+        known = set(Segment.__dataclass_fields__)
+        segments = []
+        for entry in value["segments"]:
+            for name in entry:
+                if name not in known:
+                    raise UnknownName("key of an action segment", name, known)
+            clean = {name: _tuples(item) for name, item in entry.items()}
+            segments.append(Segment(**clean))
+        return ActionSpace(tuple(segments))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _segment_vector(segment: Segment, value: str | int | float | Sequence[float]) -> Tensor:
+    if segment.kind in _ONE_HOT:
+        if isinstance(value, str) and value not in segment.values:
+            if not value.lstrip("-").isdigit():
+                raise UnknownName(f"value of segment {segment.name!r}", value, segment.values)
+            value = int(value)
+        number = segment.values.index(value) if isinstance(value, str) else int(value)  # type: ignore[arg-type]
+        if not 0 <= number < segment.width:
+            raise UnusableInput(f"{segment.name} = {number} is out of range; it has values 0..{segment.width - 1}")
+        return F.one_hot(torch.tensor(number), segment.width).float()
+    if segment.kind == "text":
+        data = str(value).encode()
+        if len(data) > segment.width:
+            raise UnusableInput(f"text of {len(data)} bytes does not fit segment {segment.name!r} ({segment.width})")
+        return torch.tensor([*data, *[-1] * (segment.width - len(data))], dtype=torch.float32)
+    numbers = (
+        [float(v) for v in value] if isinstance(value, Sequence) and not isinstance(value, str) else [float(value)]
+    )
+    if len(numbers) != segment.width:
+        raise UnusableInput(f"segment {segment.name!r} takes {segment.width} numbers; got {len(numbers)}")
+    return torch.tensor(numbers, dtype=torch.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A belief over actions: independent segments, each categorical, Bernoulli or Gaussian.
+
+    `params` holds per segment n logits (categorical, code, binary) or n means and n log standard deviations, in
+    normalised units (continuous, vector). Axes "b t-1" for `InverseModel.infer`, "b" for `Policy.act`.
+    `weight` counts how many predictions were merged into this one.
+    """
+
+    space: ActionSpace
+    params: Float[Tensor, "*n p"]
+    weight: float = field(default=1.0)
+
+    def __post_init__(self) -> None:
+        if self.params.shape[-1] != self.space.parameters:
+            raise UnusableInput(
+                f"distribution has {self.params.shape[-1]} parameters; its action space needs {self.space.parameters}"
+            )
+        for segment in self.space.segments:
+            if segment.kind == "text":
+                raise Incompatible(f"segment {segment.name!r} is text, which has no parametric distribution")
+
+    @staticmethod
+    def point(space: ActionSpace, actions: Float[Tensor, "*n d"]) -> Distribution:
+        """Returns certainty about these actions (what a planner returns)."""
+        parts = []
+        for segment, columns, _ in space.slices():
+            value = actions[..., columns]
+            if segment.kind in _GAUSSIAN:
+                center, scale = _normaliser(segment, value)
+                parts += [(value - center) / scale, torch.full_like(value, _POINT_LOG_STD)]
+            elif segment.kind == "binary":
+                parts.append((value * 2 - 1) * _POINT_LOGIT)
+            else:
+                parts.append(value * _POINT_LOGIT)
+        return Distribution(space, torch.cat(parts, -1))
+
+    def probabilities(self, name: str | None = None) -> Float[Tensor, "*n k"]:
+        """Returns the value probabilities of one categorical, code or binary segment (the only one by default)."""
+        segment, part = self._segment(name)
+        if segment.kind in _GAUSSIAN:
+            raise UnusableInput(f"segment {segment.name!r} is {segment.kind}; it has a density, not probabilities")
+        return part.sigmoid() if segment.kind == "binary" else part.softmax(-1)
+
+    def merged(self, name: str | None = None) -> Float[Tensor, "*n k"]:
+        """Returns class probabilities after merging indistinguishable values."""
+        segment, _ = self._segment(name)
+        index = torch.tensor(segment.merged, device=self.params.device)
+        probabilities = self.probabilities(name)
+        out = probabilities.new_zeros(*probabilities.shape[:-1], int(index.max()) + 1)
+        return out.index_add(-1, index, probabilities)
+
+    def log_prob(self, actions: Float[Tensor, "*n d"], merge: bool = False) -> Float[Tensor, "*n"]:
+        """Log probability (density for continuous segments) of actions, summed over segments.
+
+        With `merge`, indistinguishable values count as one class.
+        """
+        total = self.params.new_zeros(self.params.shape[:-1])
+        for segment, columns, parameters in self.space.slices():
+            part, value = self.params[..., parameters], actions[..., columns]
+            if segment.kind in _ONE_HOT:
+                logs = part.log_softmax(-1)
+                if merge and segment.groups:
+                    same = torch.tensor(segment.merged, device=part.device)
+                    alike = same[value.argmax(-1)].unsqueeze(-1) == same  # *n k
+                    total = total + logs.masked_fill(~alike, -torch.inf).logsumexp(-1)
+                else:
+                    total = total + (logs * value).sum(-1)
+            elif segment.kind == "binary":
+                total = total - F.binary_cross_entropy_with_logits(part, value, reduction="none").sum(-1)
+            else:
+                center, scale = _normaliser(segment, value)
+                mean, log_std = part.chunk(2, -1)
+                z = ((value - center) / scale - mean) * torch.exp(-log_std)
+                total = total + (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - scale.log()).sum(-1)
+        return total
+
+    def mode(self) -> Float[Tensor, "*n d"]:
+        """The most probable action; among merged values the class is chosen first, then its likeliest value."""
+        parts = []
+        for segment, _, parameters in self.space.slices():
+            part = self.params[..., parameters]
+            if segment.kind in _ONE_HOT:
+                best = part.softmax(-1)
+                if segment.groups:
+                    same = torch.tensor(segment.merged, device=part.device)
+                    top = self.merged(segment.name).argmax(-1, keepdim=True)
+                    best = best.masked_fill(same != top, -1.0)
+                parts.append(F.one_hot(best.argmax(-1), segment.width).to(part.dtype))
+            elif segment.kind == "binary":
+                parts.append((part > 0).to(part.dtype))
+            else:
+                mean = part.chunk(2, -1)[0]
+                center, scale = _normaliser(segment, mean)
+                parts.append(mean * scale + center)
+        return torch.cat(parts, -1)
+
+    def sample(self, rng: torch.Generator) -> Float[Tensor, "*n d"]:
+        """Draws an action."""
+        return self._draw(rng, soft=False).detach()
+
+    def rsample(self, rng: torch.Generator) -> Float[Tensor, "*n d"]:
+        """Draws an action through which gradients flow (Gumbel softmax, straight through, for discrete segments)."""
+        return self._draw(rng, soft=True)
+
+    def confidence(self) -> Float[Tensor, "*n"]:
+        """Probability that `mode` is right: product over segments; merged values count as one, and a continuous axis
+        counts as right within the segment's tolerance."""
+        total = self.params.new_ones(self.params.shape[:-1])
+        for segment, _, parameters in self.space.slices():
+            part = self.params[..., parameters]
+            if segment.kind in _ONE_HOT:
+                total = total * self.merged(segment.name).amax(-1)
+            elif segment.kind == "binary":
+                total = total * part.abs().sigmoid().prod(-1)
+            else:
+                mean, log_std = part.chunk(2, -1)
+                _, scale = _normaliser(segment, mean)
+                margin = segment.tolerance * (segment.high - segment.low) / scale
+                total = total * torch.erf(margin * torch.exp(-log_std) / math.sqrt(2)).prod(-1)
+        return total
+
+    def merge(self, other: Distribution) -> Distribution:
+        """Mixes two beliefs by their weights: probabilities are averaged, Gaussians matched in mean and variance."""
+        if other.space != self.space:
+            raise Incompatible("only distributions over the same action space can be merged")
+        weight = self.weight + other.weight
+        share = other.weight / weight
+        parts = []
+        for segment, _, parameters in self.space.slices():
+            a, b = self.params[..., parameters], other.params[..., parameters]
+            if segment.kind in _ONE_HOT:
+                parts.append(
+                    torch.logaddexp(a.log_softmax(-1) + math.log1p(-share), b.log_softmax(-1) + math.log(share))
+                )
+            elif segment.kind == "binary":
+                parts.append(torch.logit((1 - share) * a.sigmoid() + share * b.sigmoid(), eps=1e-7))
+            else:
+                (m1, s1), (m2, s2) = a.chunk(2, -1), b.chunk(2, -1)
+                mean = (1 - share) * m1 + share * m2
+                second = (1 - share) * (m1**2 + (2 * s1).exp()) + share * (m2**2 + (2 * s2).exp())
+                parts += [mean, 0.5 * (second - mean**2).clamp_min(1e-12).log()]
+        return Distribution(self.space, torch.cat(parts, -1), weight)
+
+    def scaled(self, temperature: float) -> Distribution:
+        """Divides logits by a temperature, and multiplies standard deviations by it."""
+        if temperature <= 0:
+            raise UnusableInput(f"temperature must be positive; got {temperature}")
+        parts = []
+        for segment, _, parameters in self.space.slices():
+            part = self.params[..., parameters]
+            if segment.kind in _GAUSSIAN:
+                mean, log_std = part.chunk(2, -1)
+                parts += [mean, log_std + math.log(temperature)]
+            else:
+                parts.append(part / temperature)
+        return replace(self, params=torch.cat(parts, -1))
+
+    def __getitem__(self, index: Any) -> Distribution:
+        """Indexes the leading axes."""
+        return replace(self, params=self.params[index])
+
+    def _segment(self, name: str | None) -> tuple[Segment, Tensor]:
+        if name is None and len(self.space.segments) != 1:
+            raise UnusableInput(f"name one of the segments {[segment.name for segment in self.space.segments]}")
+        for segment, _, parameters in self.space.slices():
+            if name in (None, segment.name):
+                return segment, self.params[..., parameters]
+        raise UnknownName("action segment", str(name), [segment.name for segment in self.space.segments])
+
+    def _draw(self, rng: torch.Generator, soft: bool) -> Tensor:
+        parts = []
+        for segment, _, parameters in self.space.slices():
+            part = self.params[..., parameters]
+            noise = torch.rand(part.shape, generator=rng, device=part.device, dtype=part.dtype).clamp(1e-6, 1 - 1e-6)
+            if segment.kind in _ONE_HOT:
+                logits = part - torch.log(-torch.log(noise))
+                hard = F.one_hot(logits.argmax(-1), segment.width).to(part.dtype)
+                relaxed = logits.softmax(-1)
+                parts.append(hard + relaxed - relaxed.detach() if soft else hard)
+            elif segment.kind == "binary":
+                relaxed = (part + torch.logit(noise)).sigmoid()
+                hard = (relaxed > 0.5).to(part.dtype)
+                parts.append(hard + relaxed - relaxed.detach() if soft else hard)
+            else:
+                mean, log_std = part.chunk(2, -1)
+                center, scale = _normaliser(segment, mean)
+                normal = torch.randn(mean.shape, generator=rng, device=part.device, dtype=part.dtype)
+                parts.append((mean + log_std.exp() * normal) * scale + center)
+        return torch.cat(parts, -1)
+
+
+def _normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
+    center = like.new_tensor(segment.center) if segment.center else like.new_zeros(segment.width)
+    scale = like.new_tensor(segment.scale) if segment.scale else like.new_ones(segment.width)
+    return center, scale
