@@ -1,0 +1,211 @@
+"""World: n copies of one game, seen as pixels, with named actions and often an expert.
+
+A World is a Gymnasium vector environment without autoreset. An environment whose episode is over ignores further
+steps (reward 0, still done, same frame) until `reset` with a mask starts it again. Levels are seeds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from torch import Tensor
+
+from retrodict.errors import UnusableInput
+from retrodict.rng import key
+from retrodict.spaces import ActionSpace, Segment, categorical
+
+MAX_SEED = 2**31 - 1  # seeds travel as int32 in Clip.segment
+
+Observed = tuple[UInt8[np.ndarray, "n h w 3"], dict[str, Any]]
+Stepped = tuple[
+    UInt8[np.ndarray, "n h w 3"],
+    Float[np.ndarray, "n"],
+    Bool[np.ndarray, "n"],
+    Bool[np.ndarray, "n"],
+    dict[str, Any],
+]
+
+
+class World(VectorEnv[Any, Any, Any], ABC):
+    """n copies of one game, seen as pixels, with named actions and an expert.
+
+    A subclass fills `_start`, `_advance` and `_frames`, which see all rows but must leave rows outside the mask alone.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012  as gymnasium declares it
+    name: str
+    actions: ActionSpace
+    fps: int
+    limit: int
+
+    def __init__(
+        self,
+        name: str,
+        n: int,
+        size: tuple[int, int],
+        actions: ActionSpace,
+        fps: int,
+        limit: int,
+        native: spaces.Space[Any],
+    ) -> None:
+        if n < 1 or limit < 1:
+            raise UnusableInput(f"world {name!r} needs n >= 1 and limit >= 1; got n={n}, limit={limit}")
+        self.name, self.size, self.actions, self.fps, self.limit = name, size, actions, fps, limit
+        self.num_envs = n
+        self.single_observation_space = spaces.Box(0, 255, (*size, 3), np.uint8)
+        self.observation_space = batch_space(self.single_observation_space, n)
+        self.single_action_space = native
+        self.action_space = batch_space(native, n)
+        self.seeds: Int64[np.ndarray, "n"] = np.arange(n, dtype=np.int64)
+        self.steps: Int64[np.ndarray, "n"] = np.zeros(n, np.int64)
+        self._started = np.zeros(n, bool)
+        self._terminated = np.zeros(n, bool)
+        self._truncated = np.zeros(n, bool)
+        self._success = np.zeros(n, bool)
+
+    @abstractmethod
+    def _start(self, mask: Bool[np.ndarray, "n"]) -> None:
+        """Makes level `self.seeds[i]` in every masked row."""
+
+    @abstractmethod
+    def _advance(
+        self, actions: np.ndarray, live: Bool[np.ndarray, "n"]
+    ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+        """Steps the live rows; returns rewards, terminated and success of this step."""
+
+    @abstractmethod
+    def _frames(self) -> UInt8[np.ndarray, "n h w 3"]:
+        """Draws the present states into an array that the caller may keep."""
+
+    @property
+    def done(self) -> Bool[np.ndarray, "n"]:
+        """True where no episode is running: over, or never started."""
+        return self._terminated | self._truncated | ~self._started
+
+    def reset(self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None) -> Observed:
+        """Starts the rows of `options["reset_mask"]` (all by default).
+
+        An int seeds row i with seed + i, a list gives one seed a row (read in masked rows only), None goes on from
+        each row's last seed.
+
+        Raises:
+            UnusableInput: an unknown option, a mask or a list of the wrong length, or a seed out of 0..2**31-1.
+        """
+        mask = self._mask(dict(options or {}))
+        wanted = self._wanted(seed)
+        if wanted[mask].min(initial=0) < 0 or wanted[mask].max(initial=0) > MAX_SEED:
+            raise UnusableInput(f"seeds must lie in 0..{MAX_SEED}; got {wanted[mask].tolist()}")
+        self.seeds = np.where(mask, wanted, self.seeds)
+        self.steps[mask] = 0
+        self._started |= mask
+        for flag in (self._terminated, self._truncated, self._success):
+            flag[mask] = False
+        self._start(mask)
+        return self._frames(), {"success": self._success.copy(), "seed": self.seeds.copy()}
+
+    def step(self, actions: Any) -> Stepped:
+        """Takes native actions, one a row; rows that are done ignore theirs.
+
+        Raises:
+            UnusableInput: the actions have another shape than `action_space`.
+        """
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise UnusableInput(f"{self.name} takes actions of shape {self.action_space.shape}; got {actions.shape}")
+        live = ~self.done
+        rewards, terminated, success = self._advance(actions, live)
+        self.steps += live
+        self._terminated |= live & terminated
+        self._truncated |= live & ~terminated & (self.steps >= self.limit)
+        self._success |= live & success
+        rewards = np.where(live, rewards, 0.0)
+        infos = {"success": self._success.copy()}
+        return self._frames(), rewards, self._terminated.copy(), self._truncated.copy(), infos
+
+    def expert(self) -> np.ndarray:
+        """Returns the scripted expert's native actions for the present states.
+
+        Raises:
+            UnusableInput: this world has no expert.
+        """
+        raise UnusableInput(f"{self.name} has no scripted expert; record it with random actions or a trained policy")
+
+    def texts(self) -> tuple[str, ...]:
+        """Returns the instruction of each row, "" where there is none."""
+        return ("",) * self.num_envs
+
+    def native(self, vectors: Float[Tensor, "n d"] | Float[np.ndarray, "n d"]) -> np.ndarray:
+        """Turns action vectors into what `step` takes."""
+        values = np.asarray(vectors)
+        if values.ndim != 2 or values.shape[1] != self.actions.width:
+            raise UnusableInput(f"{self.name} speaks actions of {self.actions.width} columns; got {values.shape}")
+        space = self.single_action_space
+        if isinstance(space, spaces.Box):
+            return values.reshape(-1, *space.shape).astype(space.dtype)
+        if isinstance(space, spaces.MultiBinary):
+            return (values >= 0.5).astype(np.int8).reshape(-1, *space.shape)
+        picks = [values[:, columns].argmax(1) for _, columns, _ in self.actions.slices()]
+        return picks[0] if isinstance(space, spaces.Discrete) else np.stack(picks, 1)
+
+    def vectors(self, native: np.ndarray) -> Float32[np.ndarray, "n d"]:
+        """Turns native actions into action vectors."""
+        values = np.asarray(native)
+        if isinstance(self.single_action_space, spaces.Box | spaces.MultiBinary):
+            return values.reshape(len(values), -1).astype(np.float32)
+        values = values.reshape(len(values), -1)
+        widths = [segment.width for segment in self.actions.segments]
+        return np.concatenate([np.eye(w, dtype=np.float32)[values[:, i]] for i, w in enumerate(widths)], 1)
+
+    def _mask(self, options: dict[str, Any]) -> Bool[np.ndarray, "n"]:
+        mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
+        if options:
+            raise UnusableInput(f"{self.name} knows the reset option 'reset_mask' only; got {sorted(options)}")
+        if mask.shape != (self.num_envs,) or mask.dtype != bool:
+            raise UnusableInput(f"reset_mask must be {self.num_envs} booleans; got {mask.dtype} {mask.shape}")
+        return mask
+
+    def _wanted(self, seed: int | Sequence[int] | None) -> Int64[np.ndarray, "n"]:
+        if seed is None:
+            again = [key(int(old), "again") % (MAX_SEED + 1) for old in self.seeds]
+            return np.where(self._started, again, self.seeds)
+        if isinstance(seed, int | np.integer):
+            return np.arange(self.num_envs, dtype=np.int64) + int(seed)
+        if len(seed) != self.num_envs:
+            raise UnusableInput(f"{self.name} has {self.num_envs} rows; got {len(seed)} seeds")
+        return np.array([0 if s is None else int(s) for s in seed], dtype=np.int64)
+
+
+def layout(space: spaces.Space[Any], names: Sequence[str] = ()) -> ActionSpace:
+    """Returns the ActionSpace of a native space; `names` names the values, keys or axes.
+
+    Raises:
+        UnusableInput: the space is none of Discrete, MultiDiscrete, MultiBinary and bounded Box.
+    """
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return ActionSpace((categorical("action", names or [str(i) for i in range(int(space.n))]),))
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        parts = [categorical(f"action{i}", [str(j) for j in range(int(n))]) for i, n in enumerate(space.nvec)]
+        return ActionSpace(tuple(parts))
+    if isinstance(space, spaces.MultiBinary):
+        keys = tuple(names) or tuple(str(i) for i in range(int(np.prod(space.shape))))
+        return ActionSpace((Segment("keys", "binary", keys),))
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and bool(space.is_bounded()):
+        return ActionSpace((_axes(space, names),))
+    raise UnusableInput(f"actions of type {space} are not supported; use Discrete, MultiDiscrete, MultiBinary or Box")
+
+
+def _axes(space: spaces.Box, names: Sequence[str]) -> Segment:
+    low, high = space.low.reshape(-1).astype(float), space.high.reshape(-1).astype(float)
+    axes = tuple(names) or tuple(str(i) for i in range(len(low)))
+    center, scale = (low + high) / 2, (high - low) / 2
+    return Segment(
+        "action", "continuous", axes, low=float(low.min()), high=float(high.max()),
+        center=tuple(center.tolist()), scale=tuple(scale.tolist()),
+    )  # fmt: skip
