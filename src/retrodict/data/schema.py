@@ -72,7 +72,7 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values."""
-        return {
+        value = {
             "space": self.space.to_json(),
             "cameras": [[name, *shape] for name, shape in self.cameras.items()],
             "fps": self.fps,
@@ -80,6 +80,8 @@ class Schema:
             "proprio": list(self.proprio),
             "rewards": self.rewards,
         }
+        plain: dict[str, Any] = json.loads(json.dumps(value))  # tuples become lists, as they do on disk
+        return plain
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Schema:
@@ -210,6 +212,8 @@ def _check_numbers(clip: Clip, name: str) -> None:
         if value is not None and not bool(torch.isfinite(value).all()):
             step = int((~torch.isfinite(value)).nonzero()[0, 1])
             raise UnusableInput(f"{name}: {field} at {step} is not finite; mark missing actions with source = 0")
+    if clip.ends is not None and not bool(((clip.ends == 0) | (clip.ends == 1)).all()):
+        raise UnusableInput(f"{name}: a stored end is 0 or 1; round the probabilities of a model first")
     assert clip.times is not None  # conform() filled it
     if not bool((clip.times[:, 1:] > clip.times[:, :-1]).all()):
         raise UnusableInput(f"{name}: times must grow from frame to frame")
