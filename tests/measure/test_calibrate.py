@@ -1,0 +1,129 @@
+"""Calibration against closed forms, and its promises against simulations in which they could fail."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrodict.errors import UnusableInput
+from retrodict.measure.calibrate import (
+    abstention_threshold,
+    conformal_cutoff,
+    conformal_margin,
+    conformal_sets,
+    fit_temperature,
+    folds,
+    labels_needed,
+)
+
+
+def test_temperature_of_two_classes_by_hand() -> None:
+    # A gap of 4 is right three times in four: sigmoid(4 / T) = 3/4, so T = 4 / ln 3.
+    logits = np.array([[4.0, 0.0]] * 4)
+    found = fit_temperature(logits, np.array([0, 0, 0, 1]))
+    assert found.value == pytest.approx(4 / np.log(3), rel=1e-3)
+    assert found.after == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)), rel=1e-6)
+    assert found.before == pytest.approx(np.log1p(np.exp(-4)) + 0.25 * 4, rel=1e-6)
+    assert not found.at_edge
+
+
+def test_merged_values_count_as_one_class() -> None:
+    # Values 0 and 2 are alike: together they have weight 2 e^(x/T) against 1; 3/4 right gives e^(x/T) = 3/2.
+    logits = np.array([[2.0, 0.0, 2.0]] * 4)
+    found = fit_temperature(logits, np.array([0, 0, 0, 1]), merged=(0, 1, 0))
+    assert found.value == pytest.approx(2 / np.log(1.5), rel=1e-3)
+
+
+def test_calibrated_logits_need_no_temperature_and_sharpened_ones_theirs() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, (6000, 4))
+    chosen = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    assert fit_temperature(logits, chosen).value == pytest.approx(1.0, abs=0.05)
+    assert fit_temperature(3 * logits, chosen).value == pytest.approx(3.0, abs=0.15)
+
+
+def test_faultless_labels_are_said_to_push_against_the_bracket() -> None:
+    found = fit_temperature(np.array([[1.0, 0.0]] * 5), np.zeros(5, int))
+    assert found.at_edge
+    assert found.value == pytest.approx(0.1, rel=0.01)
+    assert fit_temperature(np.array([[9.0, 0.0]] * 5), np.ones(5, int)).value == pytest.approx(10.0, rel=0.01)
+
+
+@given(st.integers(2, 60), st.data())
+def test_folds_hold_every_label_once(count: int, data: st.DataObject) -> None:
+    parts = data.draw(st.integers(2, count))
+    found = folds(count, parts, seed=3)
+    assert sorted(np.concatenate(found).tolist()) == list(range(count))
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+    assert all(np.array_equal(a, b) for a, b in zip(found, folds(count, parts, seed=3), strict=True))
+
+
+def test_conformal_sets_by_hand() -> None:
+    # 9 labels at level 0.8: rank ceil(10 * 0.8) = 8, the eighth largest probability.
+    cutoff = conformal_cutoff(np.arange(1, 10) / 10, level=0.8)
+    assert cutoff == 0.2
+    sets = conformal_sets(np.array([[0.7, 0.2, 0.1], [0.15, 0.7, 0.15]]), cutoff)
+    assert sets.tolist() == [[True, True, False], [False, True, False]]
+
+
+def test_too_few_labels_keep_every_class() -> None:
+    assert conformal_cutoff(np.full(18, 0.9)) == 0.0
+    assert conformal_cutoff(np.full(19, 0.9)) == 0.9
+    assert conformal_margin(np.full(18, 0.5)) is None
+    assert conformal_margin(np.append(np.full(18, 0.5), -2.0)) == 2.0
+
+
+def test_conformal_sets_cover_as_promised_even_for_a_poor_model() -> None:
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(300):
+        own = rng.beta(2, 3, size=31)  # probability of the true class; nothing like calibrated
+        covered.append(own[30] >= conformal_cutoff(own[:30], level=0.8))
+    assert 0.74 < np.mean(covered) < 0.9  # exact coverage is 25/31 = 0.806
+
+
+def test_precision_of_95_percent_takes_59_faultless_labels() -> None:
+    assert labels_needed(0.95) == 59
+    assert labels_needed(0.5, level=0.75) == 2
+    sure = np.linspace(0.5, 1.0, 59)
+    assert abstention_threshold(sure, np.ones(59, bool), 0.95) == 0.5
+    assert abstention_threshold(sure[1:], np.ones(58, bool), 0.95) is None
+
+
+def test_the_threshold_cuts_off_the_unsure_half() -> None:
+    confidence = np.concatenate([np.linspace(0.9, 1.0, 600), np.linspace(0.3, 0.5, 400)])
+    correct = np.concatenate([np.ones(600), np.tile([0, 1], 200)])
+    threshold = abstention_threshold(confidence, correct, 0.95)
+    assert threshold is not None
+    assert 0.5 < threshold <= 0.95
+    assert abstention_threshold(confidence, correct, 0.6) == 0.3
+    assert abstention_threshold(confidence, np.tile([0, 1], 500), 0.95) is None
+
+
+def test_the_promised_precision_holds_when_confidence_says_nothing() -> None:
+    # The true precision is just below the one asked for at every threshold: any answer is a broken promise.
+    rng = np.random.default_rng(2)
+    broken = sum(
+        abstention_threshold(rng.uniform(size=300), rng.uniform(size=300) < 0.899, 0.9) is not None for _ in range(400)
+    )
+    assert broken / 400 <= 0.05
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: fit_temperature(np.zeros((0, 2)), np.zeros(0, int)),
+        lambda: fit_temperature(np.zeros((2, 2)), np.array([0, 2])),
+        lambda: fit_temperature(np.zeros((2, 2)), np.array([0, 1]), merged=(0,)),
+        lambda: folds(3, 4, seed=0),
+        lambda: folds(3, 1, seed=0),
+        lambda: conformal_cutoff(np.array([1.5])),
+        lambda: conformal_cutoff(np.array([0.5]), level=1.0),
+        lambda: conformal_margin(np.array([])),
+        lambda: abstention_threshold(np.array([0.5]), np.array([1]), 1.0),
+        lambda: abstention_threshold(np.array([]), np.array([]), 0.9),
+    ],
+)
+def test_unusable_arrays_are_refused(refused: object) -> None:
+    with pytest.raises(UnusableInput):
+        refused()  # type: ignore[operator]
