@@ -1,0 +1,165 @@
+"""Forward models that predict the next frame from the last ones and an action."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from retrodict.clip import Clip
+from retrodict.errors import NoLikelihood, UnusableInput
+from retrodict.models.windows import frame_windows
+from retrodict.nn.conv import normalise, to_bytes
+from retrodict.nn.part import Part
+from retrodict.roles import Memory, Policy, State, View
+from retrodict.spaces import ActionSpace
+
+
+class NextFrame(nn.Module):
+    """Predicts the next frame as the last one plus a change: (n f c h w, n a) -> n c h w in [-0.5, 0.5].
+
+    mix: `conv` (each patch looks at its neighbours: things move, the view stands still) or `attention` (each patch
+    may look anywhere: the view itself moves). The action is added to every patch (Genie found adding best).
+    """
+
+    def __init__(self, view: View, action: int, mix: str, patch: int, width: int, depth: int) -> None:
+        super().__init__()
+        if view.size[0] % patch or view.size[1] % patch:
+            raise UnusableInput(f"patch {patch} does not divide frames of {view.size} pixels")
+        self.view, self.patch, self.mix = view, patch, mix
+        self.front = nn.Conv2d(view.frames * view.channels, width, patch, stride=patch)
+        self.action = nn.Linear(action, width)
+        rows, columns = view.size[0] // patch, view.size[1] // patch
+        if mix == "conv":
+            self.blocks = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
+        elif mix == "attention":
+            self.place = nn.Parameter(torch.randn(1, rows * columns, width) * 0.1)
+            self.blocks = nn.ModuleList(
+                nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, F.gelu, batch_first=True, norm_first=True)
+                for _ in range(depth)
+            )
+        else:
+            raise UnusableInput(f"mix must be 'conv' or 'attention'; got {mix!r}")
+        self.back = nn.ConvTranspose2d(width, view.channels, patch, stride=patch)
+
+    def forward(self, frames: UInt8[Tensor, "n f c h w"], action: Float[Tensor, "n a"]) -> Float[Tensor, "n c h w"]:
+        """Returns the predicted frame."""
+        x = normalise(frames)
+        grid = self.front(x.flatten(1, 2))
+        push = self.action(action)
+        if self.mix == "conv":
+            for block in self.blocks:
+                grid = grid + block(torch.relu(grid + push[:, :, None, None]))
+        else:
+            _, _, rows, columns = grid.shape
+            tokens = grid.flatten(2).transpose(1, 2) + self.place
+            for block in self.blocks:
+                tokens = block(tokens + push[:, None])
+            grid = tokens.transpose(1, 2).unflatten(2, (rows, columns))
+        return x[:, -1] + self.back(grid)  # type: ignore[no-any-return]
+
+
+class FrameWorld(Part):
+    """A ForwardModel whose state is the last frames; a subclass says what the next frame is.
+
+    `variance` is the mean squared error seen in training: the width of the likelihood.
+    """
+
+    view: View
+    space: ActionSpace
+    variance: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("variance", torch.ones(()))
+
+    def predict(
+        self, frames: UInt8[Tensor, "n f c h w"], actions: Float[Tensor, "n d"] | None
+    ) -> Float[Tensor, "n c h w"]:
+        """Returns the next frame of each window, as floats in [-0.5, 0.5]."""
+        raise NotImplementedError
+
+    def choose(self, frames: UInt8[Tensor, "n f c h w"], rng: torch.Generator) -> Float[Tensor, "n d"]:
+        """Draws actions when nobody gives any."""
+        raise UnusableInput(f"{type(self).__name__} does not choose actions by itself; give it actions or a policy")
+
+    def observe(self, past: Clip, state: State = None) -> State:
+        """Takes in what was seen: keeps the last frames."""
+        if state is not None:
+            assert past.frames is not None, "a pixel world is shown frames"
+            return {"frames": torch.cat([_window(state), past.frames[:, 1:]], 1)[:, -self.view.frames :]}
+        return {"frames": _per_frame(past, self.view)[:, -1]}
+
+    def imagine(
+        self, state: State, actions: Float[Tensor, "b k d"] | Policy | None, steps: int, rng: torch.Generator
+    ) -> tuple[Clip, State]:
+        """Rolls out `steps` steps, showing a policy the decoded frames."""
+        window, memory = _window(state), None
+        frames, taken = [window[:, -1]], []
+        for step in range(steps):
+            action, memory = self._next_action(window, actions, step, memory, rng)
+            following = to_bytes(self.predict(window, action))
+            window = torch.cat([window[:, 1:], following[:, None]], 1)
+            frames.append(following)
+            taken.append(action)
+        clip = Clip(frames=torch.stack(frames, 1), actions=torch.stack(taken, 1) if taken else None)
+        return clip, {"frames": window}
+
+    def _next_action(
+        self, window: Tensor, actions: Tensor | Policy | None, step: int, memory: Memory, rng: torch.Generator
+    ) -> tuple[Tensor, Memory]:
+        if actions is None:
+            return self.choose(window, rng), memory
+        if isinstance(actions, Tensor):
+            return actions[:, step], memory
+        belief, memory = actions.act(Clip(frames=window if memory is None else window[:, -2:]), memory)
+        return belief.sample(rng), memory
+
+    def decode(self, clip: Clip) -> Clip:
+        """Returns the clip as it is: its frames are pixels already."""
+        return clip
+
+    def log_prob(self, clip: Clip) -> Float[Tensor, "b t-1"]:
+        """Log probability of each next frame under a Gaussian around the prediction, up to a constant."""
+        if clip.frames is None or clip.actions is None:
+            raise NoLikelihood("scoring the next frame needs a clip with frames and actions")
+        shown = _per_frame(clip, self.view)[:, :-1].flatten(0, 1)
+        error = (self.predict(shown, clip.actions.flatten(0, 1)) - normalise(clip.frames[:, 1:].flatten(0, 1))) ** 2
+        return (-0.5 * error.flatten(1).sum(1) / self.variance).view(clip.rows, clip.steps)
+
+    @torch.no_grad()
+    def note_error(self, error: Float[Tensor, ""]) -> None:
+        """Follows the training error with a moving average."""
+        if self.training:
+            self.variance.lerp_(error.detach().clamp_min(1e-6), 0.02)
+
+
+def _window(state: State) -> Tensor:
+    assert isinstance(state, dict), "a frame world's state is {'frames': b f c h w}"
+    assert isinstance(state["frames"], Tensor)
+    return state["frames"]
+
+
+def _per_frame(clip: Clip, view: View) -> Tensor:
+    return rearrange(frame_windows(clip, view), "(b t) f c h w -> b t f c h w", b=clip.rows)
+
+
+class FrameForward(FrameWorld):
+    """A next-frame model of recorded or predicted actions."""
+
+    def __init__(
+        self, view: View, space: ActionSpace, mix: str = "conv", patch: int = 8, width: int = 48, depth: int = 3
+    ) -> None:
+        super().__init__()
+        self.view, self.space = view, space
+        self.net = NextFrame(view, space.width, mix, patch, width, depth)
+
+    def predict(
+        self, frames: UInt8[Tensor, "n f c h w"], actions: Float[Tensor, "n d"] | None
+    ) -> Float[Tensor, "n c h w"]:
+        """Returns the next frame of each window."""
+        if actions is None:
+            raise UnusableInput("this world needs an action for every step")
+        return self.net(frames, actions)  # type: ignore[no-any-return]

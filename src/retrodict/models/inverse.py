@@ -1,0 +1,94 @@
+"""Inverse models from pixels: which action connects two frames.
+
+No single input wins (measured): differences pooled where pixels changed on scenes where only the agent moves, whole
+frames where the view itself moves. So the choice is a switch, and recipes compare on validation labels.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from retrodict.clip import Clip
+from retrodict.errors import UnusableInput
+from retrodict.models.windows import windows
+from retrodict.nn.conv import normalise, stem, stem_shape
+from retrodict.nn.part import Part
+from retrodict.roles import View
+from retrodict.spaces import ActionSpace, Distribution
+
+INPUTS = ("difference", "both", "frames")
+POOLS = ("flatten", "changed", "mean_max")
+
+
+class TransitionNet(nn.Module):
+    """Reads a window of frames as one vector: n f c h w -> n d.
+
+    inputs: `difference` (changes only), `both` (frames and changes) or `frames`. pool: `flatten` (place matters),
+    `changed` (sum over the patches where pixels changed, so that place does not matter) or `mean_max`.
+    """
+
+    def __init__(
+        self, view: View, inputs: str, pool: str, kind: str, patch: int, width: int, depth: int, out: int
+    ) -> None:
+        super().__init__()
+        if inputs not in INPUTS or pool not in POOLS:
+            raise UnusableInput(f"inputs must be one of {INPUTS} and pool one of {POOLS}; got {inputs!r}, {pool!r}")
+        self.inputs, self.pool, self.out = inputs, pool, out
+        pictures = {"difference": view.frames - 1, "frames": view.frames, "both": 2 * view.frames - 1}[inputs]
+        self.stem = stem(kind, pictures * view.channels, patch, width, depth)
+        d, y, x = stem_shape(self.stem, pictures * view.channels, view.size)
+        self.grid = (y, x)
+        flat = {"flatten": d * y * x, "changed": d, "mean_max": 2 * d}[pool]
+        self.head = nn.Sequential(nn.Linear(flat, out), nn.ReLU())
+
+    def forward(self, frames: UInt8[Tensor, "n f c h w"]) -> Float[Tensor, "n d"]:
+        """Returns one vector per window."""
+        x = normalise(frames)
+        changes = x[:, 1:] - x[:, :-1]
+        shown = {"difference": [changes], "frames": [x], "both": [x, changes]}[self.inputs]
+        grid = self.stem(torch.cat([part.flatten(1, 2) for part in shown], 1))
+        if self.pool == "flatten":
+            return self.head(grid.flatten(1))  # type: ignore[no-any-return]
+        if self.pool == "mean_max":
+            return self.head(torch.cat([grid.mean((2, 3)), grid.amax((2, 3))], 1))  # type: ignore[no-any-return]
+        moved = changes.abs().amax((1, 2), keepdim=False).unsqueeze(1)  # n 1 h w
+        mask = (nn.functional.adaptive_max_pool2d(moved, self.grid) > 0.02).float()
+        pooled = (grid * mask).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1.0)
+        return self.head(pooled)  # type: ignore[no-any-return]
+
+
+class Inverse(Part):
+    """A supervised inverse model q(a | o, o') with a calibration temperature."""
+
+    temperature: Tensor
+
+    def __init__(
+        self,
+        view: View,
+        space: ActionSpace,
+        inputs: str = "both",
+        pool: str = "flatten",
+        kind: str = "grid",
+        patch: int = 8,
+        width: int = 32,
+        depth: int = 2,
+        hidden: int = 128,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.view, self.space = view, space
+        self.net = TransitionNet(view, inputs, pool, kind, patch, width, depth, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden, space.parameters)
+        self.register_buffer("temperature", torch.ones(()))
+
+    def belief(self, frames: UInt8[Tensor, "n f c h w"]) -> Distribution:
+        """Answers windows, uncalibrated."""
+        return Distribution(self.space, self.head(self.dropout(self.net(frames))))
+
+    def infer(self, clip: Clip) -> Distribution:
+        """Answers every step of the clip, calibrated: axes "b t-1"."""
+        belief = self.belief(windows(clip, self.view)).scaled(float(self.temperature))
+        return Distribution(self.space, belief.params.view(clip.rows, clip.steps, -1))

@@ -1,0 +1,101 @@
+"""Policies from pixels: what to do in a frame."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from retrodict.clip import Clip
+from retrodict.errors import UnusableInput
+from retrodict.models.windows import frame_windows
+from retrodict.nn.conv import normalise, stem, stem_shape
+from retrodict.nn.part import Part
+from retrodict.roles import Memory, View
+from retrodict.spaces import ActionSpace, Distribution
+
+
+class Points(nn.Module):
+    """Soft positions of `points` features, as differences to the first: n d y x -> n 2 (points - 1).
+
+    Differences do not change when everything moves together, so a net on top is translation-invariant
+    (spatial softmax of Levine et al. 2016).
+    """
+
+    def __init__(self, width: int, points: int) -> None:
+        super().__init__()
+        self.score = nn.Conv2d(width, points, 1)
+        self.sharpness = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, grid: Float[Tensor, "n d y x"]) -> Float[Tensor, "n e"]:
+        """Returns the differences in patches."""
+        n, _, height, width = grid.shape
+        heat = (self.score(grid) * self.sharpness.exp()).flatten(2).softmax(-1).view(n, -1, height, width)
+        ys = torch.arange(height, device=grid.device, dtype=grid.dtype)
+        xs = torch.arange(width, device=grid.device, dtype=grid.dtype)
+        place = torch.stack([(heat.sum(3) * ys).sum(-1), (heat.sum(2) * xs).sum(-1)], -1)  # n p 2
+        return (place[:, 1:] - place[:, :1]).flatten(1)
+
+
+class FrameNet(nn.Module):
+    """Reads the last frames as one vector: n f c h w -> n d; pool is `flatten` or `points`."""
+
+    def __init__(
+        self, view: View, pool: str, kind: str, patch: int, width: int, depth: int, out: int, points: int = 4
+    ) -> None:
+        super().__init__()
+        channels = view.frames * view.channels
+        self.stem = stem(kind, channels, patch, width, depth)
+        d, y, x = stem_shape(self.stem, channels, view.size)
+        if pool == "flatten":
+            self.pool: nn.Module = nn.Flatten()
+            flat = d * y * x
+        elif pool == "points":
+            self.pool = Points(d, points)
+            flat = 2 * (points - 1)
+        else:
+            raise UnusableInput(f"a policy's pool must be 'flatten' or 'points'; got {pool!r}")
+        self.head = nn.Sequential(nn.Linear(flat, out), nn.ReLU(), nn.Linear(out, out), nn.ReLU())
+
+    def forward(self, frames: UInt8[Tensor, "n f c h w"]) -> Float[Tensor, "n d"]:
+        """Returns one vector per window."""
+        return self.head(self.pool(self.stem(normalise(frames).flatten(1, 2))))  # type: ignore[no-any-return]
+
+
+class ClipPolicy(Part):
+    """A feed-forward policy π(a | last frames)."""
+
+    def __init__(
+        self,
+        view: View,
+        space: ActionSpace,
+        pool: str = "flatten",
+        kind: str = "grid",
+        patch: int = 8,
+        width: int = 32,
+        depth: int = 2,
+        hidden: int = 128,
+        points: int = 4,
+    ) -> None:
+        super().__init__()
+        if view.before != view.frames - 1:
+            raise UnusableInput(f"a policy sees no frame after the present one; got {view}")
+        self.view, self.space = view, space
+        self.net = FrameNet(view, pool, kind, patch, width, depth, hidden, points)
+        self.head = nn.Linear(hidden, space.parameters)
+
+    def belief(self, frames: UInt8[Tensor, "n f c h w"]) -> Distribution:
+        """Answers windows that end with the present frame."""
+        return Distribution(self.space, self.head(self.net(frames)))
+
+    def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
+        """Answers for the last frame: axis "b". Remembers the frames it needs when it sees more than one."""
+        shown = past
+        if memory is not None:
+            assert isinstance(memory, Tensor)
+            assert past.frames is not None, "a pixel policy is shown frames"
+            shown = Clip(frames=torch.cat([memory, past.frames[:, -1:]], 1))
+        window = rearrange(frame_windows(shown, self.view), "(b t) f c h w -> b t f c h w", b=shown.rows)[:, -1]
+        keep = window[:, 1:] if self.view.frames > 1 else None
+        return self.belief(window), keep

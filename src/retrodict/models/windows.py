@@ -1,0 +1,57 @@
+"""Windows of frames around every step of a clip, with the edges of each episode repeated."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from retrodict.clip import Clip
+from retrodict.errors import UnusableInput
+from retrodict.roles import View
+
+
+def window_index(clip: Clip, view: View, points: int) -> Int[Tensor, "b n f"]:
+    """Frame numbers shown for each of the first `points` frames of a clip; an episode's edge frame repeats."""
+    offsets = torch.tensor(view.offsets(), device=clip.device)
+    index = torch.arange(points, device=clip.device).view(1, -1, 1) + offsets  # 1 n f
+    first, last = _edges(clip)
+    return torch.minimum(torch.maximum(index, first[:, :points, None]), last[:, :points, None])
+
+
+def windows(clip: Clip, view: View) -> UInt8[Tensor, "n f c h w"]:
+    """The frames that a model with this view is shown for every step, steps of all rows one after the other."""
+    return _gather(clip, view, clip.steps)
+
+
+def frame_windows(clip: Clip, view: View) -> UInt8[Tensor, "n f c h w"]:
+    """The same for every frame (what a policy is shown)."""
+    return _gather(clip, view, clip.length)
+
+
+def _gather(clip: Clip, view: View, points: int) -> Tensor:
+    frames = clip.frames
+    if frames is None:
+        raise UnusableInput("this model looks at frames and the clip has none")
+    if tuple(frames.shape[-2:]) != tuple(view.size) or frames.shape[2] != view.channels:
+        raise UnusableInput(
+            f"this model sees {view.channels} channels of {view.size[0]}x{view.size[1]} pixels; "
+            f"the clip has {frames.shape[2]} of {frames.shape[3]}x{frames.shape[4]}"
+        )
+    index = window_index(clip, view, points)
+    rows = torch.arange(clip.rows, device=clip.device).view(-1, 1, 1)
+    return frames[rows, index].flatten(0, 1)  # b n f c h w -> (b n) f c h w
+
+
+def _edges(clip: Clip) -> tuple[Tensor, Tensor]:
+    """First and last frame number of the episode that each frame belongs to."""
+    t = torch.arange(clip.length, device=clip.device).expand(clip.rows, -1)
+    if clip.segment is None:
+        return torch.zeros_like(t), torch.full_like(t, clip.length - 1)
+    change = clip.segment[:, 1:] != clip.segment[:, :-1]
+    edge = torch.ones(clip.rows, 1, dtype=torch.bool, device=clip.device)
+    starts = torch.cat([edge, change], 1)
+    stops = torch.cat([change, edge], 1)
+    first = torch.where(starts, t, 0).cummax(1).values
+    last = torch.where(stops, t, clip.length).flip(1).cummin(1).values.flip(1)
+    return first, last

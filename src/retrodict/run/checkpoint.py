@@ -1,0 +1,153 @@
+"""Checkpoints and saved systems: safetensors plus a manifest with hashes, committed by one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+from torch import Tensor
+
+from retrodict.errors import Damaged, UnusableInput
+from retrodict.nn.part import Part, build
+from retrodict.roles import System
+
+STATE, MANIFEST = "state.safetensors", "manifest.json"
+
+
+def sync_write(path: Path, data: bytes) -> None:
+    """Writes a file and waits until it is on the disk."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until a folder's entries are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_folder(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
+    """Writes state and manifest beside `folder`, then gives them its name: the folder is whole or absent."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    state = save_bytes({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+    sync_write(temporary / STATE, state)
+    whole = {**manifest, "files": {STATE: {"bytes": len(state), "sha256": hashlib.sha256(state).hexdigest()}}}
+    sync_write(temporary / MANIFEST, json.dumps(whole, indent=1, sort_keys=True).encode())
+    sync_folder(temporary)
+    if folder.exists():  # a whole one of the same name: replaced, and for a moment both are there
+        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        os.rename(folder, old)
+        os.rename(temporary, folder)
+        shutil.rmtree(old)
+    else:
+        os.rename(temporary, folder)
+    sync_folder(folder.parent)
+
+
+def load_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads and verifies what `save_folder` wrote.
+
+    Raises:
+        Damaged: a byte differs from what was committed.
+    """
+    manifest = load_manifest(folder)
+    data = (folder / STATE).read_bytes() if (folder / STATE).exists() else b""
+    entry = manifest.get("files", {}).get(STATE, {})
+    found = hashlib.sha256(data).hexdigest()
+    if len(data) != entry.get("bytes") or found != entry.get("sha256"):
+        raise Damaged(
+            folder / STATE, f"{entry.get('bytes')} bytes, sha256 {entry.get('sha256')}", f"{len(data)}, {found}"
+        )
+    try:
+        return load_bytes(data), manifest
+    except SafetensorError as error:
+        raise Damaged(folder / STATE, "safetensors", str(error)) from error
+
+
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """Reads the manifest of a checkpoint or saved system."""
+    path = folder / MANIFEST
+    if not path.exists():
+        raise UnusableInput(f"{folder} holds no {MANIFEST}; name the folder of a finished run or checkpoint")
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise Damaged(path, "JSON", str(error)) from error
+    if not isinstance(value, dict):
+        raise Damaged(path, "a JSON object", type(value).__name__)
+    return value
+
+
+def newest(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any], str] | None:
+    """Loads the newest whole `step-N`; a damaged one is passed over. Returns (step, tensors, manifest, remark)."""
+    remark = ""
+    steps = sorted((int(p.name[5:]) for p in folder.glob("step-*") if p.name[5:].isdigit()), reverse=True)
+    for step in steps:
+        try:
+            tensors, manifest = load_folder(folder / f"step-{step}")
+            return step, tensors, manifest, remark
+        except (Damaged, UnusableInput) as error:
+            remark = f"{error} Going on from the checkpoint before it."
+    return None
+
+
+def prune(folder: Path, keep: int = 2) -> None:
+    """Removes all but the newest checkpoints, and what a killed process left behind."""
+    steps = sorted(int(p.name[5:]) for p in folder.glob("step-*") if p.name[5:].isdigit())
+    for step in steps[:-keep]:
+        shutil.rmtree(folder / f"step-{step}")
+
+
+def sweep(folder: Path) -> None:
+    """Removes temporary folders that a killed process left behind."""
+    for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def save_system(folder: Path, system: System) -> None:
+    """Writes a system's parts as safetensors and JSON."""
+    tensors: dict[str, Tensor] = {}
+    parts: dict[str, Any] = {}
+    for name, part in system.parts().items():
+        if not isinstance(part, Part):
+            raise UnusableInput(f"the system's {name} is a {type(part).__name__}; only parts can be saved")
+        parts[name] = part.describe()
+        tensors |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    save_folder(folder, tensors, {"system": parts, "about": dict(system.about)})
+
+
+def load_system(folder: Path | str, device: torch.device | str = "cpu") -> System:
+    """Reads a saved system: a run folder (its `system`) or the folder itself.
+
+    Raises:
+        UnusableInput: there is no finished system. Damaged: its bytes were changed.
+    """
+    folder = Path(folder)
+    folder = folder / "system" if (folder / "system" / MANIFEST).exists() else folder
+    tensors, manifest = load_folder(folder)
+    if "system" not in manifest:
+        raise UnusableInput(f"{folder} is a checkpoint of a stage, not a system; name the run folder")
+    parts: dict[str, Part] = {}
+    for name, description in manifest["system"].items():
+        part = build(description)
+        own = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        part.load_state_dict(own)
+        parts[name] = part.to(device).eval()
+    return System(**parts, about=manifest.get("about", {}))  # type: ignore[arg-type]

@@ -1,0 +1,75 @@
+"""What a run says: metrics as JSON lines, and progress as one bar on a terminal or a plain line now and then."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class Log:
+    """Writes a stage's metrics and shows its progress; `quiet` shows nothing."""
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None, every: float = 10.0) -> None:
+        self.quiet, self.stream, self.every = quiet, stream or sys.stderr, every
+        self._file: TextIO | None = None
+        self._shown = 0.0
+
+    def say(self, line: str) -> None:
+        """Shows one line."""
+        if not self.quiet:
+            print(line, file=self.stream, flush=True)
+
+    def begin(self, path: Path, start: int, steps: int, name: str) -> None:
+        """Opens a metrics file, dropping lines at or after `start` that a killed process wrote."""
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    break  # a line that was cut by a kill; it is written again
+                if entry["step"] >= start:
+                    break
+                kept.append(line)
+        self._file = open(path, "w")  # noqa: SIM115 - closed by end()
+        self._file.writelines(line + "\n" for line in kept)
+        self._name, self._start, self._steps, self._began, self._shown = name, start, steps, time.monotonic(), 0.0
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """Writes one line of metrics, and shows progress when it is time."""
+        assert self._file is not None, "begin() comes first"
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        now = time.monotonic()
+        terminal = self.stream.isatty()
+        if not self.quiet and now - self._shown > (0.2 if terminal else self.every):
+            self._shown = now
+            self._show(step, values, terminal)
+
+    def _show(self, step: int, values: dict[str, Any], terminal: bool) -> None:
+        done = step + 1 - self._start
+        rate = done / max(1e-9, time.monotonic() - self._began)
+        left = (self._steps - step - 1) / max(rate, 1e-9)
+        losses = "  ".join(f"{n} {v:.3f}" for n, v in values.items() if "/" not in n and n != "rate")
+        share = (step + 1) / self._steps
+        line = f"{self._name}  {step + 1}/{self._steps}  {rate:.0f} steps/s  {left:.0f} s left  {losses}"
+        if terminal:
+            bar = "█" * int(share * 20) + "░" * (20 - int(share * 20))
+            print(f"\r\x1b[2K{bar} {line}", end="", file=self.stream, flush=True)
+        else:
+            print(line, file=self.stream, flush=True)
+
+    def flush(self) -> None:
+        """Hands the metrics to the system."""
+        if self._file is not None:
+            self._file.flush()
+
+    def end(self) -> None:
+        """Closes the metrics file and the bar."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if not self.quiet and self.stream.isatty():
+            print("\r\x1b[2K", end="", file=self.stream, flush=True)

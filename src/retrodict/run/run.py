@@ -1,0 +1,268 @@
+"""Run: a folder in which a recipe's stages are done once each, by name, and survive any interruption."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrodict.clip import PREDICTED, Clip
+from retrodict.data.batch import Steps
+from retrodict.errors import Locked, StaleStage, UnusableInput
+from retrodict.nn.part import Part
+from retrodict.roles import InverseModel, System
+from retrodict.run import checkpoint, loop
+from retrodict.run.log import Log
+
+P = TypeVar("P", bound=Part)
+
+
+@dataclass(frozen=True)
+class Views:
+    """The data of a run: all video without its actions, the steps whose action is known, and held-out labels."""
+
+    unlabelled: Steps
+    labelled: Steps
+
+    @property
+    def digest(self) -> str:
+        """Hash of what the run may look at."""
+        return hashlib.sha256(f"{self.unlabelled.digest}|{self.labelled.digest}".encode()).hexdigest()[:16]
+
+
+class Run:
+    """Does named stages: finished → loads, half done → resumes, else trains.
+
+    A stage's identity holds digests of its settings, data and the stages before it; a finished stage with another
+    identity is a StaleStage error that lists what differs, and `restart=(name,)` redoes it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        data: Views,
+        seed: int = 0,
+        device: str = "cpu",
+        log: Log | None = None,
+        restart: tuple[str, ...] = (),
+        seconds: Mapping[str, float] | None = None,
+        resume: str = "run the same command again",
+        commit_steps: int = 0,
+    ) -> None:
+        self.folder, self.data, self.seed, self.device = Path(folder), data, seed, device
+        self.log = log or Log(quiet=True)
+        self.restart, self.seconds, self.resume, self.commit_steps = (
+            set(restart),
+            dict(seconds or {}),
+            resume,
+            commit_steps,
+        )
+        self.stages: dict[str, dict[str, Any]] = {}  # done in this process, in order: identity, seconds, memory
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.folder / ".lock", "a+")  # noqa: SIM115 - held as long as the run
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            raise Locked(self.folder, self._lock.read().strip() or "unknown") from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def close(self) -> None:
+        """Lets another process write to this run."""
+        self._lock.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def fit(self, name: str, part: P, loss: loop.Loss, data: loop.Data, cfg: loop.Fit) -> P:
+        """Trains a part (`run.loop.fit`) and keeps it under this name."""
+        described = {
+            "part": part.describe(),
+            "start": loop.weights_hash(part),
+            "fit": asdict(cfg),
+            "loss": _code_name(loss),
+        }
+        identity = self._identity(name, {**described, "data": _data_digest(data)})
+
+        def work(folder: Path) -> dict[str, Tensor]:
+            stage = loop.Stage(
+                folder, name, self.seed, identity, self.resume, commit_steps=self.commit_steps,
+                seconds=self.seconds.get(name, 0.0), device=self.device,
+            )  # fmt: skip
+            return loop.fit(stage, part, loss, data, cfg, self.log).state_dict()
+
+        part.load_state_dict(self._once(name, identity, work))
+        return part.to(self.device).eval()
+
+    def loop(self, name: str, part: P, body: Callable[[P, int, torch.Generator], dict[str, float]], steps: int) -> P:
+        """Repeats `body(part, step, rng)` without gradients (evolution, statistics); what it changes are buffers."""
+        from retrodict import rng
+
+        identity = self._identity(name, {"part": part.describe(), "start": loop.weights_hash(part), "steps": steps,
+                                         "body": _code_name(body)})  # fmt: skip
+
+        def work(folder: Path) -> dict[str, Tensor]:
+            self.log.begin(folder / "metrics.jsonl", 0, steps, name)
+            with torch.no_grad(), rng.isolated(self.seed, name):
+                for step in range(steps):
+                    self.log.step(step, body(part, step, rng.torch_rng(self.seed, name, step)))
+            self.log.end()
+            return part.state_dict()
+
+        part.load_state_dict(self._once(name, identity, work))
+        return part
+
+    def map(self, name: str, function: Callable[[Clip], dict[str, Tensor]], data: Steps, batch: int = 512,
+            uses: tuple[Part, ...] = ()) -> dict[str, Tensor]:  # fmt: skip
+        """Applies a function to windows of all steps, in order, and keeps the joined tensors under this name.
+
+        `uses` are the parts that the function reads: their weights belong to the stage's identity.
+        """
+        used = [loop.weights_hash(part) for part in uses]
+        identity = self._identity(name, {"function": _code_name(function), "data": data.digest, "uses": used})
+
+        def work(folder: Path) -> dict[str, Tensor]:
+            pieces: list[dict[str, Tensor]] = []
+            with torch.no_grad():
+                for _, clip in data.batches(batch):
+                    pieces.append({k: v.cpu() for k, v in function(clip.to(self.device)).items()})
+            return {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
+
+        return self._once(name, identity, work)
+
+    def label(self, name: str, inverse: InverseModel, data: Steps) -> Steps:
+        """Labels every step with an inverse model: the same frames with predicted actions and their confidence.
+
+        Steps whose action was recorded in `run.data.labelled` keep it when the space is the same.
+        """
+        shown = data.shown(inverse.view)
+
+        def answer(clip: Clip) -> dict[str, Tensor]:
+            belief = inverse.infer(clip)[:, shown.target]
+            return {"actions": belief.mode(), "confidence": belief.confidence(), "params": belief.params}
+
+        uses = (inverse,) if isinstance(inverse, Part) else ()
+        out = self.map(name, answer, shown, uses=uses)
+        actions, confidence = out["actions"].numpy().copy(), out["confidence"].numpy().copy()
+        source = np.full(len(data), PREDICTED, np.uint8)
+        if inverse.space == self.data.labelled.cache.space:
+            at = {int(t): i for i, t in enumerate(data.index)}
+            for t in self.data.labelled.index:
+                if int(t) in at:
+                    row, columns = at[int(t)], self.data.labelled.columns
+                    actions[row], source[row] = columns["actions"][t], columns["source"][t]
+                    confidence[row] = columns["confidence"][t]
+        digest = hashlib.sha256(actions.tobytes() + source.tobytes() + confidence.tobytes()).hexdigest()[:16]
+        return data.with_actions(actions, source, confidence, digest)
+
+    def finish(self, system: System, about: Mapping[str, Any]) -> System:
+        """Writes the system that a recipe made, so that `retrodict.load` gives it back."""
+        from dataclasses import replace
+
+        whole = replace(system, about={**system.about, **about, "seed": self.seed, "versions": versions()})
+        checkpoint.save_system(self.folder / "system", whole)
+        return whole
+
+    def _identity(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+        if name in self.stages:
+            raise UnusableInput(f"this run already did a stage named {name!r}; give each stage its own name")
+        before = {earlier: entry["digest"] for earlier, entry in self.stages.items()}
+        return {"seed": self.seed, "before": before, **own}
+
+    def _once(
+        self, name: str, identity: Mapping[str, Any], work: Callable[[Path], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        folder = self.folder / "stages" / name.replace("/", ".")
+        done = folder / "done"
+        if name in self.restart:
+            shutil.rmtree(folder, ignore_errors=True)
+        began = time.monotonic()
+        _refuse_other(folder, name, identity)
+        if (done / checkpoint.MANIFEST).exists():
+            tensors, manifest = checkpoint.load_folder(done)
+            spent = manifest["spent"]
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.sync_write(folder / "identity.json", json.dumps(identity, sort_keys=True).encode())
+            tensors = {key: value.detach().cpu() for key, value in work(folder).items()}
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            spent = {"seconds": round(time.monotonic() - began, 2), "memory_mb": int(peak)}
+            checkpoint.save_folder(done, tensors, {"identity": dict(identity), "spent": spent, "versions": versions()})
+            for leftover in folder.glob("step-*"):
+                shutil.rmtree(leftover)
+        self.stages[name] = {"digest": _digest(identity), **spent}
+        return tensors
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide whether two runs can be equal bit for bit."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _refuse_other(folder: Path, name: str, identity: Mapping[str, Any]) -> None:
+    record = folder / "identity.json"
+    if not record.exists():
+        return
+    found = json.loads(record.read_text())
+    wanted = json.loads(json.dumps(identity, sort_keys=True))
+    if found == wanted:
+        return
+    differs = "; ".join(_differences(found, wanted))
+    raise StaleStage(
+        f"stage {name!r} in {folder} was made with other inputs: {differs}. Use --restart {name} to redo it, "
+        "or another run folder to keep it."
+    )
+
+
+def _differences(found: Any, wanted: Any, path: str = "") -> list[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted(set(found) | set(wanted))
+        return [
+            line for key in keys for line in _differences(found.get(key), wanted.get(key), f"{path}.{key}".strip("."))
+        ]
+    return [] if found == wanted else [f"{path} was {found!r} and is now {wanted!r}"]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _data_digest(data: loop.Data) -> Any:
+    if isinstance(data, Steps):
+        return [data.digest, data.before, data.after]
+    return {name: [steps.digest, steps.before, steps.after, batch] for name, (steps, batch) in data.items()}
+
+
+def _code_name(function: Any) -> str:
+    inner = getattr(function, "func", function)
+    return f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+
+
+def config_digest(cfg: Any) -> str:
+    """Hash of a recipe's configuration."""
+    if not is_dataclass(cfg) or isinstance(cfg, type):
+        raise UnusableInput(f"a recipe's configuration is a dataclass; got {type(cfg).__name__}")
+    return _digest(asdict(cfg))
