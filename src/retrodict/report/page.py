@@ -1,0 +1,112 @@
+"""The report as one HTML file: no network, no scripts, no other files; light and dark; any width; paper."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from retrodict.report import sections
+from retrodict.report.markup import Markup, element, join
+from retrodict.report.pictures import ClipPicture
+from retrodict.report.result import Result, check
+from retrodict.report.style import CSS
+
+# Says to the browser what is true of the page: nothing is fetched and nothing runs.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+_SIGN = Markup(
+    '<svg viewBox="0 0 42 20" aria-hidden="true" fill="none" stroke="var(--ink)" stroke-width="2">'
+    '<rect x="1" y="3" width="14" height="14" rx="2"/><rect x="27" y="3" width="14" height="14" rx="2"/>'
+    '<path d="M27 10H17M20.5 6.5L17 10l3.500 3.500" stroke="var(--teal)"/></svg>'
+)
+
+
+def render(result: Result, clips: Sequence[ClipPicture] = ()) -> str:
+    """Returns the report as HTML; a section that the result lacks is left out.
+
+    Raises:
+        UnknownName: the result has a section that does not exist.
+        UnusableInput: a number is NaN or infinite, or a matrix does not fit its names.
+    """
+    check(result)
+    title = str(result.get("title") or "Report")
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{title} · retrodict"),
+        element("style", Markup(CSS)),
+    )
+    body = element("body", _header(result, title), element("main", *_sections(result, clips)), _footer(result))
+    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+
+
+def write(path: Path | str, result: Result, clips: Sequence[ClipPicture] = ()) -> None:
+    """Writes the report; the file is either the whole new one or what was there before."""
+    path = Path(path)
+    page = render(result, clips)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp keeps a file to its owner; a report is made to be handed on
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _header(result: Result, title: str) -> Markup:
+    seeds = result.get("seeds")
+    facts = [
+        str(result["world"]) if result.get("world") else "",
+        f"{result['labels']:,} labels" if result.get("labels") is not None else "",
+        f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}" if seeds else "",
+        str(result.get("generated") or ""),
+    ]
+    told = " · ".join(fact for fact in facts if fact)
+    return element(
+        "header",
+        element("div", _SIGN, element("b", "retrodict"), "turns video into actions", class_="mark-line"),
+        element("h1", title),
+        element("p", str(result["summary"]), class_="lead") if result.get("summary") else None,
+        element("p", told, class_="facts") if told else None,
+        sections.headline(result["headline"]) if result.get("headline") else None,
+    )
+
+
+def _sections(result: Result, clips: Sequence[ClipPicture]) -> list[Markup]:
+    shown = [sections.clips(clips)] if clips else []
+    for key, make in (("label_curve", sections.label_curve), ("confusion", sections.confusion)):
+        shown += [make(result[key])] if result.get(key) else []
+    if result.get("reliability") or result.get("risk_coverage"):
+        shown.append(sections.trust(result.get("reliability") or None, result.get("risk_coverage") or None))
+    if result.get("policies"):
+        shown.append(sections.policies(result["policies"]))
+    if result.get("policies_by_labels"):
+        shown.append(sections.policies_by_labels(result["policies_by_labels"]))
+    if result.get("codes"):
+        shown.append(sections.codes(result["codes"]))
+    for key, listed in (("stages", sections.stages), ("commands", sections.commands), ("notes", sections.notes)):
+        shown += [listed(result[key])] if result.get(key) else []
+    return shown
+
+
+def _footer(result: Result) -> Markup | None:
+    versions = " · ".join(f"{name} {version}" for name, version in (result.get("versions") or {}).items())
+    lines = [
+        join("Made by ", element("code", str(result["command"]))) if result.get("command") else None,
+        join("Committed results: ", element("code", str(result["committed_from"])))
+        if result.get("committed_from")
+        else None,
+        versions or None,
+    ]
+    kept = [element("p", words) for words in lines if words]
+    return element("footer", *kept) if kept else None
