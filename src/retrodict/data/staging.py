@@ -145,7 +145,8 @@ class Group:
                 footage.encode(target, lerobot.camera_frames(clip, self.schema, camera), self.schema.fps)
             else:
                 footage.link(videos[camera], target)
-            stats[camera] = footage.examine(target, clip.length, self.schema)
+            source = target if videos is None else videos[camera]
+            stats[camera] = footage.examine(target, clip.length, self.schema, source)
             hashes.append(describe_file(target)["sha256"])
             self.files.append(name)
             row |= {
