@@ -58,7 +58,7 @@ class Clip:
             if value is None:
                 continue
             want = t if name in _PER_FRAME else t - 1
-            if tuple(value.shape[:2]) != (b, want):
+            if value.shape[:2] != (b, want):
                 raise UnusableInput(self._disagreement(name, tuple(value.shape), b, t, want))
             if name in _DTYPES and value.dtype != _DTYPES[name]:
                 raise UnusableInput(f"clip.{name} has dtype {value.dtype}; expected {_DTYPES[name]}")
@@ -69,12 +69,18 @@ class Clip:
         for name in ("frames", "features", "proprio", "segment", "times"):
             value = getattr(self, name)
             if value is not None:
-                return int(value.shape[0]), int(value.shape[1])
+                return self._leading(name, value)
         for name in _PER_STEP:
             value = getattr(self, name)
             if value is not None:
-                return int(value.shape[0]), int(value.shape[1]) + 1
+                b, steps = self._leading(name, value)
+                return b, steps + 1
         raise UnusableInput("a clip needs at least one field, such as frames or actions")
+
+    def _leading(self, name: str, value: Tensor) -> tuple[int, int]:
+        if value.ndim < 2:
+            raise UnusableInput(f"clip.{name} has shape {tuple(value.shape)}; expected rows and time as its first axes")
+        return int(value.shape[0]), int(value.shape[1])
 
     def _disagreement(self, name: str, shape: tuple[int, ...], b: int, t: int, want: int) -> str:
         if name == "actions" and shape[0] == b and shape[1] == t:
@@ -137,8 +143,11 @@ class Clip:
         return replace(self, **changes)
 
     def pick(self, index: Sequence[int] | Tensor) -> Clip:
-        """Returns the rows with these numbers, in this order."""
-        positions = torch.as_tensor(index, dtype=torch.long)
+        """Returns the rows with these numbers, in this order; a mask is refused."""
+        positions = torch.as_tensor(index, dtype=None if len(index) else torch.long)
+        if positions.dtype == torch.bool or positions.is_floating_point():
+            raise UnusableInput(f"pick takes row numbers; got {positions.dtype}. Turn a mask into mask.nonzero()[:, 0]")
+        positions = positions.long()
         changes: dict[str, Any] = {
             n: v[positions.to(v.device)] for n in _PER_FRAME + _PER_STEP if (v := getattr(self, n)) is not None
         }
@@ -156,6 +165,9 @@ def stack(clips: Sequence[Clip]) -> Clip:
     """Joins clips of equal length along the batch axis; a field must be present in all or in none."""
     if not clips:
         raise UnusableInput("cannot stack zero clips")
+    lengths = sorted({clip.length for clip in clips})
+    if len(lengths) > 1:
+        raise UnusableInput(f"cannot stack clips of {' and '.join(map(str, lengths))} frames; cut them to one length")
     joined: dict[str, Any] = {}
     for field in fields(Clip):
         values = [getattr(clip, field.name) for clip in clips]
@@ -173,6 +185,12 @@ def stack(clips: Sequence[Clip]) -> Clip:
 
 def concatenate(first: Clip, second: Clip) -> Clip:
     """Joins two clips in time where `second` starts with the last frame of `first` (T1 + T2 - 1 frames)."""
+    if first.rows != second.rows:
+        raise UnusableInput(
+            f"cannot join clips of {first.rows} and {second.rows} rows in time; they need the same rows"
+        )
+    if first.text != second.text:
+        raise UnusableInput(f"the clips have different text: {first.text} and {second.text}; drop it or make it one")
     joined: dict[str, Any] = {}
     for name in _PER_FRAME + _PER_STEP:
         a, b = getattr(first, name), getattr(second, name)
