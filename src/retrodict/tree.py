@@ -11,6 +11,8 @@ from typing import TypeAlias, Union
 import torch
 from torch import Tensor
 
+from retrodict.errors import UnusableInput
+
 Tree: TypeAlias = Union[Tensor, "dict[str, Tree]", "tuple[Tree, ...]", "list[Tree]", None]
 
 
@@ -37,20 +39,29 @@ def pick(tree: Tree, index: Tensor) -> Tree:
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:
-    """Returns {path: tensor}, the form in which trees are saved."""
+    """Returns {path: tensor}, the form in which trees are saved; a name must not be empty or contain a dot."""
     if tree is None:
         return {}
     if isinstance(tree, Tensor):
         return {prefix or "tensor": tree}
     children = tree.items() if isinstance(tree, dict) else ((str(i), child) for i, child in enumerate(tree))
+    for name in tree if isinstance(tree, dict) else ():
+        if not name or "." in name:
+            raise UnusableInput(f"a name in a tree must not be empty or contain a dot; got {name!r} below {prefix!r}")
     return {path: t for name, child in children for path, t in flatten(child, f"{prefix}.{name}".strip(".")).items()}
 
 
 def fill(like: Tree, flat: dict[str, Tensor], prefix: str = "") -> Tree:
-    """Rebuilds a tree of the structure of `like` from what `flatten` returned."""
+    """Rebuilds a tree of the structure of `like` from what `flatten` returned.
+
+    Raises:
+        UnusableInput: a tensor of `like` is missing.
+    """
     if like is None:
         return None
     if isinstance(like, Tensor):
+        if (prefix or "tensor") not in flat:
+            raise UnusableInput(f"expected a tensor at {prefix or 'tensor'}; found only {', '.join(flat) or 'none'}")
         return flat[prefix or "tensor"]
     if isinstance(like, dict):
         return {name: fill(child, flat, f"{prefix}.{name}".strip(".")) for name, child in like.items()}
