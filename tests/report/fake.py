@@ -18,7 +18,7 @@ def points(xs: list[int], values: list[float | None], wide: float, seeds: int) -
             "x": x,
             "value": v,
             "low": None if v is None else v - wide,
-            "high": None if v is None else v + wide,
+            "high": None if v is None else min(v + wide, 1.0),
             "seeds": seeds,
         }
         for x, v in zip(xs, values, strict=True)

@@ -78,8 +78,8 @@ def _curve(one: Curve, x: Axis, y: Axis) -> Markup:
         parts += [line(x(p["x"]), y(p["low"]), x(p["x"]), y(p["high"]), f"whisker {style}") for p in ranges]
     if len(known) > 1:
         parts.append(path([(x(p["x"]), y(p["value"])) for p in known], f"curve {style}"))
-    size = 2.2 if one.thin else 5.0
-    parts += [mark(x(p["x"]), y(p["value"]), one.slot, size) for p in known]
+    size, kind = (2.2, "mark thin") if one.thin else (5.0, "mark")
+    parts += [mark(x(p["x"]), y(p["value"]), one.slot, size, kind) for p in known]
     return element("g", *parts)
 
 
@@ -90,7 +90,7 @@ def _names(series: Sequence[Curve], x: Axis, y: Axis, room: float) -> Markup:
         for point in one.points:
             if point.get("value") is not None and (one.name not in last or point["x"] >= last[one.name][0]["x"]):
                 last[one.name] = point, one.slot
-    lines = {name: wrap(name, room) for name in last}
+    lines = {name: wrap(name, room, 3) for name in last}
     gaps = [LINE * len(lines[name]) + 3 for name in last]
     heights = spread([y(point["value"]) for point, _ in last.values()], gaps, y.end - 6, y.start + 6)
     parts = []
@@ -105,7 +105,7 @@ def dots(title: str, desc: str, rows: Sequence[Point], width: float) -> Markup:
     beside = width >= 520
     names = min(max((width_of(str(row["name"])) for row in rows), default=0.0), 0.36 * width) + 16 if beside else 0.0
     pitch, top = (34.0, 8.0) if beside else (48.0, 20.0)
-    figures = 132.0 if beside else 8.0
+    figures = 116.0 if beside else 8.0
     bottom = top + pitch * len(rows)
     x = Axis(0.0, 1.0, names + 6, width - figures)
     parts = [line(x(tick), top - 6, x(tick), bottom - 6, "grid") for tick in x.ticks]
@@ -115,10 +115,12 @@ def dots(title: str, desc: str, rows: Sequence[Point], width: float) -> Markup:
         written = _written(row)
         if beside:
             parts.append(text(names, middle + 4, shorten(str(row["name"]), names - 8), "end", "label"))
-            parts.append(text(x.end + 16, middle + 4, written))
+            parts.append(text(x.end + 14, middle + 4, written))
         else:
             parts.append(
-                text(x.start, middle - 14, shorten(str(row["name"]), width - width_of(written) - 24), class_="label")
+                text(
+                    x.start, middle - 14, shorten(str(row["name"]), width - width_of(written) - 24), class_="label halo"
+                )
             )
             parts.append(text(x.end, middle - 14, written, "end"))
         parts.append(line(x.start, middle, x.end, middle, "grid"))
@@ -158,13 +160,17 @@ def heat(
 
     Where rows and columns are the same classes the diagonal is framed.
     """
-    left = min(max(map(width_of, (*rows, names[0])), default=0.0), 0.27 * width) + 10
-    cell = min((width - left - 4) / max(len(columns), 1), 64.0)
-    tall = min(max(cell, 22.0), 34.0)
+    left = min(max(map(width_of, (*rows, f"{names[0]} ↓")), default=0.0), 0.27 * width) + 10
+    cell = min((width - left - 4) / max(len(columns), 1), 76.0)
     slanted = any(width_of(name) > cell - 4 for name in columns)
-    head = 34 + (0.72 * min(max(map(width_of, columns)), 96.0) if slanted else 0)
+    # Where columns are too narrow for their names, these lean to the right and need room above and beyond.
+    above = 0.72 * min(max(map(width_of, columns)), 96.0) if slanted else 0.0
+    beyond = 0.72 * min(width_of(columns[-1]), 96.0) - 8 if slanted else 4.0
+    cell = min(cell, (width - left - beyond) / max(len(columns), 1))
+    tall = min(max(cell, 22.0), 34.0)
+    head = 40 + above
     parts = [
-        text(left + 2, 12, f"{names[1]} →", class_="name"),
+        text(left + 2, 11, f"{names[1]} →", class_="name"),
         text(left - 8, head - 8, f"{names[0]} ↓", "end", "name"),
     ]
     for j, name in enumerate(columns):
@@ -176,7 +182,7 @@ def heat(
         for j, count in enumerate(counts):
             part = count / total if total else 0.0
             parts.append(_cell(left + cell * j, y, cell, tall, part, i == j and rows == columns))
-    return drawing(left + cell * len(columns) + 4, head + tall * len(rows) + 4, title, desc, *parts)
+    return drawing(left + cell * len(columns) + beyond, head + tall * len(rows) + 4, title, desc, *parts)
 
 
 def _heading(name: str, x: float, y: float, slanted: bool) -> Markup:
@@ -213,7 +219,7 @@ def reliability(title: str, desc: str, bins: Sequence[Point], width: float) -> M
         line(x.start, y.start, x.end, y.end, "ideal"),
         text(x(0.04), y(0.9), "too modest", class_="remark"),
         text(x(0.98), y(0.06), "too sure", "end", "remark"),
-        path(shown, "curve s0") if len(shown) > 1 else None,
+        path(shown, "curve s0") if len(shown) > 1 else Markup(""),
         *(mark(px, py, 0) for px, py in shown),
         *(
             rectangle(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 
+from retrodict.report.result import visible
+
 _VOID = frozenset({"meta", "img", "source", "br"})
 
 
@@ -14,10 +16,8 @@ class Markup(str):
 
 
 def escape(text: str) -> Markup:
-    """Returns text as HTML that shows it literally; lone surrogates of undecodable file names show as backslashes."""
-    if isinstance(text, Markup):
-        return text
-    return Markup(html.escape(text.encode("utf-8", "backslashreplace").decode("utf-8")))
+    """Returns text as HTML that shows it literally."""
+    return text if isinstance(text, Markup) else Markup(html.escape(visible(text)))
 
 
 def join(*children: str | None) -> Markup:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from retrodict.errors import UnusableInput
+from retrodict.report.result import visible
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -78,12 +79,12 @@ def moving(clip: ClipPicture) -> str:
     return _data_uri(buffer)
 
 
-def still(clip: ClipPicture, most: int = 6) -> str:
+def still(clip: ClipPicture, most: int = 4) -> str:
     """Returns a PNG as a data URI for those who want no motion, and for paper: up to `most` steps side by side."""
     from PIL import Image
 
     chosen = [_picture(clip, round(t)) for t in np.linspace(0, clip.steps - 1, min(most, clip.steps))]
-    columns = min(3, len(chosen))
+    columns = min(2, len(chosen))
     rows = -(-len(chosen) // columns)
     wide, tall = chosen[0].size
     sheet = Image.new("RGBA", (columns * (wide + 8) - 8, rows * (tall + 8) - 8))
@@ -211,13 +212,10 @@ def _arrow(
 
 
 def _fitting(draw: ImageDraw.ImageDraw, words: str, points: int, room: float) -> str:
-    if draw.textlength(_printable(words), _font(points)) <= room:
-        return _printable(words)
-    kept = _printable(words)[:80]
+    words = visible(words)
+    if draw.textlength(words, _font(points)) <= room:
+        return words
+    kept = words[:80]
     while kept and draw.textlength(kept + "…", _font(points)) > room:
         kept = kept[:-1]
     return kept + "…"
-
-
-def _printable(words: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in words)

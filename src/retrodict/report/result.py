@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ KEYS = (
 )
 ONE_SEED = "one seed: not a comparison"
 MISSING = "—"
+_TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def check(result: Result) -> None:
@@ -33,6 +35,18 @@ def check(result: Result) -> None:
     for section, rows, columns in (("confusion", "classes", "classes"), ("codes", "codes", "actions")):
         if table := result.get(section):
             _check_matrix(section, table["matrix"], len(table[rows]), len(table[columns]))
+
+
+def visible(text: str) -> str:
+    """Returns text with backslash escapes for what would not show or would act.
+
+    These are control characters, marks that turn the direction of what follows, and the lone surrogates of file names
+    that are not UTF-8.
+    """
+    return "".join(
+        ascii(letter)[1:-1] if unicodedata.category(letter) in ("Cc", "Cs") or letter in _TURNING else letter
+        for letter in text
+    )
 
 
 def number(value: float | None, digits: int = 2) -> str:

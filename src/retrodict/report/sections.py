@@ -59,18 +59,18 @@ def clips(shown: Sequence[ClipPicture]) -> Markup:
         "Each frame shows the action read from it and the next one, how sure the model is, and whether it is right.",
         "In the strip a full block is right, a half block wrong, an outline abstains, a low line has no verdict.",
     ]
-    return _section("Clips it has not seen", words, element("div", *cards, class_="clips"))
+    return _section("Watch it label", words, element("div", *cards, class_="clips"))
 
 
 def label_curve(part: Row) -> Markup:
     """Label accuracy by number of labels."""
-    words = ["Accuracy on unseen levels, by the number of labelled steps the model was given."]
+    words = ["Accuracy on episodes it has not seen, by the number of labelled steps it was given."]
     return _curves("Label accuracy", words, part, "share of steps labelled right")
 
 
 def policies_by_labels(part: Row) -> Markup:
     """Success of policies by number of labels."""
-    words = ["Success on unseen levels, by the number of labelled steps."]
+    words = ["Success on episodes not seen in training, by the number of labelled steps."]
     return _curves("Policies by number of labels", words, part, "share of episodes that succeed")
 
 
@@ -233,7 +233,7 @@ def policies(rows: Sequence[Row]) -> Markup:
     head = ["policy", "success", "95 % interval", "episodes", "seeds", "kind"]
     return _section(
         "Policies",
-        ["Share of episodes on unseen levels that reach the goal, with 95 % intervals.", *_reasons(rows)],
+        ["Share of new episodes that reach the goal, with 95 % intervals.", *_reasons(rows)],
         _drawn(lambda width: charts.dots("Success of policies", desc, rows, width)),
         element("p", " \u2002 ".join(key), class_="key"),
         tables.folded("Success of policies", head, numbers, (1, 2, 3, 4)),
@@ -284,12 +284,18 @@ def headline(rows: Sequence[Row]) -> Markup:
             else "",
             str(row.get("baseline") or ""),
             str(row.get("note") or "") if row.get("value") is None else "",
-            ONE_SEED if is_one_seed([row]) else (plural(row["seeds"], "seed") if row.get("seeds") else ""),
+            _seeds(row),
         ]
         lines = [element("dd", words) for words in told if words]
         figure = element("dd", number(row.get("value")), class_="figure")
         blocks.append(element("div", element("dt", str(row["name"])), figure, *lines))
     return element("dl", *blocks, class_="headline")
+
+
+def _seeds(row: Row) -> str:
+    if row.get("value") is None or row.get("seeds") is None:
+        return ""
+    return ONE_SEED if is_one_seed([row]) else plural(row["seeds"], "seed")
 
 
 def _sentence(words: str) -> str:

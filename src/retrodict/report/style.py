@@ -19,7 +19,7 @@ CSS = (
     + "} }\n@media print { :root { color-scheme: light;"
     + _LIGHT
     + """} }
-html { font-size: clamp(16px, 0.42vw + 10.5px, 30px); -webkit-text-size-adjust: 100%; }
+html { font-size: max(clamp(16px, 0.42vw + 10.5px, 19px), 0.9vw); -webkit-text-size-adjust: 100%; }
 body { margin: 0 auto; padding: clamp(1.25rem, 4vw, 3.5rem) clamp(1rem, 4vw, 3rem) 4rem; max-width: 72rem;
   background: var(--paper); color: var(--ink); font: 1rem/1.55 Inter, "Segoe UI", system-ui, sans-serif;
   overflow-wrap: anywhere; }
@@ -33,7 +33,8 @@ h3 { font-size: 1rem; letter-spacing: -0.01em; }
   margin-bottom: 1.6rem; }
 .mark-line svg { width: 2.1rem; height: auto; }
 .mark-line b { color: var(--ink); font-weight: 650; letter-spacing: -.01em; }
-.lead { font-size: clamp(1.08rem, 1rem + .5vw, 1.3rem); line-height: 1.5; max-width: 44em; margin-top: 1rem; }
+.lead { font-size: clamp(1.08rem, 1rem + .5vw, 1.3rem); line-height: 1.5; max-width: 44em; margin-top: 1rem;
+  text-wrap: pretty; }
 .facts { color: var(--muted); font-size: .9rem; margin-top: .9rem; }
 .headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13.5rem), 1fr)); gap: 1.4rem 2rem;
   margin: 2.4rem 0 0; padding: 1.4rem 0 0; border-top: 2px solid var(--ink); }
@@ -67,7 +68,8 @@ svg .halo { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; stroke
 svg text[class*="label s"] { fill: var(--c); font-weight: 600; }
 .grid { stroke: var(--grid); } .axis { stroke: var(--axis); } .ideal { stroke: var(--axis); stroke-dasharray: 3 4; }
 .curve { fill: none; stroke: var(--c); stroke-width: 2.4; stroke-linejoin: round; stroke-linecap: round; }
-.curve.thin { stroke-width: 1.3; } .band { fill: var(--c); fill-opacity: .16; } .band.thin { fill-opacity: .1; }
+.curve.thin { stroke-width: 1.3; } .mark.thin { stroke: none; }
+.band { fill: var(--c); fill-opacity: .16; } .band.thin { fill-opacity: .1; }
 .whisker { stroke: var(--c); stroke-width: 2; } .mark { fill: var(--c); stroke: var(--paper); stroke-width: 1.5; }
 .interval { stroke: var(--c); stroke-width: 5; stroke-opacity: .38; stroke-linecap: round; }
 .mark.solid { fill: var(--ink); } .mark.hollow { fill: var(--paper); stroke: var(--muted); stroke-width: 2; }
@@ -76,6 +78,8 @@ svg text[class*="label s"] { fill: var(--c); font-weight: 600; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 2rem 2.5rem; }
 .pair h3 + * { margin-top: .8rem; }
 .clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 14rem), 1fr)); gap: 1.5rem; }
+@media (max-width: 42rem) { .clips { grid-auto-flow: column; grid-template-columns: none; grid-auto-columns: 82%;
+  overflow-x: auto; scroll-snap-type: x proximity; gap: 1rem; } .clips figure { scroll-snap-align: start; } }
 .clips img { display: block; width: 100%; max-width: 24rem; height: auto; border-radius: .5rem; }
 .clips figcaption { font-size: .86rem; line-height: 1.4; margin-top: .5rem; color: var(--muted); }
 .clips figcaption b { color: var(--ink); font-weight: 600; }
@@ -92,7 +96,8 @@ th, td { text-align: left; padding: .38rem 1.1rem .38rem 0; border-bottom: 1px s
 thead th { color: var(--muted); font-weight: 500; } tbody th { font-weight: 500; }
 .right { text-align: right; white-space: nowrap; }
 tfoot td, tfoot th { font-weight: 650; border-bottom: 0; }
-.stages { width: 100%; } .stages .time { width: 34%; padding-right: 0; }
+.stages { width: 100%; } .stages .time { width: 45%; }
+.stages small { display: block; color: var(--muted); font-size: .8rem; font-weight: 400; }
 .stages td.time > span { display: block; height: .6rem; border-radius: 2px; background: var(--heat); min-width: 2px; }
 @media (max-width: 42rem) { .stages .time { display: none; } th, td { padding-right: .8rem; }
   .stages { min-width: 0; } }
@@ -105,10 +110,12 @@ pre code { user-select: all; }
 footer { margin-top: 3rem; padding-top: 1.2rem; border-top: 1px solid var(--grid); color: var(--muted);
   font-size: .84rem;
   display: grid; gap: .4rem; }
+@page { margin: 14mm; }
 @media print {
   html { font-size: 11pt; } body { padding: 0; max-width: none; background: none; }
-  section, figure, tr, .headline div, .steps li { break-inside: avoid; } h2, h3 { break-after: avoid; }
-  section { grid-template-columns: 1fr; margin-top: 1.6rem; padding-top: 1rem; } details { display: none; }
+  figure, svg, tr, .headline div, .pair > div, .steps li { break-inside: avoid; } h2, h3, .words { break-after: avoid; }
+  section { display: block; margin-top: 1.6rem; padding-top: 1rem; } .shown { margin-top: 1rem; } details { display: none; }
+  .clips { grid-template-columns: repeat(4, 1fr); gap: 1rem; }
   svg, pre { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .stages td.time > span, .clips img { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }

@@ -58,42 +58,33 @@ def seeds(row: Mapping[str, Any]) -> str:
 def of_stages(stages: Sequence[Mapping[str, Any]]) -> Markup:
     """Returns time and memory per stage with a bar for the time, and their total and peak."""
     longest = max((one.get("seconds") or 0.0 for one in stages), default=0.0) or 1.0
-    head = ["stage", "", "time", "peak memory", "note"]
-    side = [None, "time", "right", "right", None]
-    noted = any(one.get("note") for one in stages)
-    body = [_stage(one, longest, noted) for one in stages]
     known = [one["memory_mb"] for one in stages if one.get("memory_mb") is not None]
+    side = {"": "time", "time": "right", "peak memory": "right"}
+    heads = [
+        element("th", words, scope="col", class_=side.get(words)) for words in ("stage", "", "time", "peak memory")
+    ]
     total = [
         element("th", "in all", scope="row"),
         element("td", class_="time"),
         element("td", duration(sum(one.get("seconds") or 0.0 for one in stages)), class_="right"),
         element("td", memory(max(known, default=None)), class_="right"),
-        element("td") if noted else None,
     ]
-    columns = len(head) if noted else len(head) - 1
-    heads = [element("th", words, scope="col", class_=side[i]) for i, words in enumerate(head[:columns])]
-    return element(
-        "div",
-        element(
-            "table",
-            element("caption", "Wall-clock time and peak memory of each stage"),
-            element("thead", element("tr", *heads)),
-            element("tbody", *body),
-            element("tfoot", element("tr", *total)),
-            class_="stages",
-        ),
-        class_="scroll",
+    inner = join(
+        element("caption", "Wall-clock time and peak memory of each stage"),
+        element("thead", element("tr", *heads)),
+        element("tbody", *(_stage(one, longest) for one in stages)),
+        element("tfoot", element("tr", *total)),
     )
+    return element("div", element("table", inner, class_="stages"), class_="scroll")
 
 
-def _stage(one: Mapping[str, Any], longest: float, noted: bool) -> Markup:
-    seconds = one.get("seconds")
+def _stage(one: Mapping[str, Any], longest: float) -> Markup:
+    seconds, note = one.get("seconds"), one.get("note")
     bar = None if seconds is None else element("span", style=f"width:{100 * seconds / longest:.1f}%")
     return element(
         "tr",
-        element("th", str(one["name"]), scope="row"),
+        element("th", str(one["name"]), element("small", str(note)) if note else None, scope="row"),
         element("td", bar, class_="time"),
         element("td", duration(seconds), class_="right"),
         element("td", memory(one.get("memory_mb")), class_="right"),
-        element("td", str(one.get("note") or "")) if noted else None,
     )
