@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from retrodict.clip import RECORDED, Clip
+from retrodict.clip import MISSING, RECORDED, Clip
 from retrodict.envs.world import MAX_SEED, World
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.rng import numpy_rng, torch_rng
@@ -35,16 +35,20 @@ class _Episode:
     frames: list[UInt8[np.ndarray, "h w 3"]] = field(default_factory=list)
     actions: list[Tensor] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
+    unseen: bool = False  # the simulator did not show the frame after the last step
 
     def clip(self, fps: int, terminated: bool) -> Clip:
         steps = len(self.actions)
         ends = torch.zeros(1, steps)
         ends[0, -1] = float(terminated)
+        actions, source = torch.stack(self.actions), torch.full((1, steps), RECORDED, dtype=torch.uint8)
+        if self.unseen:  # an action must not be learnt from a frame that it did not lead to
+            actions[-1], source[0, -1] = 0, MISSING
         frames = torch.from_numpy(np.stack(self.frames)).permute(0, 3, 1, 2).contiguous() if self.frames else None
         return Clip(
             frames=None if frames is None else frames.unsqueeze(0),
-            actions=torch.stack(self.actions).unsqueeze(0),
-            source=torch.full((1, steps), RECORDED, dtype=torch.uint8),
+            actions=actions.unsqueeze(0),
+            source=source,
             rewards=torch.tensor([self.rewards], dtype=torch.float32),
             ends=ends,
             segment=torch.zeros(1, steps + 1, dtype=torch.int32),
@@ -80,6 +84,7 @@ def rollout(
             if episode is None:
                 continue
             episode.actions.append(actions[i].clone())
+            episode.unseen = bool(infos["unseen"][i])
             episode.rewards.append(float(rewards[i]))
             if keep_frames:
                 episode.frames.append(frames[i])

@@ -89,24 +89,18 @@ class Sprites(World):
     def state(self) -> dict[str, np.ndarray]:
         """Returns the exact state: cells (row, column) of all sprites, and what `restore` needs besides."""
         exact = {"agent": self._agent, "goal": self._goal, "distractors": self._others, "velocity": self._velocity}
-        more = {
-            "texture": self.seeds, "steps": self.steps, "ties": self._ties, "started": self._started,
-            "terminated": self._terminated, "truncated": self._truncated, "success": self._success,
-        }  # fmt: skip
-        return {name: value.copy() for name, value in (exact | more).items()}
+        more = {"texture": self.seeds, "ties": self._ties}
+        return {name: value.copy() for name, value in (exact | more).items()} | self._clock()
 
     def restore(self, state: State) -> UInt8[np.ndarray, "n h w 3"]:
         """Puts every row back into a state that `state` returned, and returns its frames."""
-        mine = self.state()
-        for name, value in mine.items():
+        for name, value in self.state().items():
             if name not in state or state[name].shape != value.shape:
                 raise UnusableInput(f"this state has no {name!r} of shape {value.shape}: it is another world's")
-        copied = {name: state[name].copy() for name in mine}
-        self._agent, self._goal = copied["agent"], copied["goal"]
-        self._others, self._velocity = copied["distractors"], copied["velocity"]
-        self.seeds, self.steps, self._ties = copied["texture"], copied["steps"], copied["ties"]
-        self._started, self._terminated = copied["started"], copied["terminated"]
-        self._truncated, self._success = copied["truncated"], copied["success"]
+        self._set_clock(state)
+        self._agent, self._goal = state["agent"].copy(), state["goal"].copy()
+        self._others, self._velocity = state["distractors"].copy(), state["velocity"].copy()
+        self._ties = state["ties"].copy()
         self._grounds, self._colours = _looks(self.seeds, self.kinds, self.size[0])
         return self._frames()
 

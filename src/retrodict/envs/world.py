@@ -7,7 +7,7 @@ steps (reward 0, still done, same frame) until `reset` with a mask starts it aga
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,7 @@ class World(VectorEnv[Any, Any, Any], ABC):
         self._terminated = np.zeros(n, bool)
         self._truncated = np.zeros(n, bool)
         self._success = np.zeros(n, bool)
+        self._unseen = np.zeros(n, bool)  # rows whose simulator did not show the last step's outcome
 
     @abstractmethod
     def _start(self, mask: Bool[np.ndarray, "n"]) -> None:
@@ -113,6 +114,9 @@ class World(VectorEnv[Any, Any, Any], ABC):
     def step(self, actions: Any) -> Stepped:
         """Takes native actions, one a row; rows that are done ignore theirs.
 
+        `infos["success"]` says which episodes have succeeded; `infos["unseen"]` in which rows the simulator did not
+        show what the last step led to, so that the frame before it is repeated.
+
         Raises:
             UnusableInput: the actions have another shape than `action_space`.
         """
@@ -126,7 +130,7 @@ class World(VectorEnv[Any, Any, Any], ABC):
         self._truncated |= live & ~terminated & (self.steps >= self.limit)
         self._success |= live & success
         rewards = np.where(live, rewards, 0.0)
-        infos = {"success": self._success.copy()}
+        infos = {"success": self._success.copy(), "unseen": live & self.done & self._unseen}
         return self._frames(), rewards, self._terminated.copy(), self._truncated.copy(), infos
 
     def expert(self) -> np.ndarray:
@@ -162,6 +166,17 @@ class World(VectorEnv[Any, Any, Any], ABC):
         values = values.reshape(len(values), -1)
         widths = [segment.width for segment in self.actions.segments]
         return np.concatenate([np.eye(w, dtype=np.float32)[values[:, i]] for i, w in enumerate(widths)], 1)
+
+    def _clock(self) -> dict[str, np.ndarray]:
+        """Returns what every exact state holds besides the game's own."""
+        flags = {"started": self._started, "terminated": self._terminated, "truncated": self._truncated}
+        mine = {"seeds": self.seeds, "steps": self.steps, "success": self._success} | flags
+        return {name: value.copy() for name, value in mine.items()}
+
+    def _set_clock(self, state: Mapping[str, Any]) -> None:
+        self.seeds, self.steps, self._success = (state[name].copy() for name in ("seeds", "steps", "success"))
+        self._started, self._terminated = state["started"].copy(), state["terminated"].copy()
+        self._truncated = state["truncated"].copy()
 
     def _mask(self, options: dict[str, Any]) -> Bool[np.ndarray, "n"]:
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))

@@ -1,0 +1,97 @@
+"""Pixels: any Gymnasium id that renders "rgb_array", seen as small square frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from retrodict.envs.world import World, layout
+from retrodict.errors import UnknownName, UnusableInput
+
+
+class Pixels(World):
+    """n copies of a Gymnasium environment, its pictures averaged down to `size` x `size`. It has no expert.
+
+    `limit` defaults to the environment's own; success is `info["success"]` or `info["is_success"]` where it is given,
+    and otherwise false. Further options go to `gymnasium.make`.
+
+    Raises:
+        UnknownName: no such id.
+        UnusableInput: it renders no pictures, or its actions have no layout.
+    """
+
+    def __init__(
+        self, n: int, id: str, size: int = 64, limit: int | None = None, fps: int | None = None, **options: Any
+    ) -> None:
+        if id not in gymnasium.registry:
+            raise UnknownName("Gymnasium id", id, list(gymnasium.registry))
+        if size < 1:
+            raise UnusableInput(f"size must be 1 or more pixels; got {size}")
+        try:
+            self._envs = [
+                gymnasium.make(id, render_mode="rgb_array", disable_env_checker=True, **options) for _ in range(n)
+            ]
+        except gymnasium.error.Error as error:
+            raise UnusableInput(f"{id} cannot be made with render_mode='rgb_array': {error}") from error
+        first = self._envs[0]
+        if limit is None:
+            spec = first.spec
+            limit = spec.max_episode_steps if spec is not None and spec.max_episode_steps else 1000
+        fps = round(first.metadata.get("render_fps") or 15) if fps is None else fps
+        native = first.action_space
+        super().__init__(id, n, (size, size), layout(native), fps, limit, native)
+        self._pictures = np.zeros((n, size, size, 3), np.uint8)
+
+    def _start(self, mask: Bool[np.ndarray, "n"]) -> None:
+        for row in map(int, np.flatnonzero(mask)):
+            self._envs[row].reset(seed=int(self.seeds[row]))
+            self._draw(row)
+
+    def _advance(
+        self, actions: np.ndarray, live: Bool[np.ndarray, "n"]
+    ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+        rewards, over = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        success = np.zeros(self.num_envs, bool)
+        for row in map(int, np.flatnonzero(live)):
+            _, rewards[row], over[row], cut, told = self._envs[row].step(actions[row])
+            success[row] = bool(told.get("success", told.get("is_success", False)))
+            self._cut(row, cut)
+            self._draw(row)
+        return rewards, over, success
+
+    def _frames(self) -> UInt8[np.ndarray, "n h w 3"]:
+        return self._pictures.copy()
+
+    def close_extras(self, **_: Any) -> None:
+        """Closes every copy."""
+        for env in self._envs:
+            env.close()
+
+    def _cut(self, row: int, truncated: bool) -> None:
+        # The environment's own limit may be shorter than ours; it must not be stepped on after that.
+        self._truncated[row] |= truncated
+
+    def _draw(self, row: int) -> None:
+        picture = self._envs[row].render()
+        if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3:
+            met = getattr(picture, "shape", type(picture).__name__)
+            raise UnusableInput(f"{self.name} renders {met}; expected pictures of h x w x 3")
+        self._pictures[row] = shrunk(picture, self.size)
+
+
+def shrunk(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Resizes by area: each new pixel is the exact mean of what it covers."""
+    rows, columns = _shares(picture.shape[0], size[0]), _shares(picture.shape[1], size[1])
+    mean = np.einsum("ab,bcx,dc->adx", rows, picture.astype(np.float32), columns, optimize=True)
+    return np.rint(mean).astype(np.uint8)
+
+
+def _shares(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Returns how much of each new pixel every old one fills."""
+    edges = np.linspace(0, old, new + 1)
+    left, right = np.maximum.outer(edges[:-1], np.arange(old)), np.minimum.outer(edges[1:], np.arange(1, old + 1))
+    shares = np.clip(right - left, 0, None)
+    return (shares / shares.sum(1, keepdims=True)).astype(np.float32)
