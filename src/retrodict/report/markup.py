@@ -6,7 +6,7 @@ import html
 
 from retrodict.report.result import visible
 
-_VOID = frozenset({"meta", "img", "source", "br"})
+VOID = frozenset({"meta", "img", "source", "br"})
 
 
 class Markup(str):
@@ -35,7 +35,7 @@ def element(name: str, /, *children: str | None, **attributes: str | float | Non
         if value is not None:
             parts.append(f'{key.rstrip("_").replace("_", "-")}="{_attribute(value)}"')
     start = "<" + " ".join(parts) + ">"
-    return Markup(start if name in _VOID else f"{start}{join(*children)}</{name}>")
+    return Markup(start if name in VOID else f"{start}{join(*children)}</{name}>")
 
 
 def _attribute(value: str | float) -> str:
