@@ -7,6 +7,7 @@ column names read `action=left`, `action=right`. A latent code is categorical to
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -56,9 +57,18 @@ class Segment:
             raise UnusableInput(f"segment {self.name!r} needs distinct value names; got {self.values}")
         if "/" in self.name or "=" in self.name:
             raise UnusableInput(f"segment name {self.name!r} must not contain '/' or '='")
-        for value in (v for group in self.groups for v in group):
+        grouped = [value for group in self.groups for value in group]
+        for value in grouped:
             if value not in self.values:
                 raise UnknownName(f"value of segment {self.name!r}", value, self.values)
+            if grouped.count(value) > 1:
+                raise UnusableInput(f"{value!r} of segment {self.name!r} is in two groups; join them into one")
+        if len(self.center) not in (0, self.width) or len(self.scale) not in (0, self.width):
+            raise UnusableInput(f"segment {self.name!r} needs {self.width} numbers as center and as scale, or none")
+        if any(scale <= 0 for scale in self.scale) or self.low >= self.high:
+            raise UnusableInput(
+                f"segment {self.name!r} needs scale > 0 and low < high; got {self.scale}, {self.low}, {self.high}"
+            )
 
     @property
     def width(self) -> int:
@@ -119,6 +129,8 @@ class ActionSpace:
         names = [segment.name for segment in self.segments]
         if not names or len(set(names)) != len(names):
             raise UnusableInput(f"an action space needs distinctly named segments; got {names}")
+        if len(set(self.columns)) != self.width:
+            raise UnusableInput(f"an action space needs distinctly named columns; got {self.columns}")
 
     @property
     def width(self) -> int:
@@ -158,9 +170,11 @@ class ActionSpace:
     def vector(self, action: Mapping[str, str | int | float | Sequence[float]]) -> Float[Tensor, "d"]:
         """Turns {segment: value} into an action vector; a categorical value is a name or a number.
 
+        Numbers of a continuous segment may lie outside low..high, as real recordings do.
+
         Raises:
             UnknownName: a segment or value that does not exist.
-            UnusableInput: a segment is missing or a number is out of range.
+            UnusableInput: a segment is missing, or a number is out of range or not finite.
         """
         for name in action:
             if name not in [segment.name for segment in self.segments]:
@@ -215,11 +229,16 @@ class ActionSpace:
     def from_json(value: Mapping[str, Any]) -> ActionSpace:
         """Reads what `to_json` wrote; an unknown key is an error."""
         known = set(Segment.__dataclass_fields__)
+        for name in value:
+            if name != "segments":
+                raise UnknownName("key of an action space", name, ["segments"])
         segments = []
-        for entry in value["segments"]:
+        for entry in value.get("segments", ()):
             for name in entry:
                 if name not in known:
                     raise UnknownName("key of an action segment", name, known)
+            if not {"name", "kind", "values"} <= set(entry):
+                raise UnusableInput(f"an action segment needs name, kind and values; got only {', '.join(entry)}")
             clean = {name: _tuples(item) for name, item in entry.items()}
             segments.append(Segment(**clean))
         return ActionSpace(tuple(segments))
@@ -231,11 +250,7 @@ def _tuples(value: Any) -> Any:
 
 def _segment_vector(segment: Segment, value: str | int | float | Sequence[float]) -> Tensor:
     if segment.kind in _ONE_HOT:
-        if isinstance(value, str) and value not in segment.values:
-            if not value.lstrip("-").isdigit():
-                raise UnknownName(f"value of segment {segment.name!r}", value, segment.values)
-            value = int(value)
-        number = segment.values.index(value) if isinstance(value, str) else int(value)  # type: ignore[arg-type]
+        number = segment.values.index(value) if value in segment.values else _whole(segment, value)
         if not 0 <= number < segment.width:
             raise UnusableInput(f"{segment.name} = {number} is out of range; it has values 0..{segment.width - 1}")
         return F.one_hot(torch.tensor(number), segment.width).float()
@@ -244,12 +259,33 @@ def _segment_vector(segment: Segment, value: str | int | float | Sequence[float]
         if len(data) > segment.width:
             raise UnusableInput(f"text of {len(data)} bytes does not fit segment {segment.name!r} ({segment.width})")
         return torch.tensor([*data, *[-1] * (segment.width - len(data))], dtype=torch.float32)
-    numbers = (
-        [float(v) for v in value] if isinstance(value, Sequence) and not isinstance(value, str) else [float(value)]
-    )
-    if len(numbers) != segment.width:
-        raise UnusableInput(f"segment {segment.name!r} takes {segment.width} numbers; got {len(numbers)}")
+    given = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if len(given) != segment.width:
+        raise UnusableInput(f"segment {segment.name!r} takes {segment.width} numbers; got {len(given)}")
+    numbers = [_number(segment, v) for v in given]
+    if segment.kind == "binary" and not set(numbers) <= {0.0, 1.0}:
+        raise UnusableInput(f"segment {segment.name!r} takes 0 or 1 for each key; got {numbers}")
     return torch.tensor(numbers, dtype=torch.float32)
+
+
+def _whole(segment: Segment, value: str | int | float | Sequence[float]) -> int:
+    if isinstance(value, str):
+        if not re.fullmatch(r"-?[0-9]+", value):
+            raise UnknownName(f"value of segment {segment.name!r}", value, segment.values)
+        return int(value)
+    if isinstance(value, Sequence) or not float(value).is_integer():
+        raise UnusableInput(f"segment {segment.name!r} takes a name or a whole number; got {value}")
+    return int(value)
+
+
+def _number(segment: Segment, value: str | float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise UnusableInput(f"segment {segment.name!r} takes numbers; got {value!r}") from error
+    if not math.isfinite(number):
+        raise UnusableInput(f"segment {segment.name!r} takes finite numbers; got {value!r}")
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,11 +467,11 @@ class Distribution:
                 logits = part - torch.log(-torch.log(noise))
                 hard = F.one_hot(logits.argmax(-1), segment.width).to(part.dtype)
                 relaxed = logits.softmax(-1)
-                parts.append(hard + relaxed - relaxed.detach() if soft else hard)
+                parts.append(hard + (relaxed - relaxed.detach()) if soft else hard)
             elif segment.kind == "binary":
                 relaxed = (part + torch.logit(noise)).sigmoid()
                 hard = (relaxed > 0.5).to(part.dtype)
-                parts.append(hard + relaxed - relaxed.detach() if soft else hard)
+                parts.append(hard + (relaxed - relaxed.detach()) if soft else hard)
             else:
                 mean, log_std = part.chunk(2, -1)
                 center, scale = _normaliser(segment, mean)
