@@ -56,7 +56,7 @@ class LatentInverse(Part):
 
     def infer(self, clip: Clip) -> Distribution:
         """Answers every step with a belief over codes; nearer codes are likelier."""
-        parts = self.latent(windows(clip, self.view)).unflatten(1, (self.quantiser.positions, self.quantiser.width))
+        parts = self.latent(windows(clip, self.view)).view(-1, self.quantiser.positions, self.quantiser.width)
         logits = []
         for position in range(self.quantiser.positions):
             book = self.quantiser.book[position % self.quantiser.books]
@@ -91,7 +91,7 @@ class LatentForward(FrameWorld):
         """Returns the next frame after these codes (one-hot, positions side by side)."""
         if actions is None:
             raise UnusableInput("this world needs a code for every step")
-        codes = actions.unflatten(1, (self.quantiser.positions, self.quantiser.codes)).argmax(-1)
+        codes = actions.view(-1, self.quantiser.positions, self.quantiser.codes).argmax(-1)
         return self.net(frames, self.quantiser.lookup(codes))  # type: ignore[no-any-return]
 
     def choose(self, frames: UInt8[Tensor, "n f c h w"], rng: torch.Generator) -> Float[Tensor, "n d"]:

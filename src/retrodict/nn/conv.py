@@ -83,3 +83,11 @@ def stem_shape(module: nn.Module, channels: int, size: tuple[int, int]) -> tuple
     with torch.no_grad():
         out = module(torch.zeros(1, channels, *size))
     return int(out.shape[1]), int(out.shape[2]), int(out.shape[3])
+
+
+def patch_for(size: tuple[int, int], at_least: int = 7) -> int:
+    """The largest patch up to 8 pixels that divides a frame into at least `at_least` patches a side."""
+    for patch in range(8, 0, -1):
+        if size[0] % patch == 0 and size[1] % patch == 0 and min(size) // patch >= at_least:
+            return patch
+    raise UnusableInput(f"no patch of 1..8 pixels divides frames of {size} into {at_least} a side; resize the frames")

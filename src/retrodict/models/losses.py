@@ -1,0 +1,35 @@
+"""What parts are trained on: losses over windows, one scalar per parameter group."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from retrodict.clip import Clip
+from retrodict.errors import UnusableInput
+from retrodict.models.inverse import Inverse
+from retrodict.models.policy import ClipPolicy
+
+
+def shown(clip: Clip) -> tuple[Tensor, Tensor]:
+    """Returns the frames and actions of a clip that must have both."""
+    if clip.frames is None or clip.actions is None:
+        raise UnusableInput("this loss needs clips with frames and actions")
+    return clip.frames, clip.actions
+
+
+def labelled(inverse: Inverse, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+    """Negative log likelihood of the label in each window; indistinguishable actions count as one."""
+    frames, actions = shown(clip)
+    belief = inverse.belief(frames)
+    return {"all": -belief.log_prob(actions[:, inverse.view.before], merge=True).mean()}
+
+
+def cloning(policy: ClipPolicy, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+    """Negative log likelihood of the action after the policy's frames, weighted by the confidence in it."""
+    frames, actions = shown(clip)
+    seen = policy.view.frames
+    logs = policy.belief(frames[:, :seen]).log_prob(actions[:, seen - 1], merge=True)
+    weight: Float[Tensor, "b"] = torch.ones_like(logs) if clip.confidence is None else clip.confidence[:, seen - 1]
+    return {"all": -(logs * weight).sum() / weight.sum().clamp_min(1e-6)}
