@@ -1,0 +1,166 @@
+"""Compositions of roles: proposals judged by an inverse, plans read by an inverse, an inverse out of a world.
+
+Everything here speaks to roles only, so any inverse meets any forward model and policy.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from retrodict import tree
+from retrodict.clip import Clip
+from retrodict.errors import Incompatible, UnusableInput
+from retrodict.roles import ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
+from retrodict.spaces import Distribution
+from retrodict.tree import Tree
+
+
+class CycleScore:
+    """Scores a clip by how likely its own actions are to an inverse model that looks at its frames.
+
+    A world that obeys is read back as it was told: cycle consistency, the verifier of a bootstrapped model.
+    """
+
+    def __init__(self, inverse: InverseModel) -> None:
+        self.inverse, self.view, self.space = inverse, inverse.view, inverse.space
+
+    def __call__(self, clip: Clip) -> Float[Tensor, "b"]:
+        """Mean log probability of the clip's actions over its real steps."""
+        if clip.actions is None:
+            raise UnusableInput("cycle consistency needs a clip with the actions that were asked for")
+        logs = self.inverse.infer(clip).log_prob(clip.actions, merge=True)
+        real = clip.real.to(logs.dtype)
+        return (logs * real).sum(1) / real.sum(1).clamp_min(1.0)
+
+
+class BestOfN:
+    """A ForwardModel that imagines n futures for every row and keeps the one with the best score."""
+
+    def __init__(self, forward: ForwardModel, score: Score, n: int) -> None:
+        if n < 1:
+            raise UnusableInput(f"best_of_n needs n >= 1; got {n}")
+        self.inner, self.score, self.n = forward, score, n
+        self.view, self.space = forward.view, forward.space
+
+    def observe(self, past: Clip, state: State = None) -> State:
+        """Takes in what was seen."""
+        return self.inner.observe(past, state)
+
+    def imagine(
+        self, state: State, actions: Float[Tensor, "b k d"] | Policy | None, steps: int, rng: torch.Generator
+    ) -> tuple[Clip, State]:
+        """Rolls out n futures per row and keeps the best."""
+        wide = tree.repeat(state, self.n)
+        proposed = actions.repeat_interleave(self.n, 0) if isinstance(actions, Tensor) else actions
+        clip, reached = self.inner.imagine(wide, proposed, steps, rng)
+        best = self.score(self.inner.decode(clip)).view(-1, self.n).argmax(1)
+        rows = torch.arange(len(best), device=best.device) * self.n + best
+        return clip.pick(rows), tree.pick(reached, rows)
+
+    def decode(self, clip: Clip) -> Clip:
+        """Turns features into frames."""
+        return self.inner.decode(clip)
+
+    def log_prob(self, clip: Clip) -> Float[Tensor, "b t-1"]:
+        """Log probability of each next frame under the inner model."""
+        return self.inner.log_prob(clip)
+
+
+def best_of_n(forward: ForwardModel, judge: InverseModel | Score, n: int) -> BestOfN:
+    """Forward proposes, inverse (or any score) chooses.
+
+    Raises:
+        Incompatible: the judge cannot look at what this world imagines.
+    """
+    if isinstance(judge, InverseModel):
+        join(forward, judge)
+        return BestOfN(forward, CycleScore(judge), n)
+    return BestOfN(forward, judge, n)
+
+
+class GenerateThenInfer:
+    """A policy that imagines what comes next and reads the first action off it (UniPi, Video Language Planning)."""
+
+    def __init__(self, forward: ForwardModel, inverse: InverseModel, horizon: int, seed: int) -> None:
+        if horizon < 1:
+            raise UnusableInput(f"a plan needs a horizon of at least one step; got {horizon}")
+        self.inner, self.inverse, self.horizon, self.seed = forward, inverse, horizon, seed
+        self.space = inverse.space
+        view = forward.view
+        self.view = View(view.frames, view.frames - 1, view.every, view.rate, view.size, view.channels, view.cameras)
+
+    def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
+        """Answers for the last frame; the memory is the forward model's state and the number of decisions."""
+        state = self.inner.observe(past) if memory is None else self.inner.observe(past, _child(memory, "state"))
+        count = torch.zeros(past.rows, dtype=torch.long) if memory is None else _tensor(_child(memory, "count"))
+        rng = torch.Generator(device=past.device).manual_seed(self.seed * 1_000_003 + int(count[0]))
+        clip, _ = self.inner.imagine(state, None, self.horizon, rng)
+        seen = self.inner.decode(clip).with_(actions=None, source=None)
+        return self.inverse.infer(seen)[:, 0], {"state": state, "count": count + 1}
+
+
+def generate_then_infer(
+    forward: ForwardModel, inverse: InverseModel, horizon: int = 1, seed: int = 0
+) -> GenerateThenInfer:
+    """Forward imagines a plan by itself, inverse reads the actions off it.
+
+    Raises:
+        Incompatible: the inverse cannot look at what this world imagines.
+    """
+    if forward.view.size != inverse.view.size:
+        join(forward, inverse)
+    return GenerateThenInfer(forward, inverse, horizon, seed)
+
+
+class BayesInverse:
+    """q(a | o, o') ∝ p(o' | o, a) π(a | o): an inverse model distilled out of a world and a policy."""
+
+    def __init__(self, forward: ForwardModel, policy: Policy) -> None:
+        self.inner, self.policy, self.space = forward, policy, forward.space
+        before = max(forward.view.before, policy.view.frames - 1)
+        view = forward.view
+        self.view = View(before + 2, before, view.every, view.rate, view.size, view.channels, view.cameras)
+
+    def infer(self, clip: Clip) -> Distribution:
+        """Answers every step by trying every value of the action."""
+        steps = []
+        count = self.space.width
+        every = F.one_hot(torch.arange(count, device=clip.device), count).float()
+        for t in range(clip.steps):
+            past = clip.cut(max(0, t - self.view.before), t + 1).with_(actions=None, source=None, confidence=None)
+            prior = self.policy.act(past)[0].params.log_softmax(-1)  # b d
+            pair = clip.cut(max(0, t - self.view.before), t + 2)
+            wide = pair.with_(source=None, confidence=None).pick(
+                torch.arange(clip.rows, device=clip.device).repeat_interleave(count)
+            )
+            tried = every.repeat(clip.rows, 1)[:, None].expand(-1, wide.steps, -1)
+            likelihood = self.inner.log_prob(wide.with_(actions=tried.contiguous()))[:, -1]
+            steps.append(prior + likelihood.view(clip.rows, count))
+        if not steps:
+            return Distribution(self.space, torch.zeros(clip.rows, 0, self.space.parameters, device=clip.device))
+        return Distribution(self.space, torch.stack(steps, 1))
+
+
+def bayes_inverse(forward: ForwardModel, policy: Policy) -> BayesInverse:
+    """Makes an inverse model out of a forward model with a likelihood and a policy over the same actions.
+
+    Raises:
+        Incompatible: they speak different actions, or the action is not a single choice that can be enumerated.
+    """
+    join(forward, policy)
+    if forward.space.discrete is None:
+        raise Incompatible("bayes_inverse tries every action, so the action must be one choice among named values")
+    return BayesInverse(forward, policy)
+
+
+def _child(memory: Tree, name: str) -> Tree:
+    assert isinstance(memory, dict), "this policy's memory is a dict"
+    return memory[name]
+
+
+def _tensor(value: Tree) -> Tensor:
+    assert isinstance(value, Tensor), "expected a tensor"
+    return value
