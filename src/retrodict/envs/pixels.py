@@ -58,7 +58,7 @@ class Pixels(World):
         for row in map(int, np.flatnonzero(live)):
             _, rewards[row], over[row], cut, told = self._envs[row].step(actions[row])
             success[row] = bool(told.get("success", told.get("is_success", False)))
-            self._cut(row, cut)
+            self._truncated[row] = cut and not over[row]  # its own limit may be shorter than ours
             self._draw(row)
         return rewards, over, success
 
@@ -69,10 +69,6 @@ class Pixels(World):
         """Closes every copy."""
         for env in self._envs:
             env.close()
-
-    def _cut(self, row: int, truncated: bool) -> None:
-        # The environment's own limit may be shorter than ours; it must not be stepped on after that.
-        self._truncated[row] |= truncated
 
     def _draw(self, row: int) -> None:
         picture = self._envs[row].render()
@@ -86,7 +82,8 @@ def shrunk(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[
     """Resizes by area: each new pixel is the exact mean of what it covers."""
     rows, columns = _shares(picture.shape[0], size[0]), _shares(picture.shape[1], size[1])
     mean = np.einsum("ab,bcx,dc->adx", rows, picture.astype(np.float32), columns, optimize=True)
-    return np.rint(mean).astype(np.uint8)
+    result: UInt8[np.ndarray, "h2 w2 3"] = np.rint(mean).astype(np.uint8)
+    return result
 
 
 def _shares(old: int, new: int) -> Float[np.ndarray, "new old"]:
@@ -94,4 +91,5 @@ def _shares(old: int, new: int) -> Float[np.ndarray, "new old"]:
     edges = np.linspace(0, old, new + 1)
     left, right = np.maximum.outer(edges[:-1], np.arange(old)), np.minimum.outer(edges[1:], np.arange(1, old + 1))
     shares = np.clip(right - left, 0, None)
-    return (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+    result: Float[np.ndarray, "new old"] = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+    return result

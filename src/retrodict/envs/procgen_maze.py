@@ -29,7 +29,7 @@ def grid(state: bytes) -> tuple[Int64[np.ndarray, "w h"], int]:
     """
     (side,) = struct.unpack("<i", state[-8:-4])
     start = len(state) - _TAIL - side * side * 4
-    if start < 12 or struct.unpack("<3i", state[start - 12 : start]) != (side, side, side * side):
+    if side < 3 or start < 12 or struct.unpack("<3i", state[start - 12 : start]) != (side, side, side * side):
         raise UnusableInput("this is not a maze's state as procgen-mirror 0.10.7 writes it")
     cells = np.frombuffer(state, "<i4", side * side, start).reshape(side, side)
     return cells.T.astype(np.int64), start

@@ -1,0 +1,95 @@
+"""Pixels: a plain Gymnasium environment becomes a World, and pictures shrink by area."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from retrodict.envs.catalog import make
+from retrodict.envs.pixels import Pixels, shrunk
+from retrodict.envs.rollout import rollout, uniform
+from retrodict.errors import UnknownName, UnusableInput
+
+
+class Lamp(gymnasium.Env):
+    """A lamp that starts at a random brightness and is turned up or down; at 0 it is out, after 6 steps time is up."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 7}  # noqa: RUF012
+    observation_space = spaces.Box(0, 255, (1,))
+    action_space = spaces.MultiDiscrete([3, 2])
+
+    def __init__(self, render_mode: str | None = None, grey: bool = False) -> None:
+        self.render_mode, self.grey = render_mode, grey
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.light, self.age = int(self.np_random.integers(60, 200)), 0
+        return np.array([self.light]), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.light = int(np.clip(self.light + (int(action[0]) - 1) * 50, 0, 255))
+        self.age += 1
+        return np.array([self.light]), 0.5, self.light == 0, self.age == 6, {"is_success": self.light == 0}
+
+    def render(self) -> np.ndarray:
+        return np.full((30, 50) if self.grey else (30, 50, 3), self.light, np.uint8)
+
+
+gymnasium.register("RetrodictTestLamp-v0", entry_point=Lamp, disable_env_checker=True)
+
+
+def test_any_gymnasium_id_becomes_a_world() -> None:
+    world = make("RetrodictTestLamp-v0", 3, size=16)
+    frames, _ = world.reset(seed=0)
+    assert frames.shape == (3, 16, 16, 3)
+    assert world.fps == 7
+    assert world.actions.columns == ("action0=0", "action0=1", "action0=2", "action1=0", "action1=1")
+    brighter, rewards, *_ = world.step(np.array([[2, 0], [1, 0], [0, 1]]))
+    assert (brighter[:, 0, 0, 0].astype(int) - frames[:, 0, 0, 0]).tolist() == [50, 0, -50]
+    assert rewards.tolist() == [0.5, 0.5, 0.5]
+
+
+def test_its_own_ends_and_limits_are_kept() -> None:
+    world = Pixels(2, "RetrodictTestLamp-v0", size=8)
+    world.reset(seed=0)
+    for _ in range(8):
+        frames, _, terminated, truncated, infos = world.step(np.array([[0, 0], [1, 0]]))
+    assert terminated.tolist() == [True, False]
+    assert truncated.tolist() == [False, True]
+    assert infos["success"].tolist() == [True, False]
+    assert frames[0].max() == 0
+    assert world.steps[1] == 6
+
+
+def test_rollouts_are_reproducible_and_independent_of_the_batch() -> None:
+    runs = []
+    for n in (1, 3):
+        world = Pixels(n, "RetrodictTestLamp-v0", size=8)
+        runs.append(list(rollout(world, range(5), uniform(world))))
+    for (a, *ends_a), (b, *ends_b) in zip(*runs, strict=True):
+        assert ends_a == ends_b
+        assert np.array_equal(a.frames, b.frames)
+
+
+def test_shrinking_takes_the_mean_of_the_area() -> None:
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[:2, :3] = 100
+    picture[2:, 3:] = (0, 60, 200)
+    assert shrunk(picture, (2, 2)).tolist() == [[[100] * 3, [0] * 3], [[0] * 3, [0, 60, 200]]]
+    # Two new columns of three old ones each a half: (0 + 90/2) / 1.5 and (90/2 + 30) / 1.5.
+    row = np.repeat(np.array([[[0], [90], [30]]], np.uint8), 3, axis=2)
+    assert shrunk(row, (1, 2))[0, :, 0].tolist() == [30, 50]
+    assert np.array_equal(shrunk(picture, (4, 6)), picture)
+
+
+def test_what_cannot_be_seen_is_refused() -> None:
+    with pytest.raises(UnknownName):
+        Pixels(1, "RetrodictTestLump-v0")
+    with pytest.raises(UnusableInput, match="h x w x 3"):
+        Pixels(1, "RetrodictTestLamp-v0", grey=True).reset(seed=0)
+    with pytest.raises(UnusableInput, match="no scripted expert"):
+        Pixels(1, "RetrodictTestLamp-v0").expert()
