@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from retrodict.clip import Clip
+from retrodict.clip import Clip, concatenate
 from retrodict.errors import Incompatible
 from retrodict.spaces import ActionSpace, Distribution
 from retrodict.tree import Tree
@@ -183,7 +183,8 @@ def compatible(a: Any, b: Any) -> str | None:
     if first.size != second.size:
         return f"they see frames of {first.size} and {second.size} pixels; train both at one size"
     if first.cameras != second.cameras or first.channels != second.channels:
-        return f"they see different cameras: {first.cameras} and {second.cameras}"
+        seen = [f"{', '.join(view.cameras)} in {view.channels} channels" for view in (first, second)]
+        return f"they see different cameras: {seen[0]}, and {seen[1]}"
     if first.rate and second.rate and first.rate != second.rate:
         return f"they run at {first.rate} and {second.rate} frames/s; resample one of them"
     return None
@@ -240,26 +241,27 @@ class DecodedForward:
     def imagine(
         self, state: State, actions: Float[Tensor, "b k d"] | Policy | None, steps: int, rng: torch.Generator
     ) -> tuple[Clip, State]:
-        """Rolls out one step at a time, since a true action's code may depend on the frame it is taken in."""
-        from retrodict.clip import concatenate
+        """Rolls out one step at a time, since a true action's code may depend on the frame it is taken in.
 
+        A policy is shown the last frame seen, then two frames at a time: the one it acted on and what came of it.
+        """
         memory: Memory = None
         total: Clip | None = None
-        current, _ = self.inner.imagine(state, None, 0, rng)
+        shown, _ = self.inner.imagine(state, None, 0, rng)
         for step in range(steps):
             if actions is None:
                 raise Incompatible("this world chooses codes, not true actions; give it actions or a policy")
             if isinstance(actions, Tensor):
                 action = actions[:, step]
             else:
-                belief, memory = actions.act(current, memory)
-                action = belief.sample(rng)
-            inner_action = self.adapter.encode(action.unsqueeze(1), current)
+                seen = shown if actions.view.features or shown.frames is not None else self.inner.decode(shown)
+                belief, memory = actions.act(seen, memory)
+                action = belief.rsample(rng)
+            inner_action = self.adapter.encode(action.unsqueeze(1), shown.cut(shown.length - 1, shown.length))
             clip, state = self.inner.imagine(state, inner_action, 1, rng)
-            clip = clip.with_(actions=action.unsqueeze(1))
-            total = clip if total is None else concatenate(total, clip)
-            current = clip.cut(1, 2)
-        return (total if total is not None else current), state
+            shown = clip.with_(actions=action.unsqueeze(1))
+            total = shown if total is None else concatenate(total, shown)
+        return (total if total is not None else shown), state
 
     def decode(self, clip: Clip) -> Clip:
         """Turns features into frames."""
