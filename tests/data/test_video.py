@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from data_samples import moving, variable, write
 
 from retrodict.clip import Clip
 from retrodict.data.guarded import Decoder, decoder
 from retrodict.data.schema import Schema
 from retrodict.data.store import Store
-from retrodict.data.video import Writer
 from retrodict.errors import Damaged, Undecodable
 from retrodict.spaces import ActionSpace, categorical
 
 SPACE = ActionSpace((categorical("action", ("left", "right")),))
-
-
-def moving(t: int, height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:
-    """Frames (t, h, w, 3) of a bright block that moves 4 pixels a frame over a slope of colour."""
-    frames = np.empty((t, height, width, 3), np.uint8)
-    frames[...] = np.linspace(20, 120, width, dtype=np.uint8)[None, None, :, None]
-    frames[..., 2] = 60 + 20 * seed
-    for i in range(t):
-        x = (4 * i) % (width - 12)
-        frames[i, 8:24, x : x + 12] = (240, 200, 30)
-    return frames
-
-
-def write(path: Path, frames: np.ndarray, fps: int = 10) -> Path:
-    with Writer(path, *frames.shape[1:3], fps) as writer:
-        writer.add(frames)
-    return path
 
 
 def read(path: Path, **more: object) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +45,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
 def test_facts_of_a_file(tmp_path: Path) -> None:
     facts = decoder.facts(write(tmp_path / "a.mp4", moving(25), fps=30))
     assert (facts.height, facts.width, facts.frames, facts.rate) == (64, 96, 25, 30.0)
-    assert (facts.start, facts.rotation, facts.codec) == (0.0, 0, "h264")
+    assert (facts.times[0], facts.rotation, facts.codec) == (0.0, 0, "h264")
     assert facts.jitter < 1e-4
 
 
@@ -147,23 +129,6 @@ def test_a_file_of_changing_times_is_refused(tmp_path: Path) -> None:
     assert facts.jitter > 0.05
     _, times = read(path)
     assert np.allclose(times, np.array([0, 1, 2, 3, 7, 8]) / 10)
-
-
-def variable(path: Path, ticks: list[int], fps: int = 10, **size: int) -> Path:
-    """Writes frames at the given multiples of 1 / fps."""
-    import av
-
-    frames = moving(len(ticks), **size)
-    with av.open(str(path), "w") as box:
-        stream = box.add_stream("libx264", rate=fps, options={"bf": "0"})
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        stream.time_base = stream.codec_context.time_base = Fraction(1, fps)
-        for tick, pixels in zip(ticks, frames, strict=True):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = tick, Fraction(1, fps)
-            box.mux(stream.encode(frame))
-        box.mux(stream.encode())
-    return path
 
 
 VIDEO = Schema(SPACE, {"observation.images.a": (64, 96, 3), "observation.images.b": (64, 96, 3)}, 10, video=True)

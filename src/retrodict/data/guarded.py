@@ -41,13 +41,17 @@ class Facts:
 
     height: int
     width: int
-    frames: int
+    times: tuple[float, ...]  # seconds, of every frame, as the packets say
     rate: float  # average frames per second
-    start: float  # seconds
     jitter: float  # seconds by which a frame is at most off from start + k / rate
     rotation: int  # degrees counter-clockwise
     codec: str
     container: str
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return len(self.times)
 
 
 class Decoder:
@@ -69,7 +73,8 @@ class Decoder:
         """
         for kind, _, payload in self._ask(Path(file), {"what": "facts"}):
             if kind == FACTS:
-                return Facts(**json.loads(payload))
+                value = json.loads(payload)
+                return Facts(**value | {"times": tuple(value["times"])})
         raise Undecodable(file, "the decoder gave no answer")
 
     def frames(

@@ -90,7 +90,7 @@ def look(path: str) -> Facts:
         turned = first.rotation % 180 == 90
         height, width = (first.width, first.height) if turned else (first.height, first.width)
         return Facts(
-            height, width, len(times), rate, float(times[0]), _off_grid(times, rate), first.rotation % 360,
+            height, width, tuple(times.tolist()), rate, _off_grid(times, rate), first.rotation % 360,
             stream.codec_context.name, box.format.name,
         )  # fmt: skip
 
