@@ -101,6 +101,13 @@ def test_curves_place_the_value() -> None:
     assert float(last["cy"]) == pytest.approx(grid[0])
 
 
+def test_a_lone_budget_has_its_name_beside_it() -> None:
+    svg = charts.curves("t", "d", [charts.Curve("a", [{"x": 64, "value": 0.5}], 0)], "labels", "accuracy", 600)
+    (dot,) = shapes(svg, "circle", "mark")
+    (name,) = shapes(svg, "text", "label")
+    assert float(name["x"]) - float(dot["cx"]) == pytest.approx(12)
+
+
 def test_curves_without_points_still_draw() -> None:
     assert words(charts.curves("t", "d", [], "labels", "accuracy", 340))
 
@@ -157,3 +164,9 @@ def test_risk_coverage_names_full_coverage_and_the_point_near_80() -> None:
     assert {"86 % right when labelling 100 %", "94 % right when labelling 80 %"} <= set(words(svg))
     assert len(shapes(svg, "circle", "mark")) == 2
     assert shapes(charts.risk_coverage("t", "d", [], 360), "circle", "mark") == []
+
+
+def test_risk_coverage_labels_of_a_flat_curve_stand_apart() -> None:
+    points = [{"coverage": c, "accuracy": 0.98} for c in (0.2, 0.8, 1.0)]
+    heights = [float(one["y"]) for one in shapes(charts.risk_coverage("t", "d", points, 360), "text", "halo")]
+    assert abs(heights[0] - heights[1]) >= 14

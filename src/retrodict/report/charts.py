@@ -84,7 +84,7 @@ def _curve(one: Curve, x: Axis, y: Axis) -> Markup:
 
 
 def _names(series: Sequence[Curve], x: Axis, y: Axis, room: float) -> Markup:
-    """Writes each name once, at the height of its last point."""
+    """Writes each name once, beside its last point."""
     last: dict[str, tuple[Point, int]] = {}
     for one in series:
         for point in one.points:
@@ -92,11 +92,12 @@ def _names(series: Sequence[Curve], x: Axis, y: Axis, room: float) -> Markup:
                 last[one.name] = point, one.slot
     lines = {name: wrap(name, room, 3) for name in last}
     gaps = [LINE * len(lines[name]) + 3 for name in last]
+    side = max((x(point["x"]) for point, _ in last.values()), default=x.end) + 12
     heights = spread([y(point["value"]) for point, _ in last.values()], gaps, y.end - 6, y.start + 6)
     parts = []
     for (name, (_, slot)), middle in zip(last.items(), heights, strict=True):
         top = middle + 4 - LINE * (len(lines[name]) - 1) / 2
-        parts += [text(x.end + 12, top + LINE * i, part, class_=f"label s{slot}") for i, part in enumerate(lines[name])]
+        parts += [text(side, top + LINE * i, part, class_=f"label s{slot}") for i, part in enumerate(lines[name])]
     return join(*parts)
 
 
@@ -192,11 +193,18 @@ def _heading(name: str, x: float, y: float, slanted: bool) -> Markup:
 
 
 def _cell(x: float, y: float, width: float, height: float, part: float, diagonal: bool) -> Markup:
-    words = f"{100 * part:.0f}" if part >= 0.005 else "·"
     style = "cell diagonal" if diagonal else "cell"
+    shown = part >= 0.005
+    size = " small" if width < 22 else ""
     return join(
         rectangle(x + 1, y + 1, width - 2, height - 2, style, 0.06 + 0.74 * part),
-        text(x + width / 2, y + height / 2 + 4, words, "middle", "count" if part >= 0.005 else None),
+        text(
+            x + width / 2,
+            y + height / 2 + 4,
+            f"{100 * part:.0f}" if shown else "·",
+            "middle",
+            f"count{size}" if shown else None,
+        ),
     )
 
 
@@ -242,11 +250,12 @@ def risk_coverage(title: str, desc: str, points: Sequence[Point], width: float) 
     parts = [axes(x, y, "share of steps that keep a label", "share of those that is right")]
     if len(known) > 1:
         parts.append(path([(x(p["coverage"]), y(p["accuracy"])) for p in known], "curve s0"))
-    for p in _noted(known):
-        px, py = x(p["coverage"]), y(p["accuracy"])
+    noted = _noted(known)
+    heights = spread([y(p["accuracy"]) + 18 for p in noted], [LINE + 4] * len(noted), y.end, y.start)
+    for p, height in zip(noted, heights, strict=True):
         words = f"{share(p['accuracy'])} right when labelling {share(p['coverage'])}"
-        parts.append(mark(px, py, 0))
-        parts.append(text(px, py + 22, words, "end", "label halo"))
+        parts.append(mark(x(p["coverage"]), y(p["accuracy"]), 0))
+        parts.append(text(x(p["coverage"]), height + 4, words, "end", "label halo"))
     return drawing(width, y.start + 42, title, desc, *parts)
 
 

@@ -61,7 +61,7 @@ svg text { font: 12px Inter, "Segoe UI", system-ui, sans-serif; fill: var(--mute
   font-variant-numeric: tabular-nums; }
 svg .name, svg .remark { font-size: 11.5px; }
 svg .label { fill: var(--ink); }
-svg .count { fill: var(--ink); font-weight: 600; }
+svg .count { fill: var(--ink); font-weight: 600; } svg .small { font-size: 9.5px; font-weight: 500; }
 svg .halo { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; stroke-linejoin: round; }
 .s0 { --c: var(--teal); } .s1 { --c: var(--orange); } .s2 { --c: var(--violet); }
 .s3 { --c: var(--blue); } .s4 { --c: var(--rose); } .ink { --c: var(--ink); } .quiet { --c: var(--axis); }
