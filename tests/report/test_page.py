@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -284,3 +286,8 @@ def test_element_escapes_text_and_attributes_but_not_markup() -> None:
         '<rect class="bar" fill-opacity="0.12" x="2"></rect>'
     )
     assert escape(escape("&")) == "&amp;"
+
+
+def test_a_report_needs_neither_torch_nor_pillow_to_import() -> None:
+    code = "import sys, retrodict.report.page, retrodict.report.table; print({'torch', 'PIL'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from retrodict.report import charts, pictures, tables
+from retrodict.report import charts, numbers, pictures
 from retrodict.report.markup import Markup, element, join
 from retrodict.report.pictures import ClipPicture
 from retrodict.report.result import ONE_SEED, interval, is_one_seed, number, plural, ranked, share
@@ -51,7 +51,7 @@ def clips(shown: Sequence[ClipPicture]) -> Markup:
         ]
         head = ["step", "predicted", "confidence", "truth", "verdict"]
         steps = element(
-            "details", element("summary", "Step by step"), tables.table(f"Steps of {clip.title}", head, rows)
+            "details", element("summary", "Step by step"), numbers.table(f"Steps of {clip.title}", head, rows)
         )
         caption = element("figcaption", element("b", clip.title), " · " if clip.title else None, summary)
         cards.append(element("figure", element("picture", calm, image), caption, steps))
@@ -90,7 +90,7 @@ def _curves(name: str, words: list[str], part: Row, y_label: str) -> Markup:
         [*words, *_reasons([p for one in [*fresh, *committed] for p in one["points"]])],
         _drawn(lambda width: charts.curves(name, desc, series, f"number of {unit}", y_label, width)),
         element("p", key, class_="key") if key else None,
-        tables.of_points(name, unit, groups),
+        numbers.of_points(name, unit, groups),
         badge=ONE_SEED if is_one_seed([p for one in fresh for p in one["points"]]) else None,
     )
 
@@ -125,7 +125,7 @@ def confusion(part: Row) -> Markup:
     desc = f"{right:,} of {total:,} steps lie on the diagonal, where the label is right."
     draw = _heat_drawing("Confusion", desc, classes, classes, matrix, ("truth", "label"))
     return _section(
-        "Confusion", words, _drawn(draw), tables.of_matrix("Counts; rows are the truth", classes, classes, matrix)
+        "Confusion", words, _drawn(draw), numbers.of_matrix("Counts; rows are the truth", classes, classes, matrix)
     )
 
 
@@ -162,7 +162,7 @@ def _reliability(part: Row) -> Markup:
         "div",
         element("h3", "Reliability"),
         charts.reliability("Reliability", desc, bins, HALF),
-        tables.folded("Reliability by bin of confidence", ["stated", "right", "steps"], rows, (1, 2)),
+        numbers.folded("Reliability by bin of confidence", ["stated", "right", "steps"], rows, (1, 2)),
     )
 
 
@@ -174,7 +174,7 @@ def _risk(part: Row) -> Markup:
         "div",
         element("h3", "Risk against coverage"),
         charts.risk_coverage("Risk against coverage", desc, part["points"], HALF),
-        tables.folded("Accuracy of the labels kept", ["kept", "right"], rows, (1,)),
+        numbers.folded("Accuracy of the labels kept", ["kept", "right"], rows, (1,)),
     )
 
 
@@ -204,7 +204,7 @@ def codes(part: Row) -> Markup:
         if names
         else None,
         element("p", "; ".join(left_out) + ".", class_="key") if left_out else None,
-        tables.of_matrix("Counts; rows are codes", names, actions, matrix),
+        numbers.of_matrix("Counts; rows are codes", names, actions, matrix),
     )
 
 
@@ -219,13 +219,13 @@ def policies(rows: Sequence[Row]) -> Markup:
     desc = "; ".join(f"{row['name']}: {number(row.get('success'))} {_bracketed(row)}".rstrip() for row in rows)
     kinds = {str(row.get("kind", "route")) for row in rows}
     key = [f"{sign} {words}" for kind, sign, words in _KINDS if kind in kinds]
-    numbers = [
+    table = [
         [
             str(row["name"]),
             number(row.get("success")),
             interval(row.get("low"), row.get("high")) or "—",
             "—" if row.get("episodes") is None else f"{row['episodes']:,}",
-            tables.seeds(row),
+            numbers.seeds(row),
             str(row.get("kind", "route")),
         ]
         for row in rows
@@ -236,7 +236,7 @@ def policies(rows: Sequence[Row]) -> Markup:
         ["Share of new episodes that reach the goal, with 95 % intervals.", *_reasons(rows)],
         _drawn(lambda width: charts.dots("Success of policies", desc, rows, width)),
         element("p", " \u2002 ".join(key), class_="key"),
-        tables.folded("Success of policies", head, numbers, (1, 2, 3, 4)),
+        numbers.folded("Success of policies", head, table, (1, 2, 3, 4)),
         badge=ONE_SEED if is_one_seed(rows) else None,
     )
 
@@ -255,7 +255,7 @@ def _bracketed(row: Row) -> str:
 
 def stages(rows: Sequence[Row]) -> Markup:
     """Time and memory of each stage."""
-    return _section("Time and memory", ["What each stage cost on this machine."], tables.of_stages(rows))
+    return _section("Time and memory", ["What each stage cost on this machine."], numbers.of_stages(rows))
 
 
 def commands(rows: Sequence[Row]) -> Markup:
