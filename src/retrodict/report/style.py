@@ -113,7 +113,7 @@ footer { margin-top: 3rem; padding-top: 1.2rem; border-top: 1px solid var(--grid
 @page { margin: 14mm; }
 @media print {
   html { font-size: 11pt; } body { padding: 0; max-width: none; background: none; }
-  figure, svg, tr, .headline div, .pair > div, .steps li { break-inside: avoid; }
+  section:not(:has(.clips)), figure, tr, .headline div, .pair > div, .steps li { break-inside: avoid; }
   h2, h3, .words { break-after: avoid; }
   section { display: block; margin-top: 1.6rem; padding-top: 1rem; }
   .shown { margin-top: 1rem; } details { display: none; }
