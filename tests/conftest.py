@@ -1,0 +1,24 @@
+"""What all tests share: one thread, and a small recorded sprite world."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from retrodict.contract import sprite_views
+from retrodict.data.cache import Cache
+from retrodict.run.run import Views
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def sprites() -> Views:
+    """60 recorded episodes of Sprites at 36 pixels: all video without actions, and 64 labelled steps."""
+    return sprite_views(episodes=60, labels=64)
+
+
+@pytest.fixture(scope="session")
+def cache(sprites: Views) -> Cache:
+    """The frames of the same episodes, with every action."""
+    return sprites.unlabelled.cache
