@@ -17,6 +17,15 @@ from retrodict.nn.conv import patch_for
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
+from retrodict.trial import Figure
+
+FIGURES = {
+    "babyai_success_64": Figure("babyai", "success"),
+    "babyai_success_all": Figure("babyai", "success", labels=0, target=0.95),
+    "success_64": Figure("sprites", "success", preset="equivariant", seeds=5),
+    "success_64_flat": Figure("sprites", "success", seeds=5),
+    "success_all": Figure("sprites", "success", labels=0, seeds=5),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,11 @@ def micro() -> Config:
 def tiny() -> Config:
     """The committed settings."""
     return Config()
+
+
+def equivariant() -> Config:
+    """As indifferent to place as the inverse nets: what counts is where things are to one another."""
+    return Config(pool="points")
 
 
 def paper() -> Config:

@@ -27,6 +27,15 @@ from retrodict.roles import Memory, System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 from retrodict.spaces import ActionSpace, Distribution
+from retrodict.trial import Figure
+
+FIGURES = {
+    "success_64": Figure("sprites", "success", seeds=5),
+    "label_accuracy_64": Figure("sprites", "label_accuracy", seeds=5),
+    "texture_agreement_64": Figure("sprites", "texture_agreement", seeds=5),
+    "babyai_success_64": Figure("babyai", "success"),
+    "babyai_label_accuracy_64": Figure("babyai", "label_accuracy"),
+}
 
 
 @dataclass(frozen=True)

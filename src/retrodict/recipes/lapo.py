@@ -23,6 +23,17 @@ from retrodict.nn.conv import patch_for
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
+from retrodict.trial import Figure
+
+FIGURES = {
+    "bits_recovered": Figure("sprites", "bits_recovered", target=1.8, seeds=5),
+    "probe_accuracy_64": Figure("sprites", "probe_accuracy", target=0.90, seeds=5),
+    "success_64": Figure("sprites", "success", target=0.85, seeds=5),
+    "texture_agreement": Figure("sprites", "texture_agreement", seeds=5),
+    "babyai_bits_recovered": Figure("babyai", "bits_recovered", preset="babyai"),
+    "babyai_probe_accuracy_64": Figure("babyai", "probe_accuracy", preset="babyai"),
+    "babyai_success_64": Figure("babyai", "success", preset="babyai"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,12 @@ def micro() -> Config:
 def tiny() -> Config:
     """The committed settings."""
     return Config()
+
+
+def babyai() -> Config:
+    """For views that move: whole frames in, and a forward model in which a patch may look anywhere."""
+    long = Fit(1000, 64, 2e-3, decay=0.0)
+    return Config(inputs="both", pool="flatten", mix="attention", world=long, restart_until=800)
 
 
 def paper() -> Config:

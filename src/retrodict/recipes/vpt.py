@@ -24,6 +24,17 @@ from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 from retrodict.spaces import Distribution
+from retrodict.trial import Figure
+
+FIGURES = {
+    "babyai_label_accuracy_64": Figure("babyai", "label_accuracy", target=0.82),
+    "babyai_success_64": Figure("babyai", "success", target=0.75),
+    "babyai_calibration_error_64": Figure("babyai", "calibration_error"),
+    "label_accuracy_64": Figure("sprites", "label_accuracy", target=0.90, seeds=5),
+    "success_64": Figure("sprites", "success", target=0.90, seeds=5),
+    "texture_agreement_64": Figure("sprites", "texture_agreement", seeds=5),
+    "maze_label_accuracy_64": Figure("maze", "label_accuracy", target=0.88),
+}
 
 
 @dataclass(frozen=True)

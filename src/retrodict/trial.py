@@ -1,0 +1,355 @@
+"""Trials: one recipe in one world with one label budget and one seed, measured; the unit of every published figure.
+
+A trial records its own levels, draws its own labels and trains with its own seed. What it is measured on (test levels
+and test frames) is the same for all recipes and seeds, and is never looked at before.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from retrodict.clip import Clip
+from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
+from retrodict.data.memory import MemoryStore
+from retrodict.data.store import Store
+from retrodict.errors import UnknownName, UnusableInput
+from retrodict.measure import intervals, labels, latents
+from retrodict.roles import InverseModel, Policy, System
+from retrodict.run.collect import collect, schema_of
+from retrodict.run.log import Log
+from retrodict.run.run import Run, Views, config_digest, versions
+from retrodict.spaces import Distribution
+
+if TYPE_CHECKING:
+    from retrodict.envs.world import World
+
+LEVELS = 1_000_000  # levels per seed: seed s records levels from s * LEVELS
+VALIDATION, TEST, BLIND = 800_000_000, 900_000_000, 850_000_000  # first level of each held-out set
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A world as it is used in trials.
+
+    `frames` are recorded with `random` of the expert's actions replaced; `changed` are the world options under which
+    the same test states are drawn again (agreement of labels under changed appearance).
+    """
+
+    world: str
+    frames: int = 20_000
+    random: float = 0.2
+    copies: int = 32
+    test_frames: int = 4_000
+    episodes: int = 200
+    options: Mapping[str, Any] = field(default_factory=dict)
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+
+SETTINGS: dict[str, Setting] = {
+    "sprites": Setting("sprites", random=0.3, copies=64, episodes=300, changed={"textures": "noise"}),
+    "babyai": Setting("babyai", random=0.2),
+    "maze": Setting("maze", random=0.15, copies=16, episodes=100),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published figure of a recipe: where it is measured, by which preset, what, and what it should reach.
+
+    `labels` is the number of recorded actions that are not hidden; 0 hides none.
+    """
+
+    setting: str
+    measure: str
+    labels: int = 64
+    preset: str = "tiny"
+    target: float | None = None
+    seeds: int = 3
+    tier: str = "tiny"
+
+
+class Recipe(Protocol):
+    """A recipe module."""
+
+    FIGURES: Mapping[str, Figure]
+
+    def train(self, cfg: Any, run: Run) -> System:
+        """Trains a system."""
+        ...
+
+
+def setting(name: str) -> Setting:
+    """Returns a setting by name."""
+    if name not in SETTINGS:
+        raise UnknownName("setting", name, SETTINGS)
+    return SETTINGS[name]
+
+
+def world_of(chosen: Setting, copies: int | None = None, **options: Any) -> World:
+    """Makes the world of a setting."""
+    from retrodict.envs.catalog import make
+
+    return make(chosen.world, copies or chosen.copies, **{**chosen.options, **options})
+
+
+def recorded(chosen: Setting, seed: int, folder: Path, say: Callable[[str], None] | None = None) -> Store:
+    """Records (or completes, or opens) the dataset of a trial: a LeRobot v3.0 folder."""
+    from retrodict.envs.rollout import expert
+
+    world = world_of(chosen)
+    store = Store.open(folder, write=True) if folder.exists() else Store.create(folder, schema_of(world))
+    first = seed * LEVELS + len(store.ids)
+    provenance = {"world": chosen.world, "seed": seed, "random": chosen.random, "policy": "expert"}
+    missing = chosen.frames - sum(store.lengths.values())
+    if missing > 0:
+        levels = range(first, first + missing)
+        collect(world, levels, expert(world, chosen.random, seed), store, provenance, chosen.frames, say, group=200)
+    return store
+
+
+def held_out(chosen: Setting, **options: Any) -> Cache:
+    """Returns the test frames: the same levels and actions for every recipe and seed."""
+    from retrodict.envs.rollout import expert, rollout
+
+    world = world_of(chosen, **options)
+    clips: list[Clip] = []
+    for clip, _, _ in rollout(world, range(TEST, TEST + chosen.test_frames), expert(world, chosen.random, 0)):
+        clips.append(clip)
+        if sum(c.length for c in clips) >= chosen.test_frames:
+            break
+    return Cache.build(MemoryStore(schema_of(world), clips))
+
+
+def views(cache: Cache, budget: int, seed: int) -> Views:
+    """Hides every action but `budget` steps drawn uniformly (0: hides none)."""
+    everything = Steps.all(cache).known()
+    few = everything if budget == 0 else everything.uniform(budget, seed)
+    return Views(Steps.all(cache, hidden=True), few)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an inverse model says about test steps: merged classes, confidence, and the truth."""
+
+    names: tuple[str, ...]
+    truth: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """Share of steps that are right."""
+        return float((self.truth == self.predicted).mean())
+
+
+def answers(inverse: InverseModel, cache: Cache) -> Answers:
+    """Labels every known test step."""
+    segment = inverse.space.discrete
+    if segment is None:
+        raise UnusableInput("label accuracy needs a single choice of values")
+    steps = Steps.all(cache).known().shown(inverse.view)
+    belief = beliefs(inverse, steps)
+    truth = inverse.space.classes(steps.target_actions())
+    return Answers(
+        segment.merged_names,
+        truth.numpy(),
+        inverse.space.classes(belief.mode()).numpy(),
+        belief.confidence().double().clamp(0, 1).numpy(),
+    )
+
+
+@torch.no_grad()
+def beliefs(inverse: InverseModel, steps: Steps) -> Distribution:
+    """Answers the steps of a selection, in order."""
+    params = [inverse.infer(clip)[:, steps.target].params for _, clip in steps.batches(512)]
+    return Distribution(inverse.space, torch.cat(params))
+
+
+def codes(inverse: InverseModel, cache: Cache) -> np.ndarray:
+    """Returns the joint code number of every known test step."""
+    steps = Steps.all(cache).known().shown(inverse.view)
+    mode = beliefs(inverse, steps).mode()
+    columns = [mode[:, columns].argmax(-1).numpy() for _, columns, _ in inverse.space.slices()]
+    return latents.joint_codes(np.stack(columns, 1))
+
+
+def success(policy: Policy, chosen: Setting, episodes: int | None = None, first: int = TEST) -> intervals.Estimate:
+    """Success of a policy on levels never looked at, drawing from its distribution, with Wilson's interval."""
+    from retrodict.envs.rollout import policy_actor, score
+
+    world = world_of(chosen)
+    count = episodes or chosen.episodes
+    played = score(world, range(first, first + count), policy_actor(policy, world, mode=False, seed=0))
+    return intervals.wilson(sum(played["success"]), count)
+
+
+def baselines(chosen: Setting, episodes: int | None = None, search: int = 32) -> dict[str, intervals.Estimate]:
+    """Success of the expert, of random keys, and of the best policy that never looks (chosen on other levels)."""
+    from retrodict.envs.rollout import blind, expert, open_loop, score, uniform
+
+    world, count = world_of(chosen), episodes or chosen.episodes
+    levels = range(TEST, TEST + count)
+    plan = blind(world, range(BLIND, BLIND + search))
+    actors = {"random": uniform(world), "best blind": open_loop(world, plan), "expert": expert(world)}
+    return {
+        name: intervals.wilson(sum(score(world, levels, actor)["success"]), count) for name, actor in actors.items()
+    }
+
+
+def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]) -> dict[str, float]:
+    """Measures a system on held-out frames and levels; `wanted` names the measures.
+
+    label_accuracy: of the (decoded) inverse, indistinguishable actions merged. probe_accuracy: the same, by name of
+    the latent literature. bits_recovered: mutual information of codes and actions, shuffle-corrected. success: of the
+    (decoded) policy. calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same
+    states drawn with another texture.
+    """
+    spoken = system.decoded()
+    values: dict[str, float] = {}
+    for name in wanted:
+        if name in ("label_accuracy", "probe_accuracy"):
+            values[name] = answers(_need(spoken.inverse, name), test).accuracy
+        elif name == "calibration_error":
+            given = answers(_need(spoken.inverse, name), test)
+            values[name] = labels.calibration(given.confidence, given.truth == given.predicted).error
+        elif name == "bits_recovered":
+            values[name] = bits(_need(system.inverse, name), test).corrected
+        elif name == "success":
+            values[name] = success(_need(spoken.policy, name), chosen).value
+        elif name == "texture_agreement":
+            values[name] = texture_agreement(_need(system.inverse, name), chosen, test)
+        else:
+            raise UnknownName("measure", name, MEASURES)
+    return values
+
+
+MEASURES = ("label_accuracy", "probe_accuracy", "calibration_error", "bits_recovered", "success", "texture_agreement")
+
+
+def bits(inverse: InverseModel, test: Cache) -> latents.Information:
+    """Mutual information of an inverse's codes with the (merged) true actions."""
+    truth = test.space.classes(Steps.all(test).known().target_actions()).numpy()
+    return latents.information(codes(inverse, test), truth)
+
+
+def texture_agreement(inverse: InverseModel, chosen: Setting, test: Cache) -> float:
+    """Share of test steps that get the same answer when the same states are drawn with another texture."""
+    if not chosen.changed:
+        raise UnusableInput(f"{chosen.world} has no second appearance to compare with")
+    other = held_out(chosen, **chosen.changed)
+    return labels.agreement(codes(inverse, test), codes(inverse, other)).share
+
+
+def _need(role: Any, name: str) -> Any:
+    if role is None:
+        raise UnusableInput(f"{name} cannot be measured: the system lacks the role it needs")
+    return role
+
+
+@dataclass
+class Trial:
+    """What one seed gave."""
+
+    seed: int
+    values: dict[str, float]
+    seconds: float
+    stages: dict[str, dict[str, Any]]
+    about: dict[str, Any]
+
+
+def trial(
+    recipe: Any, cfg: Any, chosen: Setting, budget: int, seed: int, base: Path, folder: Path, wanted: Sequence[str],
+    log: Log | None = None, test: Cache | None = None,
+) -> Trial:  # fmt: skip
+    """Records (in `base`), hides, trains (in `folder`) and measures one seed; what is finished is used again."""
+    log = log or Log(quiet=True)
+    with recorded(chosen, seed, base / "data", log.say) as store:
+        cache = Cache.build(store, folder=base / "cache")
+    began = time.monotonic()
+    with Run(folder, views(cache, budget, seed), seed, log=log) as run:
+        system = run.finish(recipe.train(cfg, run), {"recipe": recipe.__name__.rpartition(".")[2]})
+    seconds = time.monotonic() - began
+    values = measured(system, chosen, test or held_out(chosen), wanted)
+    return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about))
+
+
+def commit_of_source() -> str:
+    """The commit of the source tree that runs, "unknown" outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def summary(name: str, figure: Figure, recipe_name: str, digest: str, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Joins the seeds of a figure into what is committed under results/."""
+    values = np.array([t.values[figure.measure] for t in trials])
+    estimate = intervals.t_interval(values)
+    return {
+        "name": name, "recipe": recipe_name, "tier": figure.tier, "measure": figure.measure, "setting": figure.setting,
+        "labels": figure.labels, "preset": figure.preset, "target": figure.target,
+        "value": round(estimate.value, 4), "low": _rounded(estimate.low), "high": _rounded(estimate.high),
+        "config": digest, "command": f"retrodict check {recipe_name} --claim {name} --seeds {len(trials)}",
+        "seeds": [{"seed": t.seed, "value": round(t.values[figure.measure], 4), "seconds": t.seconds} for t in trials],
+        "commit": commit_of_source(), "versions": versions(),
+    }  # fmt: skip
+
+
+def claim(
+    recipe: Any, names: Sequence[str], seeds: int, folder: Path, results: Path, log: Log | None = None
+) -> list[dict[str, Any]]:
+    """Reruns figures of a recipe and writes RESULTS/RECIPE/FIGURE.json for each; one training serves several figures.
+
+    Raises:
+        UnknownName: the recipe has no such figure.
+    """
+    own = recipe.__name__.rpartition(".")[2]
+    for name in names:
+        if name not in recipe.FIGURES:
+            raise UnknownName(f"figure of {own}", name, recipe.FIGURES)
+    together: dict[tuple[str, int, str], list[str]] = {}
+    for name in names:
+        figure = recipe.FIGURES[name]
+        together.setdefault((figure.setting, figure.labels, figure.preset), []).append(name)
+    written = []
+    for (where, budget, preset), group in together.items():
+        cfg, chosen = getattr(recipe, preset)(), setting(where)
+        test = held_out(chosen)
+        wanted = sorted({recipe.FIGURES[name].measure for name in group})
+        trials = []
+        for seed in range(seeds):
+            base = folder / where / f"seed-{seed}"
+            run = base / f"{own}-{preset}-{budget}"
+            trials.append(trial(recipe, cfg, chosen, budget, seed, base, run, wanted, log, test))
+            if log is not None:
+                log.say(f"{own} {where} seed {seed}: {trials[-1].values} in {trials[-1].seconds} s")
+        for name in group:
+            written.append(summary(name, recipe.FIGURES[name], own, config_digest(cfg), trials))
+            path = results / own / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(written[-1], indent=1) + "\n")
+    return written
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def resized(chosen: Setting, frames: int | None = None, episodes: int | None = None, **more: Any) -> Setting:
+    """Returns a setting with other amounts."""
+    changes = {"frames": frames, "episodes": episodes, **more}
+    return replace(chosen, **{name: value for name, value in changes.items() if value is not None})
