@@ -91,4 +91,4 @@ class Inverse(Part):
     def infer(self, clip: Clip) -> Distribution:
         """Answers every step of the clip, calibrated: axes "b t-1"."""
         belief = self.belief(windows(clip, self.view)).scaled(float(self.temperature))
-        return Distribution(self.space, belief.params.view(clip.rows, clip.steps, -1))
+        return Distribution(self.space, belief.params.view(clip.rows, clip.steps, self.space.parameters))

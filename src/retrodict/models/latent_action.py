@@ -62,7 +62,7 @@ class LatentInverse(Part):
             book = self.quantiser.book[position % self.quantiser.books]
             spread = torch.cdist(book, book).square().mean().clamp_min(1e-6)
             logits.append(-20.0 * torch.cdist(parts[:, position], book).square() / spread)
-        return Distribution(self.space, torch.cat(logits, -1).view(clip.rows, clip.steps, -1))
+        return Distribution(self.space, torch.cat(logits, -1).view(clip.rows, clip.steps, self.space.parameters))
 
 
 class LatentForward(FrameWorld):
