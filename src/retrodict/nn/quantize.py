@@ -71,7 +71,7 @@ class GroupedVQ(nn.Module):
         ]
         for b, values in enumerate(flat):
             pick = torch.linspace(0, len(values) - 1, self.codes).long()
-            self.book[b] = values[pick] + 1e-3 * values.std().clamp_min(1e-3) * self.book[b].sign()
+            self.book[b] = values[pick] + 1e-3 * values.std(correction=0).clamp_min(1e-3) * self.book[b].sign()
             self.total[b], self.count[b] = self.book[b].clone(), torch.ones(self.codes)
         self.ready.fill_(True)
 
@@ -86,8 +86,8 @@ class GroupedVQ(nn.Module):
             self.used[b].mul_(self.decay).add_(one_hot.mean(0) * self.codes, alpha=1 - self.decay)
             smooth = (self.count[b] + 1e-5) / (self.count[b].sum() + self.codes * 1e-5) * self.count[b].sum()
             self.book[b] = self.total[b] / smooth.unsqueeze(-1)
-            keep = min(len(values), self.recent.shape[1])
-            self.recent[b, :keep] = values[:keep]
+            around = torch.arange(self.recent.shape[1], device=values.device) % len(values)
+            self.recent[b] = values[around]  # all of it real inputs, also when there are fewer
 
     @torch.no_grad()
     def restart_dead(self, rng: torch.Generator, threshold: float = 0.05) -> int:
