@@ -59,18 +59,28 @@ def build(description: Mapping[str, Any]) -> Part:
 
     Only classes of retrodict's own models and recipes are built, so a hostile description cannot run other code.
     """
-    module_name, _, class_name = str(description["part"]).partition(":")
+    if not isinstance(description, Mapping) or not isinstance(description.get("arguments"), Mapping):
+        raise UnusableInput(f"a part is described by 'part' and 'arguments'; got {description!r:.100}")
+    module_name, _, class_name = str(description.get("part")).partition(":")
     if not module_name.startswith(("retrodict.models.", "retrodict.recipes.", "retrodict.nn.")):
         raise UnusableInput(
             f"a checkpoint asks for {module_name}:{class_name}; only parts of retrodict.models and retrodict.recipes "
             "are loaded. Load it with the code that made it."
         )
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UnusableInput(f"a checkpoint asks for {module_name}, which is not there: {error}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Part)):
         parts = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Part)]
         raise UnknownName(f"part in {module_name}", class_name, parts)
-    return found(**{name: _rich(value) for name, value in description["arguments"].items()})
+    arguments = {name: _rich(value) for name, value in description["arguments"].items()}
+    try:
+        inspect.signature(found).bind(**arguments)
+    except TypeError as error:
+        raise UnusableInput(f"a checkpoint gives {class_name} other arguments than it takes: {error}") from error
+    return found(**arguments)
 
 
 def _plain(value: Any) -> Any:
