@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -34,8 +35,11 @@ class Log:
                 if entry["step"] >= start:
                     break
                 kept.append(line)
-        self._file = open(path, "w")  # noqa: SIM115 - closed by end()
-        self._file.writelines(line + "\n" for line in kept)
+        self.end()
+        whole = path.with_name(f".{path.name}.tmp")  # a kill must not lose the lines that are kept
+        whole.write_text("".join(line + "\n" for line in kept))
+        os.replace(whole, path)
+        self._file = open(path, "a")  # noqa: SIM115 - closed by end()
         self._name, self._start, self._steps, self._began, self._shown = name, start, steps, time.monotonic(), 0.0
 
     def step(self, step: int, values: dict[str, float]) -> None:
