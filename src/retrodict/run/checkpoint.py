@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor
 
-from retrodict.errors import Damaged, UnusableInput
+from retrodict import rng
+from retrodict.errors import Damaged, UnknownName, UnusableInput
 from retrodict.nn.part import Part, build
 from retrodict.roles import System
 
@@ -24,11 +26,13 @@ STATE, MANIFEST = "state.safetensors", "manifest.json"
 
 
 def sync_write(path: Path, data: bytes) -> None:
-    """Writes a file and waits until it is on the disk."""
-    with open(path, "wb") as file:
+    """Writes a file, whole or not at all, and waits until it is on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -95,7 +99,11 @@ def load_manifest(folder: Path) -> dict[str, Any]:
 
 
 def newest(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any], str] | None:
-    """Loads the newest whole `step-N`; a damaged one is passed over. Returns (step, tensors, manifest, remark)."""
+    """Loads the newest whole `step-N`; a damaged one is passed over. Returns (step, tensors, manifest, remark).
+
+    Raises:
+        Damaged: there are checkpoints, and not one is whole.
+    """
     remark = ""
     steps = sorted((int(p.name[5:]) for p in folder.glob("step-*") if p.name[5:].isdigit()), reverse=True)
     for step in steps:
@@ -104,20 +112,26 @@ def newest(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any], str] |
             return step, tensors, manifest, remark
         except (Damaged, UnusableInput) as error:
             remark = f"{error} Going on from the checkpoint before it."
+    if steps:
+        names = ", ".join(f"step-{step}" for step in steps)
+        raise Damaged(folder, "one whole checkpoint at least", f"damage in each of {names}")
     return None
 
 
 def prune(folder: Path, keep: int = 2) -> None:
-    """Removes all but the newest checkpoints, and what a killed process left behind."""
+    """Removes all but the newest checkpoints."""
     steps = sorted(int(p.name[5:]) for p in folder.glob("step-*") if p.name[5:].isdigit())
     for step in steps[:-keep]:
         shutil.rmtree(folder / f"step-{step}")
 
 
 def sweep(folder: Path) -> None:
-    """Removes temporary folders that a killed process left behind."""
+    """Removes what a killed process left behind."""
     for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
-        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
 
 
 def save_system(folder: Path, system: System) -> None:
@@ -144,10 +158,18 @@ def load_system(folder: Path | str, device: torch.device | str = "cpu") -> Syste
     tensors, manifest = load_folder(folder)
     if "system" not in manifest:
         raise UnusableInput(f"{folder} is a checkpoint of a stage, not a system; name the run folder")
+    roles = {entry.name for entry in fields(System)} - {"about"}
     parts: dict[str, Part] = {}
-    for name, description in manifest["system"].items():
-        part = build(description)
-        own = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        part.load_state_dict(own)
-        parts[name] = part.to(device).eval()
+    with rng.isolated("load"):  # building draws weights, which the saved ones replace
+        for name, description in manifest["system"].items():
+            if name not in roles:
+                raise UnknownName("role of a system", name, roles)
+            part = build(description)
+            own = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
+            try:
+                part.load_state_dict(own)
+            except RuntimeError as error:
+                raise Damaged(folder / MANIFEST, "a description of the saved tensors", str(error)) from error
+            # the layout that it was trained in: convolutions round differently in another
+            parts[name] = part.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return System(**parts, about=manifest.get("about", {}))  # type: ignore[arg-type]
