@@ -7,9 +7,9 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -83,6 +83,11 @@ class Stop:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
+    def leave(self, what: str, resume: str) -> None:
+        """Raises Interrupted when a signal came; `what` says what is kept and `resume` how to go on."""
+        if self.signal:
+            raise Interrupted(signal.Signals(self.signal).name, f"{what} Resume with: {resume}", 128 + self.signal)
+
 
 @dataclass
 class Stage:
@@ -99,6 +104,7 @@ class Stage:
     device: str = "cpu"
     rank: int = 0
     world: int = 1
+    stop: Stop = field(default_factory=Stop)  # notes signals while the caller has entered it
 
 
 def fit(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) -> Part:
@@ -111,32 +117,42 @@ def fit(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) ->
         NonFinite: before the step that would have taken it in. Interrupted: after committing.
     """
     stage.folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.sweep(stage.folder)
     part.to(stage.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     part.train()
     cfg = _within_time(stage, part, loss, data, cfg, log)
     optimisers = _optimisers(part, cfg)
     start = _restore(stage, part, optimisers, log)
     log.begin(stage.folder / "metrics.jsonl", start, cfg.steps, stage.name)
-    committed = time.monotonic()
-    with Stop() as stop, rng.isolated(stage.seed, stage.name):
-        for step in range(start, cfg.steps):
-            values = _step(stage, part, loss, data, cfg, optimisers, step)
-            log.step(step, {**values, "rate": cfg.rate_at(step)})
-            due = time.monotonic() - committed > stage.commit_seconds
-            due = due or (stage.commit_steps > 0 and (step + 1) % stage.commit_steps == 0)
-            if step + 1 < cfg.steps and (due or stop.signal):
-                _commit(stage, part, optimisers, step + 1, log)
-                committed = time.monotonic()
-            if stop.signal and step + 1 < cfg.steps:
-                name = signal.Signals(stop.signal).name
-                raise Interrupted(
-                    name,
-                    f"{stage.name} is committed at step {step + 1} of {cfg.steps}. Resume with: {stage.resume}",
-                    128 + stop.signal,
-                )
-    log.end()
+    try:
+        with rng.isolated(stage.seed, stage.name):
+            _steps(stage, part, loss, data, cfg, optimisers, start, log)
+    finally:
+        log.end()
     return part.eval()
+
+
+def _steps(
+    stage: Stage,
+    part: Part,
+    loss: Loss,
+    data: Data,
+    cfg: Fit,
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    start: int,
+    log: Log,
+) -> None:
+    committed = time.monotonic()
+    for step in range(start, cfg.steps):
+        values = _step(stage, part, loss, data, cfg, optimisers, step)
+        log.step(step, {**values, "rate": cfg.rate_at(step)})
+        if step + 1 == cfg.steps:  # the caller commits the finished stage, and leaves if a signal came
+            return
+        due = time.monotonic() - committed > stage.commit_seconds
+        due = due or (stage.commit_steps > 0 and (step + 1) % stage.commit_steps == 0)
+        if due or stage.stop.signal:
+            _commit(stage, part, optimisers, step + 1, log)
+            committed = time.monotonic()
+        stage.stop.leave(f"{stage.name} is committed at step {step + 1} of {cfg.steps}.", stage.resume)
 
 
 def _step(
@@ -148,33 +164,51 @@ def _step(
     optimisers: Mapping[str, torch.optim.Optimizer],
     step: int,
 ) -> dict[str, float]:
+    """One step, or NonFinite with every weight and buffer as before it."""
     address = (stage.seed, stage.name, step)
     torch.manual_seed(rng.key(*address, "layers"))  # dropout and the like; isolated by the caller
     batch = _draw(stage, data, cfg, step)
-    losses = loss(part, batch, rng.torch_rng(*address, "noise", device=stage.device))
-    groups = part.groups()
-    if set(losses) != set(groups):
-        raise UnusableInput(f"the loss returned {sorted(losses)} and the part's groups are {sorted(groups)}")
-    values = {name: float(value.detach()) for name, value in losses.items()}
-    if not all(math.isfinite(value) for value in values.values()):
-        _blame(part, batch, losses, step, data)
-    for name, parameters in groups.items():
-        last = name == list(groups)[-1]
-        gradients = torch.autograd.grad(losses[name], parameters, retain_graph=not last, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.clip if cfg.clip > 0 else math.inf)
-        values[f"{name}/gradient"] = float(norm)
-        if not math.isfinite(values[f"{name}/gradient"]):
-            _blame_gradient(part, step, data, batch)
-    for name, optimiser in optimisers.items():
-        _check_optimiser(name, optimiser, step, data, batch)
+    buffers = [buffer.clone() for buffer in part.buffers()]  # a forward pass may move them
+    try:
+        losses = loss(part, batch, rng.torch_rng(*address, "noise", device=stage.device))
+        values = _gradients(part, losses, cfg)
+        _refuse_non_finite(part, optimisers, batch, values)
+    except _Found as found:
+        for buffer, old in zip(part.buffers(), buffers, strict=True):
+            buffer.copy_(old)
+        raise NonFinite(found.tensor, step, _episodes(data, batch)) from None
+    for optimiser in optimisers.values():
         for settings in optimiser.param_groups:
             settings["lr"] = cfg.rate_at(step)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     part.after_step(step)
     return values
+
+
+def _gradients(part: Part, losses: Losses, cfg: Fit) -> dict[str, float]:
+    """Fills every parameter's gradient from its own group's loss; returns losses and gradient norms."""
+    groups = part.groups()
+    if set(losses) != set(groups):
+        raise UnusableInput(f"the loss returned {sorted(losses)} and the part's groups are {sorted(groups)}")
+    values = {name: float(value.detach()) for name, value in losses.items()}
+    if not all(math.isfinite(value) for value in values.values()):
+        return values
+    for name, parameters in groups.items():
+        last = name == list(groups)[-1]
+        gradients = torch.autograd.grad(losses[name], parameters, retain_graph=not last, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = None if gradient is None else _laid_out_like(parameter, gradient)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if cfg.clip > 0 and bool(norm.isfinite()):  # scaled by a norm that is not finite, all would be blamed
+            torch.nn.utils.clip_grads_with_norm_(parameters, cfg.clip, norm)
+        values[f"{name}/gradient"] = float(norm)
+    return values
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Returns the value in the parameter's memory layout: fused AdamW walks memory, not axes."""
+    return value if value.stride() == parameter.stride() else torch.empty_like(parameter).copy_(value)
 
 
 def _draw(stage: Stage, data: Data, cfg: Fit, step: int) -> Any:
@@ -210,7 +244,7 @@ def _within_time(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log
                 _step(stage, trial, loss, data, cfg, optimisers, step)
         fitting = int(stage.seconds * few / (time.monotonic() - began))
         checkpoint.sync_write(
-            record, json.dumps({"steps": max(20, min(cfg.steps, fitting)), "asked": cfg.steps}).encode()
+            record, json.dumps({"steps": min(cfg.steps, max(20, fitting)), "asked": cfg.steps}).encode()
         )
     steps = json.loads(record.read_text())["steps"]
     if steps < cfg.steps:
@@ -225,7 +259,7 @@ def _commit(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Optim
     tensors = {f"part.{name}": value for name, value in part.state_dict().items()}
     for name, optimiser in optimisers.items():
         for number, entry in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{name}.{number}.{field}": torch.as_tensor(v) for field, v in entry.items()}
+            tensors |= {f"optimiser.{name}.{number}.{kind}": torch.as_tensor(v) for kind, v in entry.items()}
     checkpoint.save_folder(stage.folder / f"step-{step}", tensors, {"step": step, "identity": dict(stage.identity)})
     checkpoint.prune(stage.folder)
 
@@ -242,11 +276,15 @@ def _restore(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Opti
         state: dict[int, dict[str, Tensor]] = {}
         for path, value in tensors.items():
             if path.startswith(f"optimiser.{name}."):
-                number, field = path[len(f"optimiser.{name}.") :].split(".")
-                state.setdefault(int(number), {})[field] = value
+                number, kind = path[len(f"optimiser.{name}.") :].split(".")
+                state.setdefault(int(number), {})[kind] = value
         whole = optimiser.state_dict()
         whole["state"] = state
         optimiser.load_state_dict(whole)
+        for parameter, entry in optimiser.state.items():
+            for kind, value in entry.items():
+                if value.shape == parameter.shape:
+                    entry[kind] = _laid_out_like(parameter, value)
     log.say(f"{stage.name}: going on from step {step}")
     return step
 
@@ -260,31 +298,49 @@ def _episodes(data: Data, batch: Any) -> list[str]:
     return [id for name, clip in _clips(batch).items() for id in views[name].episode_ids(clip)][:8]
 
 
-def _blame(part: Part, batch: Any, losses: Losses, step: int, data: Data) -> None:
-    """Names the first tensor that is not finite: input, weight, then loss."""
+class _Found(Exception):
+    """A tensor that is not finite; the message is its name."""
+
+    def __init__(self, tensor: str) -> None:
+        self.tensor = tensor
+        super().__init__(tensor)
+
+
+def _refuse_non_finite(
+    part: Part, optimisers: Mapping[str, torch.optim.Optimizer], batch: Any, values: Mapping[str, float]
+) -> None:
+    """Raises _Found for the first of inputs, weights, losses, gradients and optimiser state that is not finite."""
+    states = [v for o in optimisers.values() for entry in o.state.values() for v in entry.values()]
+    whole = [t for t in (*part.parameters(), *part.buffers(), *states) if t.is_floating_point() and t.numel()]
+    with torch.no_grad():
+        largest = torch.stack(torch._foreach_norm(whole, math.inf))
+    if all(map(math.isfinite, values.values())) and bool(largest.isfinite().all()):
+        return
+    for name, tensor in _suspects(part, optimisers, batch):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise _Found(name)
+    bad = next(name for name, value in values.items() if not math.isfinite(value))
+    raise _Found(f"norm of {bad}" if "/" in bad else f"loss {bad}")
+
+
+def _suspects(part: Part, optimisers: Mapping[str, torch.optim.Optimizer], batch: Any) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a step by name, causes before effects."""
     for name, clip in _clips(batch).items():
-        for field in ("actions", "confidence", "rewards", "ends", "proprio"):
-            value = getattr(clip, field)
-            if value is not None and not bool(torch.isfinite(value).all()):
-                raise NonFinite(f"input {name}.{field}", step, _episodes(data, batch))
-    for name, value in part.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise NonFinite(f"weight {name}", step, _episodes(data, batch))
-    bad = next(name for name, value in losses.items() if not math.isfinite(float(value.detach())))
-    raise NonFinite(f"loss {bad}", step, _episodes(data, batch))
-
-
-def _blame_gradient(part: Part, step: int, data: Data, batch: Any) -> None:
+        for entry in fields(clip):
+            value = getattr(clip, entry.name)
+            if isinstance(value, Tensor):
+                yield f"input {name}.{entry.name}", value
     for name, parameter in part.named_parameters():
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-            raise NonFinite(f"gradient of {name}", step, _episodes(data, batch))
-    raise NonFinite("gradient norm", step, _episodes(data, batch))
-
-
-def _check_optimiser(name: str, optimiser: torch.optim.Optimizer, step: int, data: Data, batch: Any) -> None:
-    tensors = [v for entry in optimiser.state.values() for v in entry.values() if v.is_floating_point() and v.numel()]
-    if tensors and not bool(torch.stack(torch._foreach_norm(tensors)).isfinite().all()):
-        raise NonFinite(f"optimiser state of {name}", step, _episodes(data, batch))
+        yield f"weight {name}", parameter
+    for name, parameter in part.named_parameters():
+        for optimiser in optimisers.values():
+            for kind, value in optimiser.state.get(parameter, {}).items():
+                yield f"optimiser state {kind} of {name}", value
+    for name, parameter in part.named_parameters():
+        if parameter.grad is not None:
+            yield f"gradient of {name}", parameter.grad
+    for name, buffer in part.named_buffers():
+        yield f"buffer {name}", buffer
 
 
 def weights_hash(part: Part) -> str:

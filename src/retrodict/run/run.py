@@ -26,13 +26,14 @@ from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, System
 from retrodict.run import checkpoint, loop
 from retrodict.run.log import Log
+from retrodict.run.loop import Stop
 
 P = TypeVar("P", bound=Part)
 
 
 @dataclass(frozen=True)
 class Views:
-    """The data of a run: all video without its actions, the steps whose action is known, and held-out labels."""
+    """The data of a run: all video without its actions, and the steps whose action is known."""
 
     unlabelled: Steps
     labelled: Steps
@@ -102,15 +103,16 @@ class Run:
         }
         identity = self._identity(name, {**described, "data": _data_digest(data)})
 
-        def work(folder: Path) -> dict[str, Tensor]:
+        def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
             stage = loop.Stage(
                 folder, name, self.seed, identity, self.resume, commit_steps=self.commit_steps,
-                seconds=self.seconds.get(name, 0.0), device=self.device,
+                seconds=self.seconds.get(name, 0.0), device=self.device, stop=stop,
             )  # fmt: skip
             return loop.fit(stage, part, loss, data, cfg, self.log).state_dict()
 
         part.load_state_dict(self._once(name, identity, work))
-        return part.to(self.device).eval()
+        # Loaded or just trained, a part has one memory layout: convolutions round differently in another.
+        return part.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
     def loop(self, name: str, part: P, body: Callable[[P, int, torch.Generator], dict[str, float]], steps: int) -> P:
         """Repeats `body(part, step, rng)` without gradients (evolution, statistics); what it changes are buffers."""
@@ -119,12 +121,15 @@ class Run:
         identity = self._identity(name, {"part": part.describe(), "start": loop.weights_hash(part), "steps": steps,
                                          "body": _code_name(body)})  # fmt: skip
 
-        def work(folder: Path) -> dict[str, Tensor]:
+        def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
             self.log.begin(folder / "metrics.jsonl", 0, steps, name)
-            with torch.no_grad(), rng.isolated(self.seed, name):
-                for step in range(steps):
-                    self.log.step(step, body(part, step, rng.torch_rng(self.seed, name, step)))
-            self.log.end()
+            try:
+                with torch.no_grad(), rng.isolated(self.seed, name):
+                    for step in range(steps):
+                        self.log.step(step, body(part, step, rng.torch_rng(self.seed, name, step)))
+                        stop.leave(f"{name} will start again.", self.resume)
+            finally:
+                self.log.end()
             return part.state_dict()
 
         part.load_state_dict(self._once(name, identity, work))
@@ -136,14 +141,15 @@ class Run:
 
         `uses` are the parts that the function reads: their weights belong to the stage's identity.
         """
-        used = [loop.weights_hash(part) for part in uses]
-        identity = self._identity(name, {"function": _code_name(function), "data": data.digest, "uses": used})
+        used = [[part.describe(), loop.weights_hash(part)] for part in uses]
+        identity = self._identity(name, {"function": _code_name(function), "data": _data_digest(data), "uses": used})
 
-        def work(folder: Path) -> dict[str, Tensor]:
+        def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
             pieces: list[dict[str, Tensor]] = []
             with torch.no_grad():
                 for _, clip in data.batches(batch):
                     pieces.append({k: v.cpu() for k, v in function(clip.to(self.device)).items()})
+                    stop.leave(f"{name} will start again.", self.resume)
             return {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
 
         return self._once(name, identity, work)
@@ -188,7 +194,7 @@ class Run:
         return {"seed": self.seed, "before": before, **own}
 
     def _once(
-        self, name: str, identity: Mapping[str, Any], work: Callable[[Path], dict[str, Tensor]]
+        self, name: str, identity: Mapping[str, Any], work: Callable[[Path, Stop], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         folder = self.folder / "stages" / name.replace("/", ".")
         done = folder / "done"
@@ -201,13 +207,17 @@ class Run:
             spent = manifest["spent"]
         else:
             folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.sweep(folder)
             checkpoint.sync_write(folder / "identity.json", json.dumps(identity, sort_keys=True).encode())
-            tensors = {key: value.detach().cpu() for key, value in work(folder).items()}
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            spent = {"seconds": round(time.monotonic() - began, 2), "memory_mb": int(peak)}
-            checkpoint.save_folder(done, tensors, {"identity": dict(identity), "spent": spent, "versions": versions()})
-            for leftover in folder.glob("step-*"):
-                shutil.rmtree(leftover)
+            with Stop() as stop:
+                tensors = {key: value.detach().cpu() for key, value in work(folder, stop).items()}
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+                spent = {"seconds": round(time.monotonic() - began, 2), "memory_mb": int(peak)}
+                about = {"identity": dict(identity), "spent": spent, "versions": versions()}
+                checkpoint.save_folder(done, tensors, about)
+            stop.leave(f"{name} is finished.", self.resume)
+        for leftover in folder.glob("step-*"):
+            shutil.rmtree(leftover)
         self.stages[name] = {"digest": _digest(identity), **spent}
         return tensors
 
@@ -257,8 +267,12 @@ def _data_digest(data: loop.Data) -> Any:
 
 
 def _code_name(function: Any) -> str:
+    """Name of a function, with the plain values that a partial binds; parts come from stages before."""
     inner = getattr(function, "func", function)
-    return f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+    bound = {**dict(enumerate(getattr(function, "args", ()))), **getattr(function, "keywords", {})}
+    plain = {str(k): v for k, v in bound.items() if isinstance(v, str | int | float | bool | None)}
+    name = f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+    return f"{name} {json.dumps(plain, sort_keys=True)}" if plain else name
 
 
 def config_digest(cfg: Any) -> str:
