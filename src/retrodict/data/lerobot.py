@@ -124,35 +124,35 @@ def _padded(steps: Tensor | None) -> npt.NDArray[Any]:
     return np.concatenate([steps[0].numpy(), np.zeros((1, *steps.shape[2:]), steps.numpy().dtype)])
 
 
-def table_of(columns: Columns, clip: Clip, schema: Schema) -> pa.Table:
-    """Returns the rows of one conformed episode."""
+def table_of(columns: Columns, frames: Tensor | None, schema: Schema) -> pa.Table:
+    """Returns the rows of one episode; frames, shape (1, rows, c, h, w), become images unless the schema has video."""
     kinds = arrow_schema(schema)
     arrays = []
     for field in kinds:
         if field.type == _IMAGE:
-            arrays.append(pa.array(_images(clip, schema, field.name), _IMAGE))
+            arrays.append(pa.array(_images(frames, schema, field.name), _IMAGE))
         elif pa.types.is_fixed_size_list(field.type):
             flat = pa.array(np.ascontiguousarray(columns[field.name]).ravel(), field.type.value_type)
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, field.type.list_size))
         else:
-            arrays.append(pa.array(columns[field.name].reshape(clip.length), field.type))
+            arrays.append(pa.array(columns[field.name].ravel(), field.type))
     return pa.Table.from_arrays(arrays, schema=kinds)
 
 
-def camera_frames(clip: Clip, schema: Schema, camera: str) -> npt.NDArray[np.uint8]:
-    """Returns one camera's frames of an episode, shape (t, c, h, w)."""
-    assert clip.frames is not None  # conformed
+def camera_frames(frames: Tensor | None, schema: Schema, camera: str) -> npt.NDArray[np.uint8]:
+    """Returns one camera's part, shape (t, c, h, w), of frames of shape (1, t, all c, h, w)."""
+    assert frames is not None  # conformed
     start = 0
     for name, shape in schema.cameras.items():
         if name == camera:
-            return clip.frames[0, :, start : start + shape[2]].numpy()
+            return frames[0, :, start : start + shape[2]].numpy()
         start += shape[2]
     raise KeyError(camera)
 
 
-def _images(clip: Clip, schema: Schema, camera: str) -> list[dict[str, Any]]:
-    frames = camera_frames(clip, schema, camera).transpose(0, 2, 3, 1)
-    return [{"bytes": encode_png(frame), "path": f"frame-{i:06d}.png"} for i, frame in enumerate(frames)]
+def _images(frames: Tensor | None, schema: Schema, camera: str) -> list[dict[str, Any]]:
+    pixels = camera_frames(frames, schema, camera).transpose(0, 2, 3, 1)
+    return [{"bytes": encode_png(frame), "path": f"frame-{i:06d}.png"} for i, frame in enumerate(pixels)]
 
 
 def encode_png(frame: npt.NDArray[np.uint8]) -> bytes:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from retrodict.clip import Clip
 from retrodict.data import lerobot
 from retrodict.data.commits import Commit, Entry
@@ -55,11 +57,11 @@ def derived(schema: Schema, totals: Totals) -> list[tuple[str, bytes]]:
 class Group:
     """The files of one append, being written under `staging` with the paths that they will have in the dataset.
 
-    `clips` are conformed; with `videos`, the frames of each are in the video files named there by camera.
+    With `last_rows`, an episode of T frames has T rows, the last without an action; else T - 1.
     """
 
-    def __init__(self, staging: Path, schema: Schema, totals: Totals) -> None:
-        self.staging, self.schema, self.totals = staging, schema, totals
+    def __init__(self, staging: Path, schema: Schema, totals: Totals, *, last_rows: bool = True) -> None:
+        self.staging, self.schema, self.totals, self.last_rows = staging, schema, totals, last_rows
         self.files: list[str] = []
         self.stats: Stats = {}
         self._tasks = dict(totals.tasks)
@@ -71,7 +73,10 @@ class Group:
     def write(
         self, ids: Sequence[str], clips: Sequence[Clip], videos: Sequence[Mapping[str, Path]] | None
     ) -> Sequence[Entry]:
-        """Writes data, videos and the episodes' metadata; returns the entries of the commit record."""
+        """Writes data, videos and the episodes' metadata; returns the entries of the commit record.
+
+        `clips` are conformed; with `videos`, the frames of each are in the video files named there by camera.
+        """
         data = lerobot.numbered(lerobot.DATA_PATH, self.totals.commits)
         tables = []
         for i, (id, clip) in enumerate(zip(ids, clips, strict=True)):
@@ -101,22 +106,26 @@ class Group:
         text = clip.text[0]
         task = self._tasks.setdefault(text, len(self._tasks))
         columns = lerobot.columns_of(clip, self.schema, number, self._next_row, task)
+        frames, length = clip.frames, clip.length
+        if not self.last_rows:
+            columns = {name: values[:-1] for name, values in columns.items()}
+            frames, length = None if frames is None else frames[:, :-1], length - 1
         stats = lerobot.stats_of(columns)
-        row = self._row(number, clip.length, text)
+        row = self._row(number, length, text)
         if self.schema.video:
-            content, camera_stats = self._footage(number, clip, videos, row)
+            hashes, camera_stats = self._footage(number, frames, length, videos, row)
+            content = hash_arrays(*hashes, clip.times)
         else:
-            content = hash_arrays(clip.frames, clip.times)
-            camera_stats = {
-                name: Moments.of_frames(lerobot.camera_frames(clip, self.schema, name)) for name in self.schema.cameras
-            }
+            content = hash_arrays(frames, clip.times)
+            cameras = {name: lerobot.camera_frames(frames, self.schema, name) for name in self.schema.cameras}
+            camera_stats = {name: Moments.of_frames(pixels) for name, pixels in cameras.items()}
         stats |= camera_stats
         self._rows.append(row)
         self._row_stats.append(stats)
         self.stats = merge_stats(self.stats, stats)
-        self._entries.append(Entry(id, clip.length, content, hash_rest(clip), text))
-        self._next_row += clip.length
-        return lerobot.table_of(columns, clip, self.schema)
+        self._entries.append(Entry(id, length, content, hash_rest(clip), text))
+        self._next_row += length
+        return lerobot.table_of(columns, frames, self.schema)
 
     def _row(self, number: int, length: int, text: str) -> dict[str, Any]:
         place = {"chunk_index": self.totals.commits // lerobot.CHUNK, "file_index": self.totals.commits % lerobot.CHUNK}
@@ -131,9 +140,9 @@ class Group:
         }
 
     def _footage(
-        self, number: int, clip: Clip, videos: Mapping[str, Path] | None, row: dict[str, Any]
-    ) -> tuple[str, Stats]:
-        """Writes or links one mp4 per camera; returns the content hash and the statistics of the decoded frames."""
+        self, number: int, frames: Tensor | None, length: int, videos: Mapping[str, Path] | None, row: dict[str, Any]
+    ) -> tuple[list[str], Stats]:
+        """Writes or links one mp4 per camera; returns the files' hashes and the statistics of the decoded frames."""
         from retrodict.data import footage
 
         hashes, stats = [], {}
@@ -142,20 +151,20 @@ class Group:
             target = self.staging / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if videos is None:
-                footage.encode(target, lerobot.camera_frames(clip, self.schema, camera), self.schema.fps)
+                footage.encode(target, lerobot.camera_frames(frames, self.schema, camera), self.schema.fps)
             else:
                 footage.link(videos[camera], target)
             source = target if videos is None else videos[camera]
-            stats[camera] = footage.examine(target, clip.length, self.schema, source)
+            stats[camera] = footage.examine(target, length, self.schema, source)
             hashes.append(describe_file(target)["sha256"])
             self.files.append(name)
             row |= {
                 f"videos/{camera}/chunk_index": number // lerobot.CHUNK,
                 f"videos/{camera}/file_index": number % lerobot.CHUNK,
                 f"videos/{camera}/from_timestamp": 0.0,
-                f"videos/{camera}/to_timestamp": clip.length / self.schema.fps,
+                f"videos/{camera}/to_timestamp": length / self.schema.fps,
             }
-        return hash_arrays(*hashes, clip.times), stats
+        return hashes, stats
 
 
 def conform_schema(schema: Schema, frames_elsewhere: bool) -> Schema:

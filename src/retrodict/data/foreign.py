@@ -1,0 +1,303 @@
+"""Datasets that other tools wrote: LeRobotDataset v3.0 and v2.1 folders, read where they lie, never written to.
+
+Row t pairs frame t with the action issued there, so T rows have T frames and T - 1 steps; the last action leads to no
+frame and is dropped. There are no commit records to verify against, so each episode is checked against the metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from retrodict.clip import Clip
+from retrodict.data.durable import file_hash
+from retrodict.data.export import EXPORT_FILE
+from retrodict.data.lerobot import frames_of
+from retrodict.data.schema import Episodes, Schema, conform, hash_arrays
+from retrodict.data.store import SCHEMA_FILE, Store
+from retrodict.errors import Damaged, UnknownName, UnusableInput
+from retrodict.spaces import ActionSpace, continuous
+
+
+@dataclass(frozen=True, slots=True)
+class _Episode:
+    index: int
+    length: int
+    data: Path
+    text: str
+    videos: Mapping[str, tuple[Path, float]] = field(default_factory=dict)  # camera -> file, start in seconds
+
+
+def open_dataset(folder: Path | str) -> Episodes:
+    """Opens a dataset for reading, whoever wrote it."""
+    return Store.open(folder) if (Path(folder) / SCHEMA_FILE).is_file() else open_foreign(folder)
+
+
+def open_foreign(folder: Path | str, cameras: Sequence[str] | None = None) -> ForeignDataset:
+    """Opens a LeRobotDataset v3.0 or v2.1 folder; `cameras` chooses among its cameras (all by default).
+
+    Raises:
+        UnusableInput: the folder is no such dataset, or holds what a dataset of ours cannot.
+        Damaged: its metadata cannot be read.
+    """
+    folder = Path(folder)
+    path = folder / "meta/info.json"
+    if not path.is_file():
+        raise UnusableInput(f"{folder} is no dataset: meta/info.json is not there")
+    with _reading(path):
+        info = json.loads(path.read_bytes())
+        version = info["codebase_version"]
+        if version not in ("v3.0", "v2.1"):
+            raise UnusableInput(f"{path} is of LeRobot {version!r}; this reads v3.0 and v2.1. Convert it with lerobot")
+        schema = _schema(folder, info, cameras)
+    with _reading(folder / "meta"):
+        episodes = (_episodes_v30 if version == "v3.0" else _episodes_v21)(folder, info, schema)
+    numbers = [episode.index for episode in episodes]
+    if numbers != list(range(len(numbers))) or len(numbers) != info.get("total_episodes", len(numbers)):
+        raise Damaged(folder / "meta", f"episodes 0..{info.get('total_episodes')} in order", f"{len(numbers)} others")
+    return ForeignDataset(folder, schema, info, episodes)
+
+
+class ForeignDataset:
+    """Episodes of another tool's dataset, decoded when read; ids are the episodes' numbers."""
+
+    def __init__(self, folder: Path, schema: Schema, info: Mapping[str, Any], episodes: Sequence[_Episode]) -> None:
+        self.folder, self.schema = folder, schema
+        self._features = info["features"]
+        self._episodes = {f"{episode.index:06d}": episode for episode in episodes}
+        self._digest: str | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Unique names of the episodes, in order."""
+        return tuple(self._episodes)
+
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """Number of frames (T) of each episode."""
+        return {id: episode.length for id, episode in self._episodes.items()}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all files of the dataset; the first call reads them all."""
+        if self._digest is None:
+            names = sorted(p for root in ("meta", "data", "videos") for p in (self.folder / root).rglob("*.*"))
+            files = [f"{p.relative_to(self.folder).as_posix()} {file_hash(p)}" for p in names if p.is_file()]
+            self._digest = hash_arrays(*files)
+        return self._digest
+
+    def hash(self, id: str) -> str:
+        """Returns the SHA-256 of one episode's frames and times; reads the episode."""
+        clip = self.read(id)
+        return hash_arrays(clip.frames, clip.times)
+
+    def read(self, id: str, *, frames: bool = True) -> Clip:
+        """Returns one episode as a Clip of one row; every action counts as recorded, unless a column of ours differs.
+
+        Raises:
+            UnknownName: no such episode.
+            Damaged: the files disagree with the metadata.
+            Undecodable: a video cannot be decoded to exactly the frames that the metadata announces.
+        """
+        if id not in self._episodes:
+            raise UnknownName("episode", id, self._episodes)
+        episode = self._episodes[id]
+        images = frames and bool(self.schema.cameras) and not self.schema.video
+        with _reading(episode.data):
+            table = self._rows(episode, images)
+            clip = self._clip(episode, table)
+        if images:
+            clip = clip.with_(frames=frames_of(table, self.schema, f"{episode.data}, episode {id}"))
+        elif frames and self.schema.cameras:
+            clip = clip.with_(frames=self._footage(episode))
+        wanted = self.schema if frames else _without_cameras(self.schema)
+        return conform(clip, wanted, f"{self.folder}, episode {id}")
+
+    def _rows(self, episode: _Episode, images: bool) -> pa.Table:
+        columns = [n for n, f in self._features.items() if f["dtype"] not in ("video", "image", "string")]
+        columns += [name for name in self.schema.cameras if images]
+        table = pq.read_table(
+            episode.data, columns=columns, filters=[("episode_index", "=", episode.index)],
+            page_checksum_verification=True, use_threads=False, partitioning=None,
+        )  # fmt: skip
+        if table.num_rows != episode.length:
+            raise Damaged(episode.data, f"{episode.length} rows of episode {episode.index}", f"{table.num_rows} rows")
+        for name in columns:
+            if table[name].null_count:
+                raise Damaged(episode.data, f"{name} in every row of episode {episode.index}", "empty rows")
+        number = table["frame_index"].to_numpy()
+        if not np.array_equal(number, np.arange(episode.length)):
+            raise Damaged(episode.data, f"frames 0..{episode.length - 1} of episode {episode.index} in order", "others")
+        return table
+
+    def _clip(self, episode: _Episode, table: pa.Table) -> Clip:
+        def values(name: str, width: int = 1) -> npt.NDArray[Any]:
+            return _vectors(table, name, width, episode.data)
+
+        def steps(name: str, dtype: torch.dtype) -> torch.Tensor | None:
+            if name not in table.column_names:
+                return None
+            return torch.from_numpy(values(name)[:-1, 0].copy()).to(dtype)[None]
+
+        action = values("action", self.schema.space.width).astype(np.float32)
+        state = values("observation.state", len(self.schema.proprio)) if self.schema.proprio else None
+        return Clip(
+            actions=torch.from_numpy(action[:-1])[None],
+            source=steps("retrodict.source", torch.uint8),
+            confidence=steps("retrodict.confidence", torch.float32),
+            rewards=steps("next.reward", torch.float32) if self.schema.rewards else None,
+            ends=steps("next.done", torch.float32) if self.schema.rewards else None,
+            times=self._times(table),
+            text=(episode.text,),
+            proprio=None if state is None else torch.from_numpy(state.astype(np.float32))[None],
+        )
+
+    def _times(self, table: pa.Table) -> torch.Tensor:
+        name = "retrodict.time" if "retrodict.time" in table.column_names else "timestamp"
+        told = table[name].to_numpy().astype(np.float64)
+        grid = np.arange(len(told)) / self.schema.fps
+        near = np.abs(told - told[0] - grid).max() < 1e-3  # float32 rounds a time by up to this much
+        return torch.from_numpy(grid if near else told - told[0])[None]
+
+    def _footage(self, episode: _Episode) -> torch.Tensor:
+        from retrodict.data import footage
+
+        cameras = []
+        for name in self.schema.cameras:
+            path, start = episode.videos[name]
+            parts = footage.chunks(path, episode.length, self.schema.fps, self.schema.size, start)
+            cameras.append(np.concatenate(list(parts)).transpose(0, 3, 1, 2))
+        return torch.from_numpy(np.ascontiguousarray(np.concatenate(cameras, 1)))[None]
+
+
+def _without_cameras(schema: Schema) -> Schema:
+    return Schema(schema.space, {}, schema.fps, False, schema.proprio, schema.rewards)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what a broken file makes of its reader into Damaged, naming the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(path, "a LeRobot dataset's file", f"{type(error).__name__}: {error}") from error
+
+
+def _schema(folder: Path, info: Mapping[str, Any], cameras: Sequence[str] | None) -> Schema:
+    features = info["features"]
+    known = [name for name, feature in features.items() if feature["dtype"] in ("image", "video")]
+    for name in cameras or ():
+        if name not in known:
+            raise UnknownName("camera", name, known)
+    chosen = {name: _camera_shape(features[name]) for name in (known if cameras is None else cameras)}
+    kinds = {features[name]["dtype"] for name in chosen}
+    if len(kinds) > 1 or len({shape[:2] for shape in chosen.values()}) > 1:
+        raise UnusableInput(f"{folder} has cameras of several kinds or sizes: {chosen}; choose some with cameras=[…]")
+    if "action" not in features:
+        raise UnusableInput(f"{folder} has no feature named 'action'; there are {sorted(features)}")
+    if info["fps"] != int(info["fps"]):
+        raise UnusableInput(f"{folder} has {info['fps']} frames/s; a dataset has a whole number")
+    rewards = "next.reward" in features and "next.done" in features
+    state = features.get("observation.state")
+    proprio = () if state is None else _names(state)
+    return Schema(_space(folder, features["action"]), chosen, int(info["fps"]), kinds == {"video"}, proprio, rewards)
+
+
+def _space(folder: Path, feature: Mapping[str, Any]) -> ActionSpace:
+    exported = folder / EXPORT_FILE
+    if exported.is_file():
+        with _reading(exported):
+            space = Schema.from_json(json.loads(exported.read_bytes())["schema"]).space
+        if list(space.columns) == list(_names(feature)):
+            return space
+    return ActionSpace((continuous("action", _names(feature)),))
+
+
+def _names(feature: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of a vector's elements: a list, {"motors": [...]}, {name: position}, or made up."""
+    names, width = feature.get("names"), int(np.prod(feature["shape"]))
+    if isinstance(names, dict):
+        inner = list(names.values())
+        names = inner[0] if len(inner) == 1 and isinstance(inner[0], list) else list(names)
+    if not isinstance(names, list) or len(set(map(str, names))) != width:
+        names = list(range(width))
+    return tuple(str(name) for name in names)
+
+
+def _camera_shape(feature: Mapping[str, Any]) -> tuple[int, int, int]:
+    a, b, c = (int(side) for side in feature["shape"])
+    first = str((feature.get("names") or ["height"])[0])
+    return (b, c, a) if first.startswith("channel") else (a, b, c)
+
+
+def _vectors(table: pa.Table, name: str, width: int, file: Path) -> npt.NDArray[Any]:
+    """Returns a column as (rows, width), whether it holds numbers or lists, and lists of the right length only."""
+    column = table[name].combine_chunks()
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        if set(column.value_lengths().to_pylist()) - {width}:
+            raise Damaged(file, f"{name} of {width} numbers in every row", "rows of other lengths")
+        column = column.flatten()
+    if column.null_count:
+        raise Damaged(file, f"{name} in every row", "empty values")
+    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(table.num_rows, width)
+
+
+def _inside(folder: Path, pattern: str, **values: Any) -> Path:
+    """Returns the path that a pattern of info.json makes, provided that it stays in the folder."""
+    path = folder / pattern.format(**values)
+    if folder.resolve() not in path.resolve().parents:
+        raise UnusableInput(f"{folder}/meta/info.json names {path}, outside of the dataset")
+    return path
+
+
+def _episodes_v30(folder: Path, info: Mapping[str, Any], schema: Schema) -> list[_Episode]:
+    rows = [row for path in _parquet(folder / "meta/episodes") for row in _metadata(path)]
+    result = []
+    for row in rows:
+        place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
+        videos = {}
+        for camera in schema.cameras if schema.video else ():
+            numbers = {name: row[f"videos/{camera}/{name}"] for name in ("chunk_index", "file_index")}
+            path = _inside(folder, info["video_path"], video_key=camera, **numbers)
+            videos[camera] = (path, float(row[f"videos/{camera}/from_timestamp"]))
+        data = _inside(folder, info["data_path"], **place)
+        text = row["tasks"][0] if row["tasks"] else ""
+        result.append(_Episode(row["episode_index"], row["length"], data, text, videos))
+    return result
+
+
+def _parquet(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.parquet"))
+
+
+def _metadata(path: Path) -> list[dict[str, Any]]:
+    with _reading(path):
+        names = [name for name in pq.read_schema(path).names if not name.startswith("stats/")]
+        rows: list[dict[str, Any]] = pq.read_table(path, columns=names, partitioning=None).to_pylist()
+    return rows
+
+
+def _episodes_v21(folder: Path, info: Mapping[str, Any], schema: Schema) -> list[_Episode]:
+    result = []
+    lines = (folder / "meta/episodes.jsonl").read_text("utf-8").splitlines()
+    for row in (json.loads(line) for line in lines if line.strip()):
+        number = row["episode_index"]
+        place = {"episode_chunk": number // info["chunks_size"], "episode_index": number}
+        videos = {
+            camera: (_inside(folder, info["video_path"], video_key=camera, **place), 0.0)
+            for camera in (schema.cameras if schema.video else ())
+        }
+        data = _inside(folder, info["data_path"], **place)
+        text = row["tasks"][0] if row["tasks"] else ""
+        result.append(_Episode(number, row["length"], data, text, videos))
+    return result
