@@ -1,0 +1,72 @@
+"""retrodict act: runs a policy in a world on levels that no recording has, and scores it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional, UseAppendAction
+
+from retrodict.cli.record import ROWS, actor_of
+from retrodict.cli.settings import options
+from retrodict.cli.verb import DONE, Telling, table
+from retrodict.errors import UnusableInput
+
+if TYPE_CHECKING:
+    from retrodict.envs.rollout import Actor
+    from retrodict.envs.world import World
+
+UNSEEN = 900_000_000  # first level that `retrodict record` never plays; published figures are measured from here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act(Telling):
+    """Runs and scores a policy, which draws from what it believes, on levels that no recording has.
+
+    Beside it: random actions, and the world's expert where it has one.
+    """
+
+    policy: Positional[str]
+    """Folder of a run, or: expert, random."""
+    env: str
+    """World, as for `retrodict record`."""
+    episodes: int = 100
+    """Number of episodes."""
+    seed: int = 0
+    """Which levels (900,000,000 + seed x 1,000,000 and up), 0..999."""
+    set: UseAppendAction[tuple[str, ...]] = ()
+    """An option of the world, such as --set size=54; may be repeated."""
+
+    def run(self, line: str) -> int:
+        """Scores the policy and what it is to be compared with."""
+        if self.episodes < 1 or not 0 <= self.seed < 1000:
+            raise UnusableInput(f"--episodes must be positive and --seed 0..999; got {self.episodes} and {self.seed}")
+        from retrodict.envs.catalog import make
+
+        first = UNSEEN + self.seed * 1_000_000
+        levels = range(first, first + self.episodes)
+        world = make(self.env, min(ROWS, self.episodes), **options(self.set))
+        rows = [scored(self.policy, world, levels, actor_of(self.policy, world))]
+        if self.policy != "random":
+            rows.append(scored("random", world, levels, actor_of("random", world)))
+        if self.policy != "expert":
+            with suppress(UnusableInput):  # this world has no expert
+                rows.append(scored("expert", world, levels, actor_of("expert", world)))
+        told = {"env": self.env, "episodes": self.episodes, "first_level": first, "policies": rows}
+        lines = table(rows, ("policy", "success", "success_low", "success_high", "mean_return", "mean_steps"))
+        self.tell(told, [f"{self.env}: {self.episodes} levels that no recording has", *lines])
+        return DONE
+
+
+def scored(name: str, world: World, levels: range, actor: Actor) -> dict[str, Any]:
+    """Plays the levels: share of successes with Wilson's 95 % interval, mean return and length."""
+    from retrodict.envs.rollout import score
+    from retrodict.measure.intervals import wilson
+
+    played = score(world, levels, actor)
+    rate = wilson(sum(map(bool, played["success"])), len(levels))
+    return {
+        "policy": name, "success": rate.value, "success_low": rate.low, "success_high": rate.high,
+        "mean_return": sum(played["returns"]) / len(levels), "mean_steps": sum(played["lengths"]) / len(levels),
+    }  # fmt: skip

@@ -1,0 +1,80 @@
+"""The grammar: all verbs, their flags, and how a command line becomes a verb."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, Field, fields
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, get_args, get_type_hints
+
+import tyro
+
+from retrodict.cli.act import Act
+from retrodict.cli.dataset import Check, Export, Import, Info
+from retrodict.cli.doctor import Doctor
+from retrodict.cli.measure import Measure
+from retrodict.cli.recipes import CheckRecipe, Recipes
+from retrodict.cli.record import Record
+from retrodict.cli.train import Train
+from retrodict.cli.verb import Verb
+from retrodict.errors import UnknownName
+
+DATA: dict[str, type[Verb]] = {"info": Info, "check": Check, "import": Import, "export": Export}
+VERBS: dict[str, type[Verb]] = {
+    "record": Record,
+    "train": Train,
+    "act": Act,
+    "measure": Measure,
+    "recipes": Recipes,
+    "check": CheckRecipe,
+    "doctor": Doctor,
+}
+_ABOUT = "Turn video into actions: labels with confidence, policies, and worlds you can steer."
+_ABOUT_DATA = "Looks at, checks, imports or exports a dataset."
+
+
+def parse(argv: Sequence[str]) -> Verb:
+    """Turns arguments into a verb; wrong use is told on stderr and leaves with SystemExit(2).
+
+    Raises:
+        UnknownName: no such verb.
+    """
+    _known(argv[:1], [*VERBS, "data"], "command")
+    if argv[:1] == ["data"]:
+        _known(argv[1:2], DATA, "command of data")
+    everything = _union(VERBS) | _named(_union(DATA), "data", _ABOUT_DATA)
+    flags = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+    verb: Verb = tyro.cli(everything, args=list(argv), prog="retrodict", description=_ABOUT, config=flags)
+    return verb
+
+
+def _known(word: Sequence[str], known: Iterable[str], kind: str) -> None:
+    if word and not word[0].startswith("-") and word[0] not in known:
+        raise UnknownName(kind, word[0], known)
+
+
+def _union(verbs: dict[str, type[Verb]]) -> Any:
+    named: list[Any] = [_named(verb, name) for name, verb in verbs.items()]
+    return reduce(or_, named)
+
+
+def _named(kind: Any, name: str, about: str | None = None) -> Any:
+    return Annotated[kind, tyro.conf.subcommand(name, description=about)]
+
+
+def flags() -> dict[str, list[str]]:
+    """Returns for each verb its flags in order: NAME where it stands by position, --name with its default else."""
+    named = {**VERBS, **{f"data {name}": verb for name, verb in DATA.items()}}
+    return {name: [_flag(verb, field) for field in fields(verb)] for name, verb in sorted(named.items())}
+
+
+def _flag(verb: type[Verb], field: Field[Any]) -> str:
+    kind = get_type_hints(verb, include_extras=True)[field.name]
+    if tyro.conf.Positional in get_args(kind):
+        return field.name.upper()
+    name = f"--{field.name.replace('_', '-')}"
+    if field.default is MISSING:
+        return f"{name} (required)"
+    default = field.default
+    return f"{name}={default}" if default not in (None, False, "", ()) else name

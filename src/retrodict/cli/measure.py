@@ -1,0 +1,116 @@
+"""retrodict measure: how good a run's labels are, on recorded actions of another dataset."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from retrodict.cli.verb import DONE, Telling
+from retrodict.errors import Incompatible, UnusableInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from retrodict.data.schema import Episodes
+    from retrodict.roles import InverseModel
+    from retrodict.spaces import Distribution
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(Telling):
+    """Measures a run's labels against recorded actions, beside always saying the commonest action."""
+
+    folder: Positional[Path]
+    """Folder of the run."""
+    data: Path
+    """Dataset with recorded actions that the run has not seen."""
+    episodes: int = 0
+    """Only the first so many episodes (0: all)."""
+
+    def run(self, line: str) -> int:
+        """Infers every step, compares where an action was recorded."""
+        from retrodict.data.foreign import open_dataset
+        from retrodict.run.checkpoint import load_system
+
+        system = load_system(self.folder)
+        inverse = system.decoded().inverse
+        if inverse is None:
+            raise UnusableInput(f"{self.folder} has no inverse model; score its policy with retrodict act")
+        source = open_dataset(self.data)
+        if source.schema.space != inverse.space:
+            raise Incompatible(f"the run speaks {inverse.space.columns}; the dataset {source.schema.space.columns}")
+        belief, truth = answers(inverse, source, source.ids[: self.episodes or None])
+        seen = dict(system.about.get("data", {})).get("source") == source.digest
+        told = {"run": str(self.folder), "data": str(self.data), "seen_in_training": seen, **scores(belief, truth)}
+        lines = [f"{name:28}  {_plain(value)}" for name, value in told.items() if not isinstance(value, list | dict)]
+        if seen:
+            lines.append("This run was trained on this dataset: the figures say nothing about other video.")
+        self.tell(told, lines)
+        return DONE
+
+
+def answers(inverse: InverseModel, source: Episodes, ids: tuple[str, ...]) -> tuple[Distribution, Tensor]:
+    """Returns what the model believes about every recorded step (axis n), and the recorded actions "n d".
+
+    Raises:
+        UnusableInput: no step has a recorded action.
+    """
+    import torch
+
+    from retrodict.clip import RECORDED
+    from retrodict.label import infer_episode
+    from retrodict.spaces import Distribution
+
+    params, truth = [], []
+    for id in ids:
+        clip = source.read(id, frames=False)
+        if clip.actions is None or clip.source is None or clip.steps == 0:
+            continue
+        keep = clip.source[0] == RECORDED
+        if bool(keep.any()):
+            params.append(infer_episode(inverse, source, id).params[keep])
+            truth.append(clip.actions[0, keep])
+    if not params:
+        raise UnusableInput("no step of this dataset has a recorded action to compare with")
+    return Distribution(inverse.space, torch.cat(params)), torch.cat(truth)
+
+
+def scores(belief: Distribution, truth: Tensor) -> dict[str, Any]:
+    """Scores labels: over merged classes for a single choice, R² by axis for numbers, as plain JSON values."""
+    from retrodict.measure.intervals import wilson
+    from retrodict.measure.labels import axis_scores, calibration, class_scores, risk_coverage
+
+    space = belief.space
+    segment = space.discrete
+    if segment is None:
+        spans = [(s, c) for s, c, _ in space.slices() if s.kind == "continuous"]
+        r2 = {
+            segment.name: axis_scores(truth[:, columns].numpy(), belief.mode()[:, columns].numpy(), segment.values).r2
+            for segment, columns in spans
+        }
+        return {"steps": len(truth), **{f"r2_{name}": value for name, value in r2.items()}}
+    right = space.classes(truth), space.classes(belief.mode())
+    found = class_scores(right[0].numpy(), right[1].numpy(), segment.merged_names)
+    correct = (right[0] == right[1]).numpy()
+    sure = belief.confidence().clamp(0, 1).numpy()
+    bound, kept = wilson(int(correct.sum()), len(correct)), risk_coverage(sure, correct)
+    return {
+        "steps": found.steps, "accuracy": found.accuracy, "low": bound.low, "high": bound.high,
+        "balanced_accuracy": found.balanced_accuracy, "majority": found.majority,
+        "majority_class": found.majority_class, "calibration_error": calibration(sure, correct).error,
+        "area_under_risk_coverage": kept.area, "log_likelihood": _mean(belief.log_prob(truth, merge=True)),
+        "recall": found.recall, "classes": list(segment.merged_names), "confusion": found.confusion.tolist(),
+    }  # fmt: skip
+
+
+def _mean(values: Tensor) -> float | None:
+    mean = float(values.mean())
+    return mean if math.isfinite(mean) else None  # a belief of exactly zero in what happened
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,129 @@
+"""retrodict train: one recipe on one dataset, in one run folder that survives any interruption."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import Positional, UseAppendAction
+
+from retrodict.cli.settings import seconds, size, with_settings
+from retrodict.cli.verb import DONE, Telling, table
+from retrodict.errors import UnusableInput
+
+if TYPE_CHECKING:
+    from retrodict.data.schema import Episodes
+    from retrodict.run.run import Views
+
+AUTO = "vpt"  # what `auto` means as long as one recipe is the best at few labels on every world measured
+Size = Literal["micro", "tiny", "paper"]
+
+
+class Shares(dict[str, float]):
+    """Time shares of a run's stages under one budget: each may take a third of what is then left of it."""
+
+    def __init__(self, budget: float) -> None:
+        super().__init__()
+        self.ends = time.monotonic() + budget
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Returns the seconds that a stage which begins now may train."""
+        return max(1.0, (self.ends - time.monotonic()) / 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Telling):
+    """Trains a recipe on a dataset; the same command goes on where an earlier one stopped."""
+
+    recipe: Positional[str]
+    """Name of a recipe (see `retrodict recipes`), the path of a recipe file, or auto."""
+    data: Path
+    """The dataset: ours, or any LeRobot folder."""
+    out: Path
+    """Folder of the run."""
+    size: Size = "tiny"
+    """Preset of the recipe."""
+    labels: int = 0
+    """How many of the recorded actions it may see, drawn evenly over all steps (0: all of them)."""
+    seed: int = 0
+    """Seed of the weights, the batches and the draw of labels."""
+    set: UseAppendAction[tuple[str, ...]] = ()
+    """A setting of the recipe, such as --set fit.steps=200; may be repeated."""
+    frame_size: str = ""
+    """Train on frames of WIDTHxHEIGHT pixels (default: as stored)."""
+    budget: str = ""
+    """Longest training time, such as 60m; each stage may take a third of what is left."""
+    restart: UseAppendAction[tuple[str, ...]] = ()
+    """A stage to do anew; may be repeated."""
+    cache_gb: float = 20.0
+    """Most disk space for the cache of frames, in GB."""
+
+    def run(self, line: str) -> int:
+        """Trains, writes the system, and tells time and memory by stage."""
+        from retrodict.data.foreign import open_dataset
+        from retrodict.run.log import Log
+        from retrodict.run.run import Run, config_digest
+
+        name, recipe = load(self.recipe)
+        config = with_settings(getattr(recipe, self.size)(), self.set)
+        budget = seconds(self.budget)
+        source = open_dataset(self.data)
+        data = views(source, self.labels, self.seed, size(self.frame_size), self.out / "cache", self.cache_gb)
+        with Run(self.out, data, self.seed, log=Log(quiet=self.json), restart=self.restart, resume=line) as run:
+            if budget:
+                run.seconds = Shares(budget)
+            about = {
+                "recipe": name, "size": self.size, "set": list(self.set), "config": config_digest(config),
+                "data": {"source": source.digest, "labels": len(data.labelled), "steps": len(data.unlabelled)},
+            }  # fmt: skip
+            system = run.finish(recipe.train(config, run), about)
+            stages = [{"stage": stage, **spent} for stage, spent in run.stages.items()]
+        parts = sorted(system.parts())
+        told = {"run": str(self.out), "recipe": name, "parts": parts, "stages": stages}
+        self.tell(told, [
+            *table(stages, ("stage", "seconds", "memory_mb")),
+            f"{self.out}: {name}, with {', '.join(parts)}",
+            f"next: retrodict measure {self.out} --data D      retrodict act {self.out} --env E",
+        ])  # fmt: skip
+        return DONE
+
+
+def load(recipe: str) -> tuple[str, ModuleType]:
+    """Returns a recipe's name and module; `auto` is the recipe that AUTO names, and says so."""
+    import sys
+
+    from retrodict.check import load_recipe
+
+    if recipe == "auto":
+        print(f"auto: {AUTO}", file=sys.stderr)
+        recipe = AUTO
+    if Path(recipe).suffix == ".py":
+        print(f"running the code in {recipe}", file=sys.stderr)
+    module = load_recipe(recipe)
+    return Path(recipe).stem, module
+
+
+def views(
+    source: Episodes, labels: int, seed: int, wanted: tuple[int, int] | None, folder: Path, cache_gb: float
+) -> Views:
+    """Makes the data of a run: all video without its actions, and `labels` of the known steps (0: all).
+
+    `wanted` is (width, height) of the frames to train on.
+
+    Raises:
+        UnusableInput: no step has an action, or fewer than asked for have one.
+    """
+    from retrodict.data.batch import Steps
+    from retrodict.data.cache import Cache
+    from retrodict.run.run import Views
+
+    cache = Cache.build(source, wanted and (wanted[1], wanted[0]), folder, cache_gb)
+    known = Steps.all(cache).known()
+    if not len(known):
+        raise UnusableInput("no step of this dataset has an action; label some, or import it with --labels")
+    if labels:
+        known = known.uniform(labels, seed)
+    return Views(Steps.all(cache, hidden=True), known)
