@@ -319,8 +319,8 @@ def _refuse_non_finite(
     for name, tensor in _suspects(part, optimisers, batch):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise _Found(name)
-    bad = next(name for name, value in values.items() if not math.isfinite(value))
-    raise _Found(f"norm of {bad}" if "/" in bad else f"loss {bad}")
+    for bad in (name for name, value in values.items() if not math.isfinite(value)):
+        raise _Found(f"norm of {bad}" if "/" in bad else f"loss {bad}")
 
 
 def _suspects(part: Part, optimisers: Mapping[str, torch.optim.Optimizer], batch: Any) -> Iterator[tuple[str, Tensor]]:
