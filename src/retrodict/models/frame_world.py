@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from retrodict.clip import Clip
 from retrodict.errors import NoLikelihood, UnusableInput
-from retrodict.models.windows import frame_windows
+from retrodict.models.windows import continued, frame_windows, last_window
 from retrodict.nn.conv import normalise, to_bytes
 from retrodict.nn.part import Part
 from retrodict.roles import Memory, Policy, State, View
@@ -28,6 +28,8 @@ class NextFrame(nn.Module):
         super().__init__()
         if view.size[0] % patch or view.size[1] % patch:
             raise UnusableInput(f"patch {patch} does not divide frames of {view.size} pixels")
+        if view.every != 1 or view.before != view.frames - 1:
+            raise UnusableInput(f"a next-frame model sees the last frames, one after the other; got {view}")
         self.view, self.patch, self.mix = view, patch, mix
         self.front = nn.Conv2d(view.frames * view.channels, width, patch, stride=patch)
         self.action = nn.Linear(action, width)
@@ -87,10 +89,7 @@ class FrameWorld(Part):
 
     def observe(self, past: Clip, state: State = None) -> State:
         """Takes in what was seen: keeps the last frames."""
-        if state is not None:
-            assert past.frames is not None, "a pixel world is shown frames"
-            return {"frames": torch.cat([_window(state), past.frames[:, 1:]], 1)[:, -self.view.frames :]}
-        return {"frames": _per_frame(past, self.view)[:, -1]}
+        return {"frames": last_window(past if state is None else continued(_window(state), past), self.view)}
 
     def imagine(
         self, state: State, actions: Float[Tensor, "b k d"] | Policy | None, steps: int, rng: torch.Generator
@@ -99,7 +98,8 @@ class FrameWorld(Part):
         window, memory = _window(state), None
         frames, taken = [window[:, -1]], []
         for step in range(steps):
-            action, memory = self._next_action(window, actions, step, memory, rng)
+            past = window if memory is None else torch.stack(frames[-2:], 1)
+            action, memory = self._next_action(past, actions, step, memory, rng)
             following = to_bytes(self.predict(window, action))
             window = torch.cat([window[:, 1:], following[:, None]], 1)
             frames.append(following)
@@ -108,14 +108,14 @@ class FrameWorld(Part):
         return clip, {"frames": window}
 
     def _next_action(
-        self, window: Tensor, actions: Tensor | Policy | None, step: int, memory: Memory, rng: torch.Generator
+        self, past: Tensor, actions: Tensor | Policy | None, step: int, memory: Memory, rng: torch.Generator
     ) -> tuple[Tensor, Memory]:
         if actions is None:
-            return self.choose(window, rng), memory
+            return self.choose(past, rng), memory
         if isinstance(actions, Tensor):
             return actions[:, step], memory
-        belief, memory = actions.act(Clip(frames=window if memory is None else window[:, -2:]), memory)
-        return belief.sample(rng), memory
+        belief, memory = actions.act(Clip(frames=past), memory)
+        return belief.rsample(rng), memory
 
     def decode(self, clip: Clip) -> Clip:
         """Returns the clip as it is: its frames are pixels already."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
-from retrodict.models.windows import frame_windows
+from retrodict.models.windows import continued, last_window
 from retrodict.nn.conv import normalise, stem, stem_shape
 from retrodict.nn.part import Part
 from retrodict.roles import Memory, View
@@ -91,11 +92,9 @@ class ClipPolicy(Part):
 
     def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
         """Answers for the last frame: axis "b". Remembers the frames it needs when it sees more than one."""
-        shown = past
         if memory is not None:
-            assert isinstance(memory, Tensor)
-            assert past.frames is not None, "a pixel policy is shown frames"
-            shown = Clip(frames=torch.cat([memory, past.frames[:, -1:]], 1))
-        window = rearrange(frame_windows(shown, self.view), "(b t) f c h w -> b t f c h w", b=shown.rows)[:, -1]
-        keep = window[:, 1:] if self.view.frames > 1 else None
-        return self.belief(window), keep
+            assert isinstance(memory, Tensor), "this policy's memory is the last frames: b m c h w"
+            past = continued(memory, past)
+        every, span = self.view.every, self.view.before * self.view.every
+        window = last_window(past, replace(self.view, frames=span + 1, before=span, every=1))
+        return self.belief(window[:, ::every]), window[:, 1:] if span else None

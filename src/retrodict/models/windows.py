@@ -29,7 +29,32 @@ def frame_windows(clip: Clip, view: View) -> UInt8[Tensor, "n f c h w"]:
     return _gather(clip, view, clip.length)
 
 
+def last_window(clip: Clip, view: View) -> UInt8[Tensor, "b f c h w"]:
+    """The frames shown for the last frame of every row."""
+    index = window_index(clip, view, clip.length)[:, -1]
+    return _frames(clip, view)[torch.arange(clip.rows, device=clip.device).unsqueeze(1), index]
+
+
+def continued(seen: UInt8[Tensor, "b m c h w"], past: Clip) -> Clip:
+    """Joins remembered frames to what is new in `past`, whose first frame is the last one remembered.
+
+    A row whose segment changes after that frame starts again: its edge lies there.
+    """
+    if past.frames is None:
+        raise UnusableInput("this model looks at frames and the clip has none")
+    segment = past.segment
+    if segment is not None:
+        segment = torch.cat([segment[:, :1].expand(-1, seen.shape[1]), segment[:, 1:]], 1)
+    return Clip(frames=torch.cat([seen, past.frames[:, 1:]], 1), segment=segment)
+
+
 def _gather(clip: Clip, view: View, points: int) -> Tensor:
+    index = window_index(clip, view, points)
+    rows = torch.arange(clip.rows, device=clip.device).view(-1, 1, 1)
+    return _frames(clip, view)[rows, index].flatten(0, 1)  # b n f c h w -> (b n) f c h w
+
+
+def _frames(clip: Clip, view: View) -> Tensor:
     frames = clip.frames
     if frames is None:
         raise UnusableInput("this model looks at frames and the clip has none")
@@ -38,9 +63,7 @@ def _gather(clip: Clip, view: View, points: int) -> Tensor:
             f"this model sees {view.channels} channels of {view.size[0]}x{view.size[1]} pixels; "
             f"the clip has {frames.shape[2]} of {frames.shape[3]}x{frames.shape[4]}"
         )
-    index = window_index(clip, view, points)
-    rows = torch.arange(clip.rows, device=clip.device).view(-1, 1, 1)
-    return frames[rows, index].flatten(0, 1)  # b n f c h w -> (b n) f c h w
+    return frames
 
 
 def _edges(clip: Clip) -> tuple[Tensor, Tensor]:
