@@ -72,7 +72,9 @@ def load_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     manifest = load_manifest(folder)
     data = (folder / STATE).read_bytes() if (folder / STATE).exists() else b""
-    entry = manifest.get("files", {}).get(STATE, {})
+    files = manifest.get("files")
+    entry = files.get(STATE) if isinstance(files, dict) else None
+    entry = entry if isinstance(entry, dict) else {}
     found = hashlib.sha256(data).hexdigest()
     if len(data) != entry.get("bytes") or found != entry.get("sha256"):
         raise Damaged(

@@ -11,7 +11,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from retrodict.clip import PREDICTED, Clip
 from retrodict.data.batch import Steps
-from retrodict.errors import Locked, StaleStage, UnusableInput
+from retrodict.errors import Locked, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, System
 from retrodict.run import checkpoint, loop
@@ -79,6 +79,7 @@ class Run:
         except OSError as error:
             self._lock.seek(0)
             raise Locked(self.folder, self._lock.read().strip() or "unknown") from error
+        checkpoint.sweep(self.folder)
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -181,8 +182,8 @@ class Run:
 
     def finish(self, system: System, about: Mapping[str, Any]) -> System:
         """Writes the system that a recipe made, so that `retrodict.load` gives it back."""
-        from dataclasses import replace
-
+        for name in self.restart - set(self.stages):
+            raise UnknownName("stage to restart", name, self.stages)
         whole = replace(system, about={**system.about, **about, "seed": self.seed, "versions": versions()})
         checkpoint.save_system(self.folder / "system", whole)
         return whole
