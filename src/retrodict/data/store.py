@@ -221,18 +221,26 @@ class Store:
         write(self.folder / path_of(commit.number), commit.to_bytes(), group.staging)
         self._add(commit)
 
-    def verify(self) -> int:
-        """Reads every committed file again and checks its bytes; returns the number of files.
+    def damages(self) -> list[str]:
+        """Reads every committed file again and returns what is wrong with each, in words."""
+        found = []
+        for commit in self._commits:
+            for name, record in commit.files.items():
+                try:
+                    verify_file(self.folder / name, record, again=True)
+                except Damaged as error:
+                    found.append(str(error))
+        return found
+
+    def verify(self) -> None:
+        """Reads every committed file again and checks its bytes.
 
         Raises:
             Damaged: a file is not the one that was committed.
         """
-        count = 0
         for commit in self._commits:
             for name, record in commit.files.items():
                 verify_file(self.folder / name, record, again=True)
-                count += 1
-        return count
 
     def _take(self, commits: Sequence[Commit]) -> None:
         self._commits: list[Commit] = []

@@ -21,8 +21,8 @@ from retrodict.rng import torch_rng
 from retrodict.spaces import ActionSpace, categorical, continuous
 
 HERE = Path(__file__).parent
-PYTHON = Path(os.environ.get("LEROBOT_VENV", HERE.parents[2] / ".lerobot-venv")) / "bin/python"
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="lerobot is not installed: make lerobot")
+PYTHON = Path(os.environ.get("LEROBOT_VENV", "")) / "bin/python"
+pytestmark = pytest.mark.skipif("LEROBOT_VENV" not in os.environ, reason="run by make lerobot, which installs it")
 
 SPACE = ActionSpace((categorical("action", ("left", "right")), continuous("speed", ("v",))))
 IMAGES = Schema(SPACE, {"observation.image": (40, 56, 3)}, 10, proprio=("x", "y"), rewards=True)

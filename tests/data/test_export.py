@@ -1,0 +1,148 @@
+"""Export: other tools train on every row, so no row may be without an action. And the check-up of a dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from retrodict.clip import ABSTAINED, MISSING, PREDICTED, RECORDED, Clip
+from retrodict.data.check import check, copy_episodes
+from retrodict.data.export import export
+from retrodict.data.foreign import open_dataset
+from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Schema
+from retrodict.data.store import Store
+from retrodict.errors import UnusableInput
+from retrodict.spaces import ActionSpace, continuous
+
+SPACE = ActionSpace((continuous("action", ("x", "y"), low=-5, high=500),))
+SCHEMA = Schema(SPACE, {"observation.image": (8, 8, 3)}, 10)
+SENTINEL = 99.0  # stands where an action is missing or abstained from
+
+
+def marked(source: list[int], start: int) -> Clip:
+    """Frame t shows the number start + t, and so does step t's action; unusable actions hold the sentinel."""
+    t = len(source) + 1
+    numbers = torch.arange(start, start + t)
+    frames = numbers.to(torch.uint8).view(1, t, 1, 1, 1).expand(1, t, 3, 8, 8).contiguous()
+    kinds = torch.tensor(source, dtype=torch.uint8)
+    usable = (kinds == RECORDED) | (kinds == PREDICTED)
+    actions = torch.where(usable, numbers[:-1].float(), SENTINEL)[:, None].expand(-1, 2)
+    return Clip(frames=frames, actions=actions[None].contiguous(), source=kinds[None], confidence=torch.ones(1, t - 1))
+
+
+M, R, P, A = MISSING, RECORDED, PREDICTED, ABSTAINED
+SOURCES = ([R, R, M, P, A, A, R], [M, M], [A], [P, P, R])
+
+
+@pytest.fixture
+def source() -> MemoryStore:
+    return MemoryStore(SCHEMA, [marked(kinds, 10 + 20 * i) for i, kinds in enumerate(SOURCES)])
+
+
+def rows(folder: Path) -> dict[str, list[object]]:
+    tables = [pq.read_table(path) for path in sorted(folder.glob("data/*/*.parquet"))]
+    return {name: [value for table in tables for value in table[name].to_pylist()] for name in tables[0].column_names}
+
+
+def test_no_row_of_an_export_has_a_missing_or_abstained_action(tmp_path: Path, source: MemoryStore) -> None:
+    report = export(source, tmp_path / "out")
+    found = rows(tmp_path / "out")
+    assert [a[0] for a in found["action"]] == [10, 11, 13, 16, 70, 71, 72]  # type: ignore[index]
+    assert set(found["retrodict.source"]) <= {RECORDED, PREDICTED}
+    assert SENTINEL not in np.array(found["action"])
+    assert (report.episodes, report.rows, report.steps) == (4, 7, 3)
+    assert (report.missing, report.abstained, report.last) == (3, 3, 4)
+
+
+def test_each_row_of_an_export_shows_the_frame_in_which_its_action_was_taken(
+    tmp_path: Path, source: MemoryStore
+) -> None:
+    import io
+
+    from PIL import Image
+
+    export(source, tmp_path / "out")
+    found = rows(tmp_path / "out")
+    shown = [np.asarray(Image.open(io.BytesIO(v["bytes"])))[0, 0, 0] for v in found["observation.image"]]  # type: ignore[index]
+    assert shown == [a[0] for a in found["action"]]  # type: ignore[index]
+    assert found["episode_index"] == [0, 0, 1, 2, 3, 3, 3]
+    assert found["frame_index"] == [0, 1, 0, 0, 0, 1, 2]
+    assert found["index"] == list(range(7))
+    assert np.allclose(found["retrodict.time"], found["timestamp"])  # type: ignore[arg-type]
+    info = json.loads((tmp_path / "out/meta/info.json").read_text())
+    assert (info["total_episodes"], info["total_frames"]) == (4, 7)
+
+
+def test_an_export_reads_back_with_one_step_less_per_episode_and_its_action_space(
+    tmp_path: Path, source: MemoryStore
+) -> None:
+    export(source, tmp_path / "out")
+    back = open_dataset(tmp_path / "out")
+    assert back.schema.space == SPACE
+    assert list(back.lengths.values()) == [2, 1, 1, 3]
+    clip = back.read(back.ids[3])
+    assert clip.actions is not None
+    assert clip.actions[0, :, 0].tolist() == [70, 71]
+    assert clip.source is not None
+    assert clip.source.tolist() == [[PREDICTED, PREDICTED]]
+    assert check(tmp_path / "out")["problems"] == []
+
+
+def test_all_rows_can_be_kept(tmp_path: Path, source: MemoryStore) -> None:
+    report = export(source, tmp_path / "out", keep_all=True)
+    assert report.rows == sum(source.lengths.values())
+    back = open_dataset(tmp_path / "out")
+    for id, old in zip(back.ids, source.ids, strict=True):
+        got, want = back.read(id), source.read(old)
+        assert torch.equal(got.source, want.source)  # type: ignore[arg-type]
+        assert torch.equal(got.actions, want.actions)  # type: ignore[arg-type]
+        assert torch.equal(got.frames, want.frames)  # type: ignore[arg-type]
+
+
+def test_an_export_is_whole_or_absent(tmp_path: Path, source: MemoryStore) -> None:
+    with pytest.raises(UnusableInput, match="no step of the dataset"):
+        export(MemoryStore(SCHEMA, [marked([M, A], 0)]), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    export(source, tmp_path / "out")
+    with pytest.raises(UnusableInput, match="exists already"):
+        export(source, tmp_path / "out")
+
+
+def test_video_is_cut_to_the_spans(tmp_path: Path) -> None:
+    schema = Schema(SPACE, {"observation.image": (136, 136, 3)}, 10, video=True)
+    clip = marked([R, R, M, R, R, R], 40)
+    clip = clip.with_(frames=(clip.frames * 3).repeat_interleave(17, 3).repeat_interleave(17, 4))  # type: ignore[operator]
+    export(MemoryStore(schema, [clip]), tmp_path / "out")
+    back = open_dataset(tmp_path / "out")
+    second = back.read(back.ids[1]).frames
+    assert second is not None
+    assert np.allclose(second[0, :, 0, 0, 0].numpy(), [129, 132, 135], atol=2)
+
+
+def test_a_check_counts_and_finds_what_is_wrong(tmp_path: Path, source: MemoryStore) -> None:
+    with Store.create(tmp_path / "d", SCHEMA) as store:
+        assert copy_episodes(source, store) == source.ids
+        assert copy_episodes(source, store) == ()
+        still = marked([R, R, R], 5)
+        store.append([still.with_(frames=still.frames[:, [0, 0, 1, 1]])])  # type: ignore[index]
+    report = check(store.folder)
+    assert report["problems"] == []
+    assert report["sources"] == {"missing": 3, "recorded": 7, "predicted": 3, "abstained": 3}
+    assert (report["episodes"], report["steps"], report["frames"]) == (5, 16, 21)
+    assert report["missing_share"] == 3 / 16
+    assert report["still_share"] == 2 / 16
+    (store.folder / "meta/info.json").write_text("{}")
+    data = store.folder / "data/chunk-000/file-002.parquet"
+    data.write_bytes(data.read_bytes()[:-1])
+    found = check(store.folder)["problems"]
+    assert len(found) == 2
+    assert "file-002.parquet is damaged" in found[0]
+    assert "info.json differs" in found[1]
+    Store.open(store.folder, write=True).close()
+    assert len(check(store.folder)["problems"]) == 1
