@@ -67,11 +67,12 @@ class Commit:
         """
         try:
             value = json.loads(data)
+            written = to_json(value)
             told = value.pop("sha256")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise Damaged(file, "a commit record", f"{type(error).__name__}: {error}") from error
-        if (found := _own_hash(value)) != told:
-            raise Damaged(file, f"a commit record of SHA-256 {str(told)[:12]}…", f"{found[:12]}…")
+        if (found := _own_hash(value)) != told or written != data:
+            raise Damaged(file, f"a commit record of SHA-256 {str(told)[:12]}…", f"{found[:12]}…, or other spaces")
         if value.pop("format") != FORMAT:
             raise Damaged(file, f"a commit record of format {FORMAT}", "another format; a newer retrodict wrote it")
         value["episodes"] = tuple(Entry(**entry) for entry in value["episodes"])

@@ -1,0 +1,120 @@
+"""kill -9 while appending: every acknowledged episode is there, whole, in order, once. And one writer at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from store_samples import SCHEMA, dataset, episode, whole
+
+from retrodict.data.check import check
+from retrodict.data.store import Store
+from retrodict.errors import Locked
+from retrodict.rng import numpy_rng
+
+KILLS = 100 if os.environ.get("RETRODICT_FAULTS") else 10
+
+
+def append_until_killed(folder: Path, acknowledge: int) -> None:
+    """Appends groups of one, two or three episodes for ever; writes the number of episodes after each."""
+    store = Store.open(folder, write=True)
+    while True:
+        start = len(store.ids)
+        store.append([episode(i) for i in range(start, start + 1 + start % 3)])
+        os.write(acknowledge, f"{len(store.ids)}\n".encode())
+
+
+def test_what_was_acknowledged_survives_a_kill_whole_in_order_and_once(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    Store.create(folder, SCHEMA).close()
+    rng = numpy_rng(0, "kill")
+    acknowledged = 0
+    for _ in range(KILLS):
+        read, write = os.pipe()
+        child = os.fork()  # importing torch anew for each kill would take most of the time
+        if child == 0:
+            try:
+                append_until_killed(folder, write)
+            finally:
+                os._exit(1)
+        os.close(write)
+        time.sleep(float(rng.uniform(0.0, 0.25)))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), "the writer ended by itself"
+        with os.fdopen(read) as pipe:
+            told = pipe.read().split()
+        acknowledged = int(told[-1]) if told else acknowledged
+        reader = Store.open(folder)  # before any repair
+        assert len(reader.ids) >= acknowledged
+        acknowledged = len(reader.ids)
+        assert len(set(reader.ids)) == len(reader.ids)
+    assert acknowledged > KILLS // 5
+    assert whole(Store.open(folder))
+    Store.open(folder, write=True).close()
+    assert check(folder)["problems"] == []
+
+
+HOLD = """
+import sys, time
+from retrodict.data.store import Store
+store = Store.open(sys.argv[1], write=True)
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_refused_at_once_and_a_dead_one_never_blocks(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "d").folder
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(Locked, match=f"process {holder.pid}"):
+            Store.open(folder, write=True)
+        assert whole(Store.open(folder))  # reading needs no lock
+    finally:
+        holder.kill()
+        holder.wait()
+    assert (folder / "meta/retrodict/lock").read_text() == f"{holder.pid}\n"  # its name is left, its lock is not
+    with Store.open(folder, write=True) as store:
+        assert store.append([episode(6)]) == ("000006",)
+
+
+def test_one_process_cannot_write_twice_either(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "d").folder
+    with Store.open(folder, write=True) as first:
+        with pytest.raises(Locked, match=str(os.getpid())):
+            Store.open(folder, write=True)
+        first.append([episode(6)])
+    Store.open(folder, write=True).close()
+
+
+def test_many_writers_race_and_one_at_a_time_wins(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    Store.create(folder, SCHEMA).close()
+    children = []
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                for _ in range(6):
+                    try:
+                        with Store.open(folder, write=True) as store:
+                            store.append([episode(len(store.ids))])
+                    except Locked:
+                        time.sleep(0.01)
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
+    store = Store.open(folder)
+    assert 6 <= len(store.ids) <= 30
+    assert whole(store)
