@@ -117,17 +117,23 @@ def recorded(chosen: Setting, seed: int, folder: Path, say: Callable[[str], None
     return store
 
 
-def held_out(chosen: Setting, **options: Any) -> Cache:
-    """Returns the test frames: the same levels and actions for every recipe and seed."""
+def held_out(chosen: Setting, folder: Path | None = None, **options: Any) -> Cache:
+    """Returns the test frames: the same levels and actions for every recipe and seed; kept in `folder` if named."""
     from retrodict.envs.rollout import expert, rollout
 
+    if folder is not None and (folder / "data").exists():
+        return Cache.build(Store.open(folder / "data"), folder=folder / "cache")
     world = world_of(chosen, **options)
     clips: list[Clip] = []
     for clip, _, _ in rollout(world, range(TEST, TEST + chosen.test_frames), expert(world, chosen.random, 0)):
         clips.append(clip)
         if sum(c.length for c in clips) >= chosen.test_frames:
             break
-    return Cache.build(MemoryStore(schema_of(world), clips))
+    if folder is None:
+        return Cache.build(MemoryStore(schema_of(world), clips))
+    with Store.create(folder / "data", schema_of(world)) as store:
+        store.append(clips, {"world": chosen.world, "held out": True})
+        return Cache.build(store, folder=folder / "cache")
 
 
 def views(cache: Cache, budget: int, seed: int) -> Views:

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses and does one command; returns its exit code. RETRODICT_TRACE=1 shows where an error came from."""
     argv = list(sys.argv[1:] if argv is None else argv)
     line = shlex.join(["retrodict", *argv])
-    return _guarded(lambda: _do(argv, line), line)
+    return guarded(lambda: _do(argv, line), line)
 
 
 def _do(argv: Sequence[str], line: str) -> int:
@@ -46,7 +46,7 @@ def _do(argv: Sequence[str], line: str) -> int:
         return verb.run(line)
 
 
-def _guarded(work: Callable[[], int], line: str) -> int:
+def guarded(work: Callable[[], int], line: str) -> int:
     """Turns what was raised on purpose, an interrupt or an absent package into one message and an exit code."""
     try:
         return work()

@@ -12,7 +12,9 @@ import tyro
 
 from retrodict.cli.act import Act
 from retrodict.cli.dataset import Check, Export, Import, Info
+from retrodict.cli.demo import Demo
 from retrodict.cli.doctor import Doctor
+from retrodict.cli.label import Label
 from retrodict.cli.measure import Measure
 from retrodict.cli.recipes import CheckRecipe, Recipes
 from retrodict.cli.record import Record
@@ -22,6 +24,8 @@ from retrodict.errors import UnknownName
 
 DATA: dict[str, type[Verb]] = {"info": Info, "check": Check, "import": Import, "export": Export}
 VERBS: dict[str, type[Verb]] = {
+    "label": Label,
+    "demo": Demo,
     "record": Record,
     "train": Train,
     "act": Act,
@@ -70,11 +74,11 @@ def flags() -> dict[str, list[str]]:
 
 
 def _flag(verb: type[Verb], field: Field[Any]) -> str:
-    kind = get_type_hints(verb, include_extras=True)[field.name]
-    if tyro.conf.Positional in get_args(kind):
+    marks = get_args(get_type_hints(verb, include_extras=True)[field.name])
+    if tyro.conf.Positional in marks:
         return field.name.upper()
-    name = f"--{field.name.replace('_', '-')}"
+    given = [name for mark in marks if isinstance(name := getattr(mark, "name", None), str)]
+    flag = f"--{(given or [field.name])[0].replace('_', '-')}"
     if field.default is MISSING:
-        return f"{name} (required)"
-    default = field.default
-    return f"{name}={default}" if default not in (None, False, "", ()) else name
+        return f"{flag} (required)"
+    return flag if field.default in (None, False, "", ()) else f"{flag}={field.default}"

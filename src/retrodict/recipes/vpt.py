@@ -110,18 +110,23 @@ def choose_inputs(cfg: Config, run: Run) -> tuple[tuple[str, str], dict[str, flo
     return best, table
 
 
+def fit_inverse(cfg: Config, run: Run, inputs: tuple[str, str]) -> Inverse:
+    """Fits the inverse model on all labels."""
+    few = run.data.labelled
+    inverse = inverse_for(cfg, few, inputs, run.seed, "inverse")
+    return run.fit("inverse", inverse, labelled, few.shown(inverse.view), cfg.fit)
+
+
 def train(cfg: Config, run: Run) -> System:
     """Chooses the input, fits the inverse model on all labels, calibrates, labels all video, clones the labels."""
     inputs, table = choose_inputs(cfg, run)
-    few = run.data.labelled
-    inverse = inverse_for(cfg, few, inputs, run.seed, "inverse")
-    inverse = run.fit("inverse", inverse, labelled, few.shown(inverse.view), cfg.fit)
+    inverse = fit_inverse(cfg, run, inputs)
     inverse.temperature.fill_(calibration(cfg, run, inputs))
     labels = run.label("labels", inverse, run.data.unlabelled)
-    view = View(size=few.cache.size, channels=few.cache.channels)
+    view = View(size=labels.cache.size, channels=labels.cache.channels)
     with rng.isolated(run.seed, "policy"):
         patch = patch_for(view.size)
-        policy = ClipPolicy(view, few.cache.space, cfg.pool, "grid", patch, cfg.width, cfg.depth, cfg.hidden)
+        policy = ClipPolicy(view, inverse.space, cfg.pool, "grid", patch, cfg.width, cfg.depth, cfg.hidden)
     policy = run.fit("policy", policy, cloning, labels.shown(view), cfg.clone)
     return System(inverse=inverse, policy=policy, about={"inputs": list(inputs), "compared": table})
 
