@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from retrodict.cli.settings import size
-from retrodict.cli.verb import DONE, REFUSED, Telling, table
+from retrodict.cli.verb import DONE, REFUSED, UNUSABLE, Telling, table
 
 if TYPE_CHECKING:
     from retrodict.data.schema import Episodes
@@ -62,12 +62,13 @@ class Check(Telling):
     """The dataset."""
 
     def run(self, line: str) -> int:
-        """Checks hashes, consistency and counts."""
+        """Checks hashes, metadata and counts."""
         from retrodict.data.check import check
 
         told = check(self.folder)
-        self.tell(told, [f"{self.folder}: whole", *(f"{name:20}  {_plain(value)}" for name, value in told.items())])
-        return DONE
+        lines = [f"{name:13}  {_plain(value)}" for name, value in told.items() if name != "problems"]
+        self.tell(told, [*lines, *(told["problems"] or ["whole: every byte is the one that was committed"])])
+        return UNUSABLE if told["problems"] else DONE
 
 
 @dataclass(frozen=True, kw_only=True)

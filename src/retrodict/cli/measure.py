@@ -15,8 +15,6 @@ from retrodict.errors import Incompatible, UnusableInput
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retrodict.data.schema import Episodes
-    from retrodict.roles import InverseModel
     from retrodict.spaces import Distribution
 
 
@@ -34,6 +32,7 @@ class Measure(Telling):
     def run(self, line: str) -> int:
         """Infers every step, compares where an action was recorded."""
         from retrodict.data.foreign import open_dataset
+        from retrodict.label.infer import recorded_answers
         from retrodict.run.checkpoint import load_system
 
         system = load_system(self.folder)
@@ -43,7 +42,7 @@ class Measure(Telling):
         source = open_dataset(self.data)
         if source.schema.space != inverse.space:
             raise Incompatible(f"the run speaks {inverse.space.columns}; the dataset {source.schema.space.columns}")
-        belief, truth = answers(inverse, source, source.ids[: self.episodes or None])
+        belief, truth = recorded_answers(inverse, source, source.ids[: self.episodes or None])
         seen = dict(system.about.get("data", {})).get("source") == source.digest
         told = {"run": str(self.folder), "data": str(self.data), "seen_in_training": seen, **scores(belief, truth)}
         lines = [f"{name:28}  {_plain(value)}" for name, value in told.items() if not isinstance(value, list | dict)]
@@ -51,32 +50,6 @@ class Measure(Telling):
             lines.append("This run was trained on this dataset: the figures say nothing about other video.")
         self.tell(told, lines)
         return DONE
-
-
-def answers(inverse: InverseModel, source: Episodes, ids: tuple[str, ...]) -> tuple[Distribution, Tensor]:
-    """Returns what the model believes about every recorded step (axis n), and the recorded actions "n d".
-
-    Raises:
-        UnusableInput: no step has a recorded action.
-    """
-    import torch
-
-    from retrodict.clip import RECORDED
-    from retrodict.label import infer_episode
-    from retrodict.spaces import Distribution
-
-    params, truth = [], []
-    for id in ids:
-        clip = source.read(id, frames=False)
-        if clip.actions is None or clip.source is None or clip.steps == 0:
-            continue
-        keep = clip.source[0] == RECORDED
-        if bool(keep.any()):
-            params.append(infer_episode(inverse, source, id).params[keep])
-            truth.append(clip.actions[0, keep])
-    if not params:
-        raise UnusableInput("no step of this dataset has a recorded action to compare with")
-    return Distribution(inverse.space, torch.cat(params)), torch.cat(truth)
 
 
 def scores(belief: Distribution, truth: Tensor) -> dict[str, Any]:

@@ -65,7 +65,6 @@ class CheckRecipe(Telling):
 
     def _claim(self) -> int:
         from retrodict import trial
-
         from retrodict.run.log import Log
 
         _, module = load(self.recipe)

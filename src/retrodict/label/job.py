@@ -1,0 +1,212 @@
+"""The front door: a folder of videos and few labels, or a trained run, become a dataset that other tools train on.
+
+    videos ─ import ─ train (or take a run) ─ infer every step ─ judge ─ export the trainable spans
+
+Beside the dataset `OUT` lies the folder `OUT.run`, in which every link is kept, so that the same command goes on after
+any interruption: `videos` (a dataset), `train` (a run), `labels` (a dataset without frames) and `report.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrodict.clip import PREDICTED, SOURCES
+from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
+from retrodict.data.durable import to_json, write
+from retrodict.data.export import EXPORT_FILE, Export, export
+from retrodict.data.importers import Fate, import_videos
+from retrodict.data.store import Store
+from retrodict.errors import UnusableInput
+from retrodict.label.infer import Labelled, infer_episodes, recorded_answers
+from retrodict.label.verdict import HELD_OUT, PRECISION, Verdict, held_out, judge
+from retrodict.roles import InverseModel, System
+from retrodict.run import checkpoint
+from retrodict.run.log import Log
+from retrodict.run.run import Run, Views
+
+FEWEST = 8  # labels: with fewer, none could be held out to say whether the result is any good
+SMALL = 64  # pixels of the shorter side at which a model sees frames that are stored as video
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to label, and how.
+
+    `labels` is a CSV file (see `data.label_file`); `run` the folder of a trained run. With labels alone a model is
+    trained on them; with a run alone it labels; with both the labels measure the run. `fit` (width, height) and `fps`
+    resize and resample while importing, `seen` (height, width) is the size at which a new model sees the frames.
+    `precision` is the share of labels that should be right.
+    """
+
+    videos: Path
+    out: Path
+    labels: Path | None = None
+    run: Path | None = None
+    fps: int | None = None
+    fit: tuple[int, int] | None = None
+    seen: tuple[int, int] | None = None
+    precision: float = PRECISION
+    keep_all: bool = False
+    strict: bool = False
+    seed: int = 0
+    cache_gb: float = 20.0
+
+    @property
+    def folder(self) -> Path:
+        """Where everything but the result is kept."""
+        return self.out.with_name(f"{self.out.name}.run")
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What became of the files and of the steps, how far to trust it, and what was written (None: nothing)."""
+
+    verdict: Verdict
+    files: tuple[Fate, ...]
+    frames: int
+    steps: Mapping[str, int]  # by source
+    histogram: tuple[int, ...]  # predicted steps by confidence, in tenths
+    written: Export | None
+
+    @property
+    def refused(self) -> tuple[Fate, ...]:
+        """The files that could not be used."""
+        return tuple(fate for fate in self.files if fate.what == "refused")
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        value: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return value
+
+
+def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str = "") -> LabelReport:
+    """Labels every step of a folder of videos and writes the dataset `job.out`, whole or not at all.
+
+    `train` makes a system in the run that it is given (a recipe with its settings); it is not called with `job.run`.
+    Under `strict`, nothing is written unless the verdict is that labels are usable.
+
+    Raises:
+        UnusableInput: no usable video, no or too few labels, or `out` exists and is not what this job writes.
+        Interrupted: while training; the state is committed.
+    """
+    _check(job)
+    given = None if job.run is None else checkpoint.load_system(job.run).decoded()
+    space = None if given is None else _inverse(given).space
+    store, fates = import_videos(
+        job.videos, job.folder / "videos", labels=job.labels, space=space, fps=job.fps, fit=job.fit
+    )
+    for fate in fates:
+        log.say(f"{fate.file}: {fate.what}{f', {fate.reason}' if fate.reason else ''}")
+    with store:
+        system = given or _trained(job, store, train, log, resume).decoded()
+        inverse = _inverse(system)
+        verdict = judge(_evidence(job, system, inverse, store), job.precision)
+        log.say(f"{verdict.word}: {verdict.reason}")
+        model = _fingerprint(job.run or job.folder / "train")
+        with _labels(job.folder / "labels", store, inverse, model) as labels:
+            infer_episodes(inverse, store, labels, model, log.say)
+            labelled = Labelled(store, labels, verdict.abstain_below)
+            written = None if job.strict and not verdict.usable else _written(job, labelled)
+            steps, histogram = _counted(labelled)
+        report = LabelReport(verdict, tuple(fates), sum(store.lengths.values()), steps, histogram, written)
+    write(job.folder / "report.json", to_json(report.to_json()), job.folder / "staging")
+    return report
+
+
+def _check(job: Job) -> None:
+    if job.labels is None and job.run is None:
+        raise UnusableInput("nothing says what the actions are; give labels (a CSV file) or a trained run")
+    if job.out.resolve().is_relative_to(job.videos.resolve()):
+        raise UnusableInput(f"{job.out} lies inside {job.videos}; write the dataset outside of the folder of videos")
+    if job.out.exists() and not (job.out / EXPORT_FILE).is_file():
+        raise UnusableInput(f"{job.out} exists already and is no dataset made by labelling; name another folder")
+    if not 0 < job.precision < 1:
+        raise UnusableInput(f"the precision asked for must lie between 0 and 1; got {job.precision}")
+
+
+def _inverse(system: System) -> InverseModel:
+    if system.inverse is None:
+        raise UnusableInput("this system has no inverse model, so it cannot label; use one that has, such as vpt")
+    return system.inverse
+
+
+def _trained(job: Job, store: Store, train: Callable[[Run], System] | None, log: Log, resume: str) -> System:
+    if train is None:
+        raise UnusableInput("a model has to be trained first; say with which recipe")
+    cache = Cache.build(store, job.seen or _seen(store.schema.size), job.folder / "cache", job.cache_gb)
+    known = Steps.all(cache).known()
+    if len(known) < FEWEST:
+        raise UnusableInput(f"{len(known)} steps have a label; at least {FEWEST} are needed, and 64 are a good start")
+    views = Views(Steps.all(cache, hidden=True), known)
+    with Run(job.folder / "train", views, job.seed, log=log, resume=resume) as run:
+        return run.finish(train(run), {"data": {"source": store.digest, "labels": len(known)}})
+
+
+def _seen(size: tuple[int, int]) -> tuple[int, int]:
+    """The size at which a model sees frames: as stored when small, else about SMALL pixels high, in eights."""
+    if max(size) <= 2 * SMALL:
+        return size
+    height, width = (max(SMALL, round(side * SMALL / min(size) / 8) * 8) for side in size)
+    return height, width
+
+
+def _labels(folder: Path, source: Store, inverse: InverseModel, model: str) -> Store:
+    """Opens the store of labels for writing, or makes it; labels of another model are refused."""
+    schema = replace(source.schema, space=inverse.space, cameras={}, video=False, proprio=(), rewards=False)
+    if not folder.exists():
+        return Store.create(folder, schema)
+    store = Store.open(folder, write=True)
+    models = {str(commit.provenance["model"]) for commit in store.commits}
+    if store.schema != schema or models - {model}:
+        store.close()
+        raise UnusableInput(
+            f"{folder} holds labels of another model; remove that folder to label anew, or name another dataset"
+        )
+    return store
+
+
+def _evidence(job: Job, system: System, inverse: InverseModel, store: Store) -> Mapping[str, Any] | None:
+    """Answers to labels that the model had not seen: given beside a run, or held out while training."""
+    if job.run is not None and job.labels is not None:
+        return held_out(*recorded_answers(inverse, store, store.ids))
+    found = system.about.get(HELD_OUT)
+    return found if isinstance(found, Mapping) else None
+
+
+def _fingerprint(run: Path) -> str:
+    """SHA-256 of a saved system's weights, to which labels are bound."""
+    inner = run / "system"
+    manifest = checkpoint.load_manifest(inner if inner.is_dir() else run)
+    return str(manifest["files"][checkpoint.STATE]["sha256"])
+
+
+def _written(job: Job, labelled: Labelled) -> Export:
+    """Exports, unless this very dataset is there already."""
+    record = job.out / EXPORT_FILE
+    if not record.is_file():
+        return export(labelled, job.out, keep_all=job.keep_all)
+    found = json.loads(record.read_bytes())
+    if found["digest"] != labelled.digest:
+        raise UnusableInput(f"{job.out} holds other labels; remove it to write it anew, or name another folder")
+    return Export(**found["rows"])
+
+
+def _counted(labelled: Labelled) -> tuple[dict[str, int], tuple[int, ...]]:
+    """Counts steps by source, and predicted or abstained ones by confidence."""
+    steps, histogram = np.zeros(len(SOURCES), np.int64), np.zeros(10, np.int64)
+    for id in labelled.ids:
+        clip = labelled.read(id, frames=False)
+        assert clip.source is not None  # Labelled gives both
+        assert clip.confidence is not None
+        source, confidence = clip.source[0].numpy(), clip.confidence[0].numpy()
+        steps += np.bincount(source, minlength=len(SOURCES))
+        told = confidence[source >= PREDICTED]
+        histogram += np.bincount(np.minimum(told * 10, 9).astype(int), minlength=10)
+    return dict(zip(SOURCES, steps.tolist(), strict=True)), tuple(histogram.tolist())
