@@ -21,8 +21,9 @@ KILLS = 100 if os.environ.get("RETRODICT_FAULTS") else 10
 
 
 def append_until_killed(folder: Path, acknowledge: int) -> None:
-    """Appends groups of one, two or three episodes for ever; writes the number of episodes after each."""
+    """Appends groups of one, two or three episodes for ever; writes the number of episodes before and after each."""
     store = Store.open(folder, write=True)
+    os.write(acknowledge, f"{len(store.ids)}\n".encode())
     while True:
         start = len(store.ids)
         store.append([episode(i) for i in range(start, start + 1 + start % 3)])
@@ -32,8 +33,11 @@ def append_until_killed(folder: Path, acknowledge: int) -> None:
 def test_what_was_acknowledged_survives_a_kill_whole_in_order_and_once(tmp_path: Path) -> None:
     folder = tmp_path / "d"
     Store.create(folder, SCHEMA).close()
+    start = time.monotonic()
+    dataset(tmp_path / "other", (1, 1, 1, 1))
+    append_time = (time.monotonic() - start) / 4
     rng = numpy_rng(0, "kill")
-    acknowledged = 0
+    acknowledged = appended = 0
     for _ in range(KILLS):
         read, write = os.pipe()
         child = os.fork()  # importing torch anew for each kill would take most of the time
@@ -43,18 +47,20 @@ def test_what_was_acknowledged_survives_a_kill_whole_in_order_and_once(tmp_path:
             finally:
                 os._exit(1)
         os.close(write)
-        time.sleep(float(rng.uniform(0.0, 0.25)))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status), "the writer ended by itself"
         with os.fdopen(read) as pipe:
+            assert int(pipe.readline()) == acknowledged  # open: from here on, it appends
+            time.sleep(float(rng.uniform(0.0, 3 * append_time)))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
             told = pipe.read().split()
+        assert os.WIFSIGNALED(status), "the writer ended by itself"
+        appended += len(told)
         acknowledged = int(told[-1]) if told else acknowledged
         reader = Store.open(folder)  # before any repair
         assert len(reader.ids) >= acknowledged
         acknowledged = len(reader.ids)
         assert len(set(reader.ids)) == len(reader.ids)
-    assert acknowledged > KILLS // 5
+    assert appended > 0
     assert whole(Store.open(folder))
     Store.open(folder, write=True).close()
     assert check(folder)["problems"] == []

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from retrodict.data.durable import to_json
 from retrodict.data.stats import Moments, Stats
 from retrodict.errors import Damaged
 
@@ -56,7 +55,7 @@ class Commit:
         value |= {field.name: getattr(self, field.name) for field in fields(self)}
         value["episodes"] = [asdict(entry) for entry in self.episodes]
         value["stats"] = {name: moments.to_json() for name, moments in self.stats.items()}
-        return to_json(value | {"sha256": _own_hash(value)})
+        return _line(value | {"sha256": _own_hash(value)})
 
     @staticmethod
     def from_bytes(data: bytes, file: Path) -> Commit:
@@ -67,7 +66,7 @@ class Commit:
         """
         try:
             value = json.loads(data)
-            written = to_json(value)
+            written = _line(value)
             told = value.pop("sha256")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise Damaged(file, "a commit record", f"{type(error).__name__}: {error}") from error
@@ -78,6 +77,10 @@ class Commit:
         value["episodes"] = tuple(Entry(**entry) for entry in value["episodes"])
         value["stats"] = {name: Moments.from_json(moments) for name, moments in value["stats"].items()}
         return Commit(**value)
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n").encode()  # in C, where indenting is not
 
 
 def _own_hash(value: Mapping[str, Any]) -> str:
