@@ -127,8 +127,8 @@ class Run:
             try:
                 with torch.no_grad(), rng.isolated(self.seed, name):
                     for step in range(steps):
-                        self.log.step(step, body(part, step, rng.torch_rng(self.seed, name, step)))
                         stop.leave(f"{name} will start again.", self.resume)
+                        self.log.step(step, body(part, step, rng.torch_rng(self.seed, name, step)))
             finally:
                 self.log.end()
             return part.state_dict()
@@ -149,8 +149,8 @@ class Run:
             pieces: list[dict[str, Tensor]] = []
             with torch.no_grad():
                 for _, clip in data.batches(batch):
-                    pieces.append({k: v.cpu() for k, v in function(clip.to(self.device)).items()})
                     stop.leave(f"{name} will start again.", self.resume)
+                    pieces.append({k: v.cpu() for k, v in function(clip.to(self.device)).items()})
             return {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
 
         return self._once(name, identity, work)
