@@ -1,0 +1,240 @@
+"""N1 and N2: a number that is not finite stops training before it is taken in; the same seed gives the same bits."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from retrodict import rng
+from retrodict.clip import Clip
+from retrodict.data.batch import Steps
+from retrodict.errors import NonFinite
+from retrodict.models.inverse import Inverse
+from retrodict.models.latent_action import LatentAction, LatentForward, LatentInverse
+from retrodict.models.losses import labelled
+from retrodict.nn.part import Part
+from retrodict.roles import View
+from retrodict.run import loop
+from retrodict.run.log import Log
+from retrodict.run.loop import Fit, weights_hash
+from retrodict.run.run import Run, Views
+
+AT = 3  # the step that meets the bad number
+SIZE = (36, 36)
+
+
+class Poison(Log):
+    """Spoils something after the step before AT, and remembers what the part was then."""
+
+    def __init__(self, part: Part, spoil: Callable[[], object] = lambda: None) -> None:
+        super().__init__(quiet=True)
+        self.part, self.spoil, self.steps = part, spoil, 0
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        super().step(step, values)
+        self.steps += 1
+        if step == AT - 1:
+            self.spoil()
+            self.before = weights_hash(self.part)
+
+
+def inverse(views: Views) -> Inverse:
+    with rng.isolated("weights"):
+        return Inverse(View(2, size=SIZE), views.labelled.cache.space, patch=4, width=4, depth=1, hidden=8)
+
+
+def stopped(folder: Path, views: Views, part: Part, log: Poison, loss: loop.Loss, data: Steps) -> NonFinite:
+    with Run(folder, views, log=log, commit_steps=1) as run, pytest.raises(NonFinite) as caught:
+        run.fit("part", part, loss, data, Fit(steps=8, batch=4))
+    assert (log.steps, caught.value.step) == (AT, AT)
+    assert weights_hash(part) == log.before
+    assert set(caught.value.episodes) <= set(views.labelled.cache.ids)
+    assert caught.value.episodes
+    assert f"step {AT}" in str(caught.value)
+    assert caught.value.episodes[0] in str(caught.value)
+    return caught.value
+
+
+def at_step(loss: loop.Loss, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> loop.Loss:
+    calls = 0
+
+    def changed(part: Any, clip: Any, noise: torch.Generator) -> Any:
+        nonlocal calls
+        calls += 1
+        values = dict(loss(part, clip, noise))
+        return change(values) if calls == AT + 1 else values
+
+    return changed
+
+
+BAD = [math.nan, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("value", BAD)
+def test_a_bad_input_is_named(tmp_path: Path, sprites: Views, value: float) -> None:
+    few = sprites.labelled
+    actions = few.target_actions().numpy().copy()
+    data = few.with_actions(actions, np.ones(len(few), np.uint8), np.ones(len(few), np.float32), "own")
+    part = inverse(sprites)
+    log = Poison(part, lambda: data.columns["actions"].fill(value))
+    error = stopped(tmp_path, sprites, part, log, labelled, data)
+    assert error.tensor == "input batch.actions"
+
+
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("name", ["net.stem.layers.0.weight", "head.bias"])
+def test_a_bad_weight_is_named_even_when_the_loss_is_finite(
+    tmp_path: Path, sprites: Views, name: str, value: float
+) -> None:
+    part = inverse(sprites)
+
+    def spoil() -> None:
+        part.get_parameter(name).data[0].fill_(value)
+
+    error = stopped(tmp_path, sprites, part, Poison(part, spoil), labelled, sprites.labelled)
+    assert error.tensor == f"weight {name}"
+
+
+@pytest.mark.parametrize("value", BAD)
+def test_a_bad_loss_is_named(tmp_path: Path, sprites: Views, value: float) -> None:
+    part = inverse(sprites)
+    loss = at_step(labelled, lambda losses: {"all": losses["all"] * 0 + value})
+    assert stopped(tmp_path, sprites, part, Poison(part), loss, sprites.labelled).tensor == "loss all"
+
+
+class Backwards(torch.autograd.Function):
+    """Passes a value on, and hands back a bad gradient."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, value: float) -> Tensor:
+        context.value = value
+        return x.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return torch.full_like(gradient, context.value), None
+
+
+@pytest.mark.parametrize("value", BAD)
+def test_a_bad_gradient_is_named_though_the_loss_is_fine(tmp_path: Path, sprites: Views, value: float) -> None:
+    part = inverse(sprites)
+    good = dict(part.named_parameters())["head.bias"]
+
+    def loss(part: Inverse, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+        losses = labelled(part, clip, noise)
+        return {"all": losses["all"] + Backwards.apply(good, value).sum() if log.steps == AT else losses["all"]}
+
+    log = Poison(part)
+    assert stopped(tmp_path, sprites, part, log, loss, sprites.labelled).tensor == "gradient of head.bias"
+
+
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("kind", ["exp_avg", "exp_avg_sq"])
+def test_a_bad_optimiser_state_is_named(
+    tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch, kind: str, value: float
+) -> None:
+    part, made = inverse(sprites), []
+
+    def remember(*args: Any) -> dict[str, torch.optim.Optimizer]:
+        made.append(build(*args))
+        return made[-1]
+
+    build = loop._optimisers
+    monkeypatch.setattr(loop, "_optimisers", remember)
+
+    def spoil() -> None:
+        made[0]["all"].state[part.head.weight][kind].fill_(value)
+
+    error = stopped(tmp_path, sprites, part, Poison(part, spoil), labelled, sprites.labelled)
+    assert error.tensor == f"optimiser state {kind} of head.weight"
+
+
+def test_the_first_group_does_not_move_when_the_second_is_bad(tmp_path: Path, sprites: Views) -> None:
+    class Two(Part):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+
+        def groups(self) -> dict[str, list[torch.nn.Parameter]]:
+            return {"left": [self.left], "right": [self.right]}
+
+    def loss(part: Two, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+        return {"left": part.left.square().sum(), "right": part.right.square().sum()}
+
+    part = Two()
+    bad = at_step(loss, lambda losses: {**losses, "right": losses["right"] * math.nan})
+    assert stopped(tmp_path, sprites, part, Poison(part), bad, sprites.labelled).tensor == "loss right"
+
+
+def test_buffers_that_a_forward_pass_moved_go_back(tmp_path: Path, sprites: Views) -> None:
+    """A codebook's averages move in the forward pass, before the loss is known to be bad."""
+    code = {"patch": 4, "width": 4, "depth": 1, "code_width": 4}
+    with rng.isolated("weights"):
+        part = LatentAction(
+            LatentInverse(View(2, size=SIZE), **code),  # type: ignore[arg-type]
+            LatentForward(View(1, size=SIZE), **code),  # type: ignore[arg-type]
+        )
+
+    def loss(part: LatentAction, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+        assert clip.frames is not None
+        error, commitment, _ = part.explain(clip.frames)
+        return {"all": error + commitment}
+
+    bad = at_step(loss, lambda losses: {"all": losses["all"] * math.nan})
+    assert stopped(tmp_path, sprites, part, Poison(part), bad, sprites.labelled).tensor == "loss all"
+
+
+def test_after_the_cause_is_gone_the_run_goes_on_as_if_it_had_not_been(tmp_path: Path, sprites: Views) -> None:
+    part = inverse(sprites)
+    bad = at_step(labelled, lambda losses: {"all": losses["all"] * math.nan})
+    bad.__module__, bad.__qualname__ = labelled.__module__, labelled.__qualname__  # the same stage
+    stopped(tmp_path / "cut", sprites, part, Poison(part), bad, sprites.labelled)
+    hashes = []
+    for folder in ("cut", "whole"):
+        with Run(tmp_path / folder, sprites) as run:
+            hashes.append(
+                weights_hash(run.fit("part", inverse(sprites), labelled, sprites.labelled, Fit(steps=8, batch=4)))
+            )
+    assert hashes[0] == hashes[1]
+
+
+SCRIPT = """
+import sys
+import torch
+torch.set_num_threads(1)
+from retrodict.contract import sprite_views
+from retrodict.recipes import lapo
+from retrodict.run.loop import weights_hash
+from retrodict.run.run import Run
+views = sprite_views(episodes=10, labels=16)
+with Run(sys.argv[1], views) as run:
+    system = lapo.train(lapo.micro(), run)
+print(views.digest, *(weights_hash(part) for part in system.parts().values()))
+"""
+
+
+def test_hash_seed_locale_day_and_folder_do_not_matter(tmp_path: Path) -> None:
+    said = []
+    worlds = (
+        {"PYTHONHASHSEED": "1", "LC_ALL": "C", "TZ": "UTC"},
+        {"PYTHONHASHSEED": "77", "LC_ALL": "C.UTF-8", "LANG": "tr_TR.UTF-8", "TZ": "Pacific/Apia"},
+    )
+    for number, world in enumerate(worlds):
+        place = tmp_path / f"place {number}"
+        place.mkdir()
+        environment = {**os.environ, **world, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", SCRIPT, str(place / "run")]
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout)
+    assert len(said[0].split()) == 5
+    assert said[0] == said[1]
