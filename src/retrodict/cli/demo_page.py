@@ -169,12 +169,17 @@ def _policies(n: int, main: Any, lapo: Any, few: Any, everything: Any, played: d
         (f"cloning the {n} labels alone", mean_success(few), "baseline"),
         ("cloning all labels", mean_success(everything), "bound"),
     ]
-    shown = [{"name": name, **_row(e, seeds), "episodes": e.count, "kind": kind} for name, e, kind in rows]
+    shown = [_played(name, e, seeds, kind) for name, e, kind in rows]
     kinds = {"random": "baseline", "best blind": "baseline", "expert": "bound"}
     for name, value in played.items():
         estimate = intervals.Estimate(**value)
-        shown.append({"name": name, **_row(estimate, 1), "episodes": estimate.count, "kind": kinds[name]})
+        shown.append(_played(name, estimate, 1, kinds[name]))
     return shown
+
+
+def _played(name: str, estimate: intervals.Estimate, seeds: int, kind: str) -> dict[str, Any]:
+    row = _row(estimate, seeds)
+    return {"name": name, "success": row.pop("value"), **row, "episodes": estimate.count, "kind": kind}
 
 
 def _policies_by_labels(plan: Plan, seeds: Sequence[int]) -> dict[str, Any]:

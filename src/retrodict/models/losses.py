@@ -8,8 +8,10 @@ from torch import Tensor
 
 from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
+from retrodict.models.frame_world import FrameForward
 from retrodict.models.inverse import Inverse
 from retrodict.models.policy import ClipPolicy
+from retrodict.nn.conv import normalise
 
 
 def shown(clip: Clip) -> tuple[Tensor, Tensor]:
@@ -33,3 +35,12 @@ def cloning(policy: ClipPolicy, clip: Clip, noise: torch.Generator) -> dict[str,
     logs = policy.belief(frames[:, :seen]).log_prob(actions[:, seen - 1], merge=True)
     weight: Float[Tensor, "b"] = torch.ones_like(logs) if clip.confidence is None else clip.confidence[:, seen - 1]
     return {"all": -(logs * weight).sum() / weight.sum().clamp_min(1e-6)}
+
+
+def next_frame(world: FrameForward, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+    """Squared error of the next frame in units of the error seen so far, which keeps its size comparable."""
+    frames, actions = shown(clip)
+    seen = world.view.frames
+    error = torch.nn.functional.mse_loss(world.net(frames[:, :seen], actions[:, seen - 1]), normalise(frames[:, seen]))
+    world.note_error(error)
+    return {"all": error / world.variance.detach().clamp_min(1e-4)}

@@ -1,0 +1,233 @@
+"""Any inverse meets any forward model, policy and planner: every pair of every composition works or states why not.
+
+Rows are the compositions of the design's table; a cell works when four steps give the declared shapes and finite
+numbers. `EXPECTED` names the cells that refuse, with a word of their reason: a cell that starts or stops working
+shows here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from retrodict import rng
+from retrodict.clip import Clip
+from retrodict.errors import Incompatible, NoFrames, NoLikelihood, UnusableInput
+from retrodict.models.frame_world import FrameForward
+from retrodict.models.losses import cloning, next_frame
+from retrodict.models.policy import ClipPolicy
+from retrodict.plan import bayes_inverse, best_of_n, generate_then_infer
+from retrodict.recipes import bc, joint, lapo, vpt
+from retrodict.roles import View, compatible
+from retrodict.run.loop import Fit
+from retrodict.run.run import Run, Views
+from retrodict.tree import all_finite, pick, repeat
+
+STEPS = 4
+
+
+@dataclass
+class Cast:
+    """All that exists so far, by name."""
+
+    inverse: dict[str, Any]
+    forward: dict[str, Any]
+    policy: dict[str, Any]
+    views: Views
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
+    folder = tmp_path_factory.mktemp("matrix")
+    made = {}
+    for recipe in (vpt, lapo, bc, joint):
+        name = recipe.__name__.rpartition(".")[2]
+        with Run(folder / name, sprites) as run:
+            made[name] = recipe.train(recipe.micro(), run)
+    codes, true = made["lapo"], made["lapo"].decoded()
+    cache = sprites.unlabelled.cache
+    view = View(size=cache.size, channels=cache.channels)
+    with rng.isolated(0, "matrix"):
+        world = FrameForward(view, cache.space, "conv", 4, 8, 1)
+    inverse = {"vpt": made["vpt"].inverse, "lapo codes": codes.inverse, "lapo": true.inverse,
+               "joint": made["joint"].inverse, "bayes": bayes_inverse(world, made["bc"].policy)}  # fmt: skip
+    forward = {"frames": world, "lapo codes": codes.forward, "lapo": true.forward, "joint": made["joint"].forward}
+    policy = {"vpt": made["vpt"].policy, "bc": made["bc"].policy, "joint": made["joint"].policy,
+              "lapo codes": codes.policy, "lapo": true.policy,
+              "planned": generate_then_infer(codes.forward, made["vpt"].inverse)}  # fmt: skip
+    return Cast(inverse, forward, policy, sprites, folder)
+
+
+def outcome(work: Callable[[], None]) -> str:
+    """ "works", or the reason that was given."""
+    try:
+        with torch.no_grad():
+            work()
+    except (Incompatible, NoFrames, NoLikelihood, UnusableInput) as reason:
+        return str(reason)
+    return "works"
+
+
+def past(cast: Cast, rows: int = 2) -> Clip:
+    clip = cast.views.unlabelled.batch(torch.arange(rows).numpy())
+    return Clip(frames=clip.frames[:, :1])
+
+
+def noise() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def check_dream(forward: Any, clip: Clip, state: Any, rows: int) -> None:
+    seen = forward.decode(clip)
+    assert seen.frames.shape[:2] == (rows, STEPS + 1)
+    assert seen.frames.dtype == torch.uint8
+    assert clip.actions.shape == (rows, STEPS, forward.space.width)
+    assert all_finite(state)
+
+
+def verdicts(found: dict[tuple[str, str], str], expected: dict[tuple[str, str], str]) -> None:
+    refused = {cell: reason for cell, reason in found.items() if reason != "works"}
+    assert set(refused) == set(expected), {c: r for c, r in refused.items() if c not in expected}
+    for cell, word in expected.items():
+        assert word in refused[cell], (cell, refused[cell])
+        assert len(refused[cell].split()) > 5, "a reason is a sentence"
+
+
+def labelled(cast: Cast, name: str, inverse: Any, run: Run) -> Any:
+    few = cast.views.unlabelled.only(torch.arange(64).numpy())
+    return run.label(f"label {name}", inverse, few)
+
+
+def test_inverse_labels_a_policy_clones(cast: Cast) -> None:
+    """Label, then clone: every inverse teaches a policy in its own actions."""
+    for name, inverse in cast.inverse.items():
+        with Run(cast.folder / f"clone {name}", cast.views) as run:
+            data = labelled(cast, name, inverse, run)
+            view = View(size=data.cache.size, channels=data.cache.channels)
+            with rng.isolated(0, name):
+                policy = ClipPolicy(view, inverse.space, "flatten", "grid", 4, 8, 1, 16)
+            policy = run.fit("policy", policy, cloning, data.shown(view), Fit(STEPS, 8))
+        belief, _ = policy.act(past(cast))
+        assert belief.params.shape == (2, inverse.space.parameters)
+        assert bool(torch.isfinite(belief.params).all())
+
+
+def test_inverse_labels_a_world_learns(cast: Cast) -> None:
+    """Label, then model the world: every inverse teaches a forward model in its own actions."""
+    for name, inverse in cast.inverse.items():
+        with Run(cast.folder / f"world {name}", cast.views) as run:
+            data = labelled(cast, name, inverse, run)
+            view = View(size=data.cache.size, channels=data.cache.channels)
+            with rng.isolated(0, name):
+                world = FrameForward(view, inverse.space, "conv", 4, 8, 1)
+            world = run.fit("world", world, next_frame, data.shown(view), Fit(STEPS, 8))
+        actions = torch.zeros(2, STEPS, inverse.space.width)
+        with torch.no_grad():
+            clip, state = world.imagine(world.observe(past(cast)), actions, STEPS, noise())
+        check_dream(world, clip, state, 2)
+
+
+def test_forward_proposes_inverse_chooses(cast: Cast) -> None:
+    found = {}
+    for f, forward in cast.forward.items():
+        for i, inverse in cast.inverse.items():
+
+            def work(forward: Any = forward, inverse: Any = inverse) -> None:
+                best = best_of_n(forward, inverse, 3)
+                actions = torch.zeros(2, STEPS, forward.space.width)
+                actions[..., 0] = 1.0
+                clip, state = best.imagine(best.observe(past(cast)), actions, STEPS, noise())
+                check_dream(best, clip, state, 2)
+
+            found[f, i] = outcome(work)
+    apart = {(f, i): "different actions" for f in cast.forward for i in cast.inverse
+             if (f == "lapo codes") != (i == "lapo codes")}  # fmt: skip
+    verdicts(found, apart)
+
+
+def test_forward_imagines_inverse_reads(cast: Cast) -> None:
+    found = {}
+    for f, forward in cast.forward.items():
+        for i, inverse in cast.inverse.items():
+
+            def work(forward: Any = forward, inverse: Any = inverse) -> None:
+                planned = generate_then_infer(forward, inverse, horizon=STEPS)
+                belief, memory = planned.act(past(cast))
+                assert belief.params.shape == (2, inverse.space.parameters)
+                assert bool(torch.isfinite(belief.params).all())
+                again, _ = planned.act(Clip(frames=past(cast).frames.repeat(1, 2, 1, 1, 1)), memory)
+                assert again.params.shape == belief.params.shape
+
+            found[f, i] = outcome(work)
+    needs = {
+        (f, i): word for f, word in (("frames", "does not choose"), ("lapo", "chooses codes")) for i in cast.inverse
+    }
+    verdicts(found, needs)
+
+
+def test_world_and_policy_make_an_inverse(cast: Cast) -> None:
+    found = {}
+    clip = cast.views.labelled.batch(torch.arange(3).numpy())
+    for f, forward in cast.forward.items():
+        for p, policy in cast.policy.items():
+
+            def work(forward: Any = forward, policy: Any = policy) -> None:
+                inverse = bayes_inverse(forward, policy)
+                belief = inverse.infer(Clip(frames=clip.frames))
+                assert belief.params.shape == (3, clip.steps, forward.space.parameters)
+                assert bool(torch.isfinite(belief.params).all())
+
+            found[f, p] = outcome(work)
+    apart = {(f, p): "different actions" for f in cast.forward for p in cast.policy
+             if (f == "lapo codes") != (p == "lapo codes")}  # fmt: skip
+    verdicts(found, apart)
+
+
+def test_policy_practises_inside_a_world(cast: Cast) -> None:
+    found = {}
+    for f, forward in cast.forward.items():
+        for p, policy in cast.policy.items():
+
+            def work(forward: Any = forward, policy: Any = policy) -> None:
+                if reason := compatible(forward, policy):
+                    raise Incompatible(reason)
+                clip, state = forward.imagine(forward.observe(past(cast)), policy, STEPS, noise())
+                check_dream(forward, clip, state, 2)
+
+            found[f, p] = outcome(work)
+    apart = {(f, p): "different actions" for f in cast.forward for p in cast.policy
+             if (f == "lapo codes") != (p == "lapo codes")}  # fmt: skip
+    verdicts(found, apart)
+
+
+def test_search_inside_a_world_with_a_score(cast: Cast) -> None:
+    """best_of_n with any score keeps the best of n, row by row."""
+
+    def brightness(clip: Clip) -> torch.Tensor:
+        return clip.frames[:, -1].float().mean((1, 2, 3))
+
+    for name, forward in cast.forward.items():
+        policy = cast.policy["lapo codes"] if name == "lapo codes" else cast.policy["bc"]
+        best = best_of_n(forward, brightness, 5)
+        with torch.no_grad():
+            clip, state = best.imagine(best.observe(past(cast)), policy, STEPS, noise())
+            wide = repeat(forward.observe(past(cast)), 5)
+            every, _ = forward.imagine(wide, policy, STEPS, noise())
+        check_dream(best, clip, state, 2)
+        assert torch.equal(brightness(clip), brightness(every).view(2, 5).amax(1))
+        assert all_finite(pick(state, torch.tensor([1])))
+
+
+def test_sizes_that_differ_are_a_reason(cast: Cast) -> None:
+    small = replace(cast.forward["frames"].view, size=(18, 18))
+    with rng.isolated(0, "small"):
+        other = FrameForward(small, cast.forward["frames"].space, "conv", 2, 8, 1)
+    assert "pixels" in str(compatible(other, cast.inverse["vpt"]))
+    with pytest.raises(Incompatible, match="pixels"):
+        best_of_n(other, cast.inverse["vpt"], 2)
