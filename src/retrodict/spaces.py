@@ -7,10 +7,9 @@ column names read `action=left`, `action=right`. A latent code is categorical to
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,105 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from retrodict.errors import Incompatible, UnknownName, UnusableInput
+from retrodict.segments import GAUSSIAN, KINDS, ONE_HOT, Kind, Segment, categorical, code, continuous, segment_vector
 
-Kind = Literal["categorical", "binary", "continuous", "text", "code", "vector"]
-KINDS: tuple[Kind, ...] = ("categorical", "binary", "continuous", "text", "code", "vector")
-_ONE_HOT = ("categorical", "code")
-_GAUSSIAN = ("continuous", "vector")
+__all__ = ["KINDS", "ActionSpace", "Distribution", "Kind", "Segment", "categorical", "code", "continuous"]
+
 _POINT_LOGIT = 40.0  # logit of a point mass: exp(-40) is below float32 resolution beside 1
 _POINT_LOG_STD = -12.0
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One named part of an action.
-
-    `values` names the columns (the values of a categorical, the keys of a binary, the axes of a continuous segment).
-    `groups` lists values that cannot be told apart from two frames; scoring merges them. `low` and `high` bound a
-    continuous segment in `unit`; `relative` says that the numbers are changes. `center` and `scale` normalise it.
-    `edges` are bin edges for models that discretise it. Source of the kinds: design, section 3.
-    """
-
-    name: str
-    kind: Kind
-    values: tuple[str, ...]
-    groups: tuple[tuple[str, ...], ...] = ()
-    unit: str = ""
-    low: float = -1.0
-    high: float = 1.0
-    relative: bool = False
-    center: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-    edges: tuple[float, ...] = ()
-    tolerance: float = 0.1  # a continuous prediction counts as right within this share of (high - low)
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UnknownName("action kind", self.kind, KINDS)
-        if not self.values or len(set(self.values)) != len(self.values):
-            raise UnusableInput(f"segment {self.name!r} needs distinct value names; got {self.values}")
-        if "/" in self.name or "=" in self.name:
-            raise UnusableInput(f"segment name {self.name!r} must not contain '/' or '='")
-        grouped = [value for group in self.groups for value in group]
-        for value in grouped:
-            if value not in self.values:
-                raise UnknownName(f"value of segment {self.name!r}", value, self.values)
-            if grouped.count(value) > 1:
-                raise UnusableInput(f"{value!r} of segment {self.name!r} is in two groups; join them into one")
-        if len(self.center) not in (0, self.width) or len(self.scale) not in (0, self.width):
-            raise UnusableInput(f"segment {self.name!r} needs {self.width} numbers as center and as scale, or none")
-        if any(scale <= 0 for scale in self.scale) or self.low >= self.high:
-            raise UnusableInput(
-                f"segment {self.name!r} needs scale > 0 and low < high; got {self.scale}, {self.low}, {self.high}"
-            )
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        return len(self.values)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Column names on disk."""
-        if self.width == 1 and self.kind in ("continuous", "binary"):
-            return (self.name,)
-        mark = "=" if self.kind in _ONE_HOT else "."
-        return tuple(f"{self.name}{mark}{value}" for value in self.values)
-
-    @property
-    def parameters(self) -> int:
-        """Number of distribution parameters."""
-        return 2 * self.width if self.kind in _GAUSSIAN else self.width
-
-    @property
-    def merged(self) -> tuple[int, ...]:
-        """For each value the number of its class after merging indistinguishable values, 0.. in order of values."""
-        first = {value: group[0] for group in self.groups for value in group}
-        order: dict[str, int] = {}
-        return tuple(order.setdefault(first.get(value, value), len(order)) for value in self.values)
-
-    @property
-    def merged_names(self) -> tuple[str, ...]:
-        """Names of the classes after merging; a merged class joins its values with '/'."""
-        names: dict[int, list[str]] = {}
-        for value, number in zip(self.values, self.merged, strict=True):
-            names.setdefault(number, []).append(value)
-        return tuple("/".join(group) for group in names.values())
-
-
-def categorical(name: str, values: Sequence[str], groups: Sequence[Sequence[str]] = ()) -> Segment:
-    """One choice among named values."""
-    return Segment(name, "categorical", tuple(values), tuple(tuple(group) for group in groups))
-
-
-def code(name: str, size: int) -> Segment:
-    """One of `size` latent codes."""
-    return Segment(name, "code", tuple(str(i) for i in range(size)))
-
-
-def continuous(name: str, values: Sequence[str], low: float = -1.0, high: float = 1.0, **more: Any) -> Segment:
-    """Real numbers, one per named axis."""
-    return Segment(name, "continuous", tuple(values), low=low, high=high, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +56,7 @@ class ActionSpace:
     @property
     def discrete(self) -> Segment | None:
         """The only segment if it is a single choice, else None."""
-        return self.segments[0] if len(self.segments) == 1 and self.segments[0].kind in _ONE_HOT else None
+        return self.segments[0] if len(self.segments) == 1 and self.segments[0].kind in ONE_HOT else None
 
     @property
     def latent(self) -> bool:
@@ -183,7 +89,7 @@ class ActionSpace:
         for segment in self.segments:
             if segment.name not in action:
                 raise UnusableInput(f"action has no value for segment {segment.name!r}; give one for each segment")
-            parts.append(_segment_vector(segment, action[segment.name]))
+            parts.append(segment_vector(segment, action[segment.name]))
         return torch.cat(parts)
 
     def one_hot(self, index: Int[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
@@ -210,7 +116,7 @@ class ActionSpace:
         result: dict[str, str | list[float]] = {}
         for segment, columns, _ in self.slices():
             part = action[columns]
-            if segment.kind in _ONE_HOT:
+            if segment.kind in ONE_HOT:
                 result[segment.name] = segment.values[int(part.argmax())]
             elif segment.kind == "binary":
                 pressed = [value for value, on in zip(segment.values, part.tolist(), strict=True) if on >= 0.5]
@@ -248,46 +154,6 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def _segment_vector(segment: Segment, value: str | int | float | Sequence[float]) -> Tensor:
-    if segment.kind in _ONE_HOT:
-        number = segment.values.index(value) if value in segment.values else _whole(segment, value)
-        if not 0 <= number < segment.width:
-            raise UnusableInput(f"{segment.name} = {number} is out of range; it has values 0..{segment.width - 1}")
-        return F.one_hot(torch.tensor(number), segment.width).float()
-    if segment.kind == "text":
-        data = str(value).encode()
-        if len(data) > segment.width:
-            raise UnusableInput(f"text of {len(data)} bytes does not fit segment {segment.name!r} ({segment.width})")
-        return torch.tensor([*data, *[-1] * (segment.width - len(data))], dtype=torch.float32)
-    given = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if len(given) != segment.width:
-        raise UnusableInput(f"segment {segment.name!r} takes {segment.width} numbers; got {len(given)}")
-    numbers = [_number(segment, v) for v in given]
-    if segment.kind == "binary" and not set(numbers) <= {0.0, 1.0}:
-        raise UnusableInput(f"segment {segment.name!r} takes 0 or 1 for each key; got {numbers}")
-    return torch.tensor(numbers, dtype=torch.float32)
-
-
-def _whole(segment: Segment, value: str | int | float | Sequence[float]) -> int:
-    if isinstance(value, str):
-        if not re.fullmatch(r"-?[0-9]+", value):
-            raise UnknownName(f"value of segment {segment.name!r}", value, segment.values)
-        return int(value)
-    if isinstance(value, Sequence) or not float(value).is_integer():
-        raise UnusableInput(f"segment {segment.name!r} takes a name or a whole number; got {value}")
-    return int(value)
-
-
-def _number(segment: Segment, value: str | float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise UnusableInput(f"segment {segment.name!r} takes numbers; got {value!r}") from error
-    if not math.isfinite(number):
-        raise UnusableInput(f"segment {segment.name!r} takes finite numbers; got {value!r}")
-    return number
-
-
 @dataclass(frozen=True, slots=True)
 class Distribution:
     """A belief over actions: independent segments, each categorical, Bernoulli or Gaussian.
@@ -316,7 +182,7 @@ class Distribution:
         parts = []
         for segment, columns, _ in space.slices():
             value = actions[..., columns]
-            if segment.kind in _GAUSSIAN:
+            if segment.kind in GAUSSIAN:
                 center, scale = _normaliser(segment, value)
                 parts += [(value - center) / scale, torch.full_like(value, _POINT_LOG_STD)]
             elif segment.kind == "binary":
@@ -328,7 +194,7 @@ class Distribution:
     def probabilities(self, name: str | None = None) -> Float[Tensor, "*n k"]:
         """Returns the value probabilities of one categorical, code or binary segment (the only one by default)."""
         segment, part = self._segment(name)
-        if segment.kind in _GAUSSIAN:
+        if segment.kind in GAUSSIAN:
             raise UnusableInput(f"segment {segment.name!r} is {segment.kind}; it has a density, not probabilities")
         return part.sigmoid() if segment.kind == "binary" else part.softmax(-1)
 
@@ -348,7 +214,7 @@ class Distribution:
         total = self.params.new_zeros(self.params.shape[:-1])
         for segment, columns, parameters in self.space.slices():
             part, value = self.params[..., parameters], actions[..., columns]
-            if segment.kind in _ONE_HOT:
+            if segment.kind in ONE_HOT:
                 logs = part.log_softmax(-1)
                 if merge and segment.groups:
                     same = torch.tensor(segment.merged, device=part.device)
@@ -370,7 +236,7 @@ class Distribution:
         parts = []
         for segment, _, parameters in self.space.slices():
             part = self.params[..., parameters]
-            if segment.kind in _ONE_HOT:
+            if segment.kind in ONE_HOT:
                 best = part.softmax(-1)
                 if segment.groups:
                     same = torch.tensor(segment.merged, device=part.device)
@@ -399,7 +265,7 @@ class Distribution:
         total = self.params.new_ones(self.params.shape[:-1])
         for segment, _, parameters in self.space.slices():
             part = self.params[..., parameters]
-            if segment.kind in _ONE_HOT:
+            if segment.kind in ONE_HOT:
                 total = total * self.merged(segment.name).amax(-1)
             elif segment.kind == "binary":
                 total = total * part.abs().sigmoid().prod(-1)
@@ -419,7 +285,7 @@ class Distribution:
         parts = []
         for segment, _, parameters in self.space.slices():
             a, b = self.params[..., parameters], other.params[..., parameters]
-            if segment.kind in _ONE_HOT:
+            if segment.kind in ONE_HOT:
                 parts.append(
                     torch.logaddexp(a.log_softmax(-1) + math.log1p(-share), b.log_softmax(-1) + math.log(share))
                 )
@@ -439,7 +305,7 @@ class Distribution:
         parts = []
         for segment, _, parameters in self.space.slices():
             part = self.params[..., parameters]
-            if segment.kind in _GAUSSIAN:
+            if segment.kind in GAUSSIAN:
                 mean, log_std = part.chunk(2, -1)
                 parts += [mean, log_std + math.log(temperature)]
             else:
@@ -463,7 +329,7 @@ class Distribution:
         for segment, _, parameters in self.space.slices():
             part = self.params[..., parameters]
             noise = torch.rand(part.shape, generator=rng, device=part.device, dtype=part.dtype).clamp(1e-6, 1 - 1e-6)
-            if segment.kind in _ONE_HOT:
+            if segment.kind in ONE_HOT:
                 logits = part - torch.log(-torch.log(noise))
                 hard = F.one_hot(logits.argmax(-1), segment.width).to(part.dtype)
                 relaxed = logits.softmax(-1)
