@@ -144,7 +144,7 @@ class Demo(Verb):
         from retrodict.cli.demo_pictures import pictures
         from retrodict.report import page, table
 
-        shown = result(self, plan, line, seconds)
+        shown = result(self, plan, line)
         page.write(self.out / "report.html", shown, pictures(plan, self.seed, self.labels))
         (self.out / "result.json").write_text(json.dumps(shown, indent=1))
         print(table.text_table(shown))

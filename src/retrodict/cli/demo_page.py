@@ -27,7 +27,7 @@ def committed(world: str) -> dict[str, Any] | None:
     return None
 
 
-def result(demo: Any, plan: Plan, line: str, seconds: float) -> dict[str, Any]:
+def result(demo: Any, plan: Plan, line: str) -> dict[str, Any]:
     """Everything that the report shows."""
     seeds, n = demo.seeds(), demo.labels if not demo.full else 64
     main = [_read(plan, Job("vpt", n, s)) for s in seeds]
@@ -57,7 +57,7 @@ def result(demo: Any, plan: Plan, line: str, seconds: float) -> dict[str, Any]:
         "policies": _policies(n, main, lapo, few, everything, played, len(seeds)),
         "stages": _stages(plan, demo),
         "commands": commands(demo.out),
-        "notes": _notes(main, lapo, seconds),
+        "notes": _notes(main, lapo, sum(stage["seconds"] for stage in _stages(plan, demo))),
     }  # fmt: skip
     if "codes" in lapo[0]:
         shown["codes"] = _codes(lapo[0]["codes"], first["names"])
@@ -211,8 +211,8 @@ def _stages(plan: Plan, demo: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def _notes(main: Any, lapo: Any, seconds: float) -> list[str]:
-    notes = [f"All of it took {seconds:.0f} s; two processes with one thread each."]
+def _notes(main: Any, lapo: Any, work: float) -> list[str]:
+    notes = [f"{work:.0f} s of work, done by two processes with one thread each."]
     notes += [f"LAPO: {line}" for line in lapo[0].get("stopped", [])]
     about = main[0]["about"]
     if about.get("compared"):
