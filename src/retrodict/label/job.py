@@ -22,6 +22,7 @@ from retrodict.data.cache import Cache
 from retrodict.data.durable import to_json, write
 from retrodict.data.export import EXPORT_FILE, Export, export
 from retrodict.data.importers import Fate, import_videos
+from retrodict.data.label_file import read_labels
 from retrodict.data.store import Store
 from retrodict.errors import UnusableInput
 from retrodict.label.infer import Labelled, infer_episodes, recorded_answers
@@ -129,6 +130,13 @@ def _check(job: Job) -> None:
         raise UnusableInput(f"{job.out} exists already and is no dataset made by labelling; name another folder")
     if not 0 < job.precision < 1:
         raise UnusableInput(f"the precision asked for must lie between 0 and 1; got {job.precision}")
+    if job.labels is not None and job.run is None:
+        _enough(len(read_labels(job.labels).rows))
+
+
+def _enough(labels: int) -> None:
+    if labels < FEWEST:
+        raise UnusableInput(f"{labels} steps have a label; at least {FEWEST} are needed, and 64 are a good start")
 
 
 def _inverse(system: System) -> InverseModel:
@@ -142,8 +150,7 @@ def _trained(job: Job, store: Store, train: Callable[[Run], System] | None, log:
         raise UnusableInput("a model has to be trained first; say with which recipe")
     cache = Cache.build(store, job.seen or _seen(store.schema.size), job.folder / "cache", job.cache_gb)
     known = Steps.all(cache).known()
-    if len(known) < FEWEST:
-        raise UnusableInput(f"{len(known)} steps have a label; at least {FEWEST} are needed, and 64 are a good start")
+    _enough(len(known))
     views = Views(Steps.all(cache, hidden=True), known)
     with Run(job.folder / "train", views, job.seed, log=log, resume=resume) as run:
         return run.finish(train(run), {"data": {"source": store.digest, "labels": len(known)}})

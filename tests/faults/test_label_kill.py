@@ -1,0 +1,92 @@
+"""kill -9 while labelling: every acknowledged episode's labels are there, whole and once, and the work goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from retrodict.clip import Clip
+from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Schema
+from retrodict.data.store import Store
+from retrodict.label import infer
+from retrodict.label.infer import Labelled, infer_episodes
+from retrodict.rng import numpy_rng
+from retrodict.roles import View
+from retrodict.spaces import ActionSpace, Distribution, categorical
+
+KILLS = 100 if os.environ.get("RETRODICT_FAULTS") else 10
+SPACE = ActionSpace((categorical("move", ("a", "b", "c")),))
+SOURCE = Schema(SPACE, {"observation.image": (8, 8, 3)}, 10)
+LABELS = Schema(SPACE, {}, 10)
+
+
+class Colours:
+    """A belief that depends on the frames alone, so that the right labels are known."""
+
+    view, space = View(size=(8, 8), frames=2), SPACE
+
+    def infer(self, clip: Clip) -> Distribution:
+        assert clip.frames is not None
+        return Distribution(SPACE, clip.frames[:, 1:].float().mean((3, 4)) / 40)
+
+
+def footage(episodes: int) -> MemoryStore:
+    store = MemoryStore(SOURCE)
+    for number in range(episodes):
+        rng = torch.Generator().manual_seed(number)
+        store.append(
+            [Clip(frames=torch.randint(0, 256, (1, 3 + number % 5, 3, 8, 8), generator=rng, dtype=torch.uint8))]
+        )
+    return store
+
+
+def label_until_killed(folder: Path, source: MemoryStore, acknowledge: int) -> None:
+    labels = Store.open(folder, write=True)
+    os.write(acknowledge, f"{len(labels.ids)}\n".encode())
+    infer.GROUP = 2
+    infer_episodes(
+        Colours(), source, labels, "model", lambda line: os.write(acknowledge, f"{len(labels.ids)}\n".encode())
+    )
+
+
+def test_acknowledged_labels_survive_kills_and_the_rest_is_done_once(tmp_path: Path) -> None:
+    source = footage(8 * KILLS)
+    folder, whole = tmp_path / "labels", tmp_path / "whole"
+    Store.create(folder, LABELS).close()
+    with Store.create(whole, LABELS) as reference:
+        began = time.monotonic()
+        infer_episodes(Colours(), source, reference, "model")
+    # The child commits two episodes at a time; most kills must fall before it is done.
+    longest = 2 * (time.monotonic() - began) / KILLS
+    rng, acknowledged, killed = numpy_rng(0, "label kill"), 0, 0
+    for _ in range(KILLS):
+        read, write = os.pipe()
+        child = os.fork()  # importing torch anew for each kill would take most of the time
+        if child == 0:
+            try:
+                label_until_killed(folder, source, write)
+            finally:
+                os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            assert int(pipe.readline()) >= acknowledged
+            time.sleep(float(rng.uniform(0.0, longest)))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            told = pipe.read().split()
+        killed += os.WIFSIGNALED(status)
+        acknowledged = int(told[-1]) if told else acknowledged
+        there = Store.open(folder)  # before any repair
+        assert len(there.ids) >= acknowledged
+        assert there.ids == source.ids[: len(there.ids)]  # in order, each once
+    assert killed > KILLS // 2, "most kills came too late to prove anything"
+    with Store.open(folder, write=True) as labels:
+        infer_episodes(Colours(), source, labels, "model")
+        assert labels.digest == Store.open(whole).digest  # the same labels as without a kill
+        labels.verify()
+        Labelled(source, labels)

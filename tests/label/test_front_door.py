@@ -1,0 +1,170 @@
+"""retrodict label on a real folder of mp4 files, in a new process."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrodict.clip import PREDICTED, RECORDED
+from retrodict.data.foreign import open_dataset
+from retrodict.data.video import Writer
+from retrodict.envs.rollout import expert, rollout
+from retrodict.envs.sprites import Sprites
+from retrodict.errors import UnusableInput
+from retrodict.label.job import Job, label
+from retrodict.rng import numpy_rng
+from retrodict.run.log import Log
+
+EPISODES, LABELS, SIZE, FPS = 24, 80, 36, 10
+RECIPE = Path(__file__).with_name("quick_recipe.py")
+NAMES = [f"level {number}.mp4" for number in range(EPISODES)]
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `videos` with good, broken, empty and other files, `labels.csv`, and `truth.json` by file."""
+    folder = tmp_path_factory.mktemp("footage")
+    (folder / "videos").mkdir()
+    world, truth = Sprites(8, SIZE), {}
+    for name, (clip, _, _) in zip(NAMES, rollout(world, range(EPISODES), expert(world, 0.3)), strict=True):
+        assert clip.frames is not None
+        assert clip.actions is not None
+        with Writer(folder / "videos" / name, SIZE, SIZE, FPS) as writer:
+            writer.add(clip.frames[0].permute(0, 2, 3, 1).numpy())
+        values = world.actions.segments[0].values
+        truth[name] = [values[i] for i in world.actions.index(clip.actions[0]).tolist()]
+    steps = [(name, t, action) for name, actions in truth.items() for t, action in enumerate(actions)]
+    picked = numpy_rng(0, "labels").choice(len(steps), LABELS, replace=False)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "frame", "move"), *(steps[i] for i in sorted(picked))])
+    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "videos/broken.mp4").write_bytes((folder / "videos" / NAMES[0]).read_bytes()[:900])
+    (folder / "videos/empty.mp4").write_bytes(b"")
+    (folder / "videos/notes.txt").write_text("not a video")
+    return folder
+
+
+def command(footage: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-c", "import sys; from retrodict.cli import main; sys.exit(main())", "label"]
+    line += [str(footage / "videos"), "--out", str(out), "--threads", "1", "--json", *more]
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def labelled(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object], int]:
+    """The dataset that the front door wrote, what it told, and its exit code."""
+    out = tmp_path_factory.mktemp("out") / "moves"
+    done = command(footage, out, "--labels", str(footage / "labels.csv"), "--recipe", str(RECIPE))
+    assert done.returncode == 4, done.stderr
+    return out, json.loads(done.stdout), done.returncode
+
+
+def test_good_files_are_labelled_and_every_other_one_is_named(labelled: tuple[Path, dict[str, object], int]) -> None:
+    _, told, _ = labelled
+    fates = {fate["file"]: fate for fate in told["files"]}  # type: ignore[attr-defined]
+    assert {name for name, fate in fates.items() if fate["what"] == "refused"} == {
+        "broken.mp4", "empty.mp4", "notes.txt",
+    }  # fmt: skip
+    assert all(fate["reason"] for fate in fates.values() if fate["what"] == "refused")
+    assert {name for name, fate in fates.items() if fate["what"] == "images"} == set(NAMES)
+
+
+def test_the_dataset_holds_only_rows_to_train_on_and_the_right_actions(
+    footage: Path, labelled: tuple[Path, dict[str, object], int]
+) -> None:
+    out, told, _ = labelled
+    truth = json.loads((footage / "truth.json").read_text())
+    source = open_dataset(out)
+    steps = told["steps"]
+    assert isinstance(steps, dict)
+    assert (steps["missing"], steps["recorded"]) == (0, LABELS)
+    assert sum(steps.values()) == sum(map(len, truth.values()))  # one step between two frames
+    origin = json.loads((out / "meta/retrodict/export.json").read_text())
+    right = []
+    for id, span in zip(source.ids, origin["spans"], strict=True):
+        clip = source.read(id)
+        assert clip.source is not None
+        assert clip.actions is not None
+        assert set(clip.source[0].tolist()) <= {RECORDED, PREDICTED}
+        said = [source.schema.space.segments[0].values[i] for i in clip.actions[0].argmax(-1).tolist()]
+        right += [a == b for a, b in zip(said, truth[span["id"]][span["first"] :], strict=False)]
+    assert np.mean(right) > 0.8  # a move into the border cannot be told from "stay"
+    rows = sum(source.lengths.values())
+    assert rows == steps["recorded"] + steps["predicted"]  # a row per action: no last frames, no abstained steps
+
+
+def test_the_verdict_rests_on_held_out_labels(labelled: tuple[Path, dict[str, object], int]) -> None:
+    out, told, _ = labelled
+    verdict = told["verdict"]
+    assert isinstance(verdict, dict)
+    assert verdict["labels"] == LABELS
+    assert verdict["word"] in ("usable", "usable with abstention")
+    assert verdict["low"] > verdict["majority"]
+    report = json.loads((out.with_name("moves.run") / "report.json").read_text())
+    assert report["verdict"] == verdict
+    assert sum(report["histogram"]) == report["steps"]["predicted"] + report["steps"]["abstained"]
+
+
+def test_the_same_command_again_changes_nothing(footage: Path, labelled: tuple[Path, dict[str, object], int]) -> None:
+    out, told, _ = labelled
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    done = command(footage, out, "--labels", str(footage / "labels.csv"), "--recipe", str(RECIPE))
+    assert done.returncode == 4, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+    again = json.loads(done.stdout)
+    assert {**again, "files": None} == {**told, "files": None}
+
+
+def test_a_run_labels_other_videos_and_strict_refuses_what_nobody_measured(
+    footage: Path, labelled: tuple[Path, dict[str, object], int], tmp_path: Path
+) -> None:
+    run = labelled[0].with_name("moves.run") / "train"
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(footage / "videos" / NAMES[3], videos)
+    log = Log(quiet=True)
+    unmeasured = label(Job(videos=videos, out=tmp_path / "a", run=run), None, log)
+    assert unmeasured.verdict.labels == LABELS  # what was measured where it was trained
+    assert unmeasured.refused == ()
+    wrong = tmp_path / "wrong.csv"  # labels that the model contradicts
+    truth = json.loads((footage / "truth.json").read_text())[NAMES[3]]
+    swapped = {"up": "down", "down": "up", "left": "right", "right": "left", "stay": "stay"}
+    rows = [("file", "frame", "move"), *((NAMES[3], t, swapped[action]) for t, action in enumerate(truth))]
+    with wrong.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    told = label(Job(videos=videos, out=tmp_path / "b", run=run, labels=wrong, strict=True), None, log)
+    assert told.verdict.word == "not actions"
+    assert told.written is None
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "nothing says what the actions are"),
+        ({"out": "videos/inside", "labels": "labels.csv"}, "lies inside"),
+        ({"out": "taken", "labels": "labels.csv"}, "exists already"),
+        ({"labels": "labels.csv", "precision": 1.0}, "between 0 and 1"),
+        ({"labels": "few.csv"}, "at least 8 are needed"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    footage: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "few.csv").write_text(f"file,frame,move\n{NAMES[0]},0,up\n{NAMES[0]},1,left\n")
+    places = {"labels.csv": footage / "labels.csv", "videos/inside": footage / "videos/inside"}
+    settings = {key: places.get(str(v), tmp_path / v) if isinstance(v, str) else v for key, v in changes.items()}
+    job = Job(**{"videos": footage / "videos", "out": tmp_path / "d", **settings})  # type: ignore[arg-type]
+    with pytest.raises(UnusableInput, match=message):
+        label(job, lambda run: pytest.fail("it must not train"), Log(quiet=True))
+    assert not (tmp_path / "d").exists()
+    assert not (tmp_path / "d.run").exists()
