@@ -63,12 +63,17 @@ def test_broken_and_foreign_files_are_named_and_the_rest_is_done(tmp_path: Path,
     (folder / "cut.mp4").write_bytes(data[: len(data) // 2])
     (folder / "notes.txt").write_text("hello")
     (folder / ".hidden").write_text("")
-    store, fates = import_videos(folder, folder / "out")
+    labels = folder / "labels.csv"
+    labels.write_text("file,frame,action\na.mp4,0,left\ncut.mp4,0,right\n")
+    store, fates = import_videos(folder, folder / "out", labels=labels)
     refused = {f.file: f.reason for f in fates if f.what == "refused"}
     assert set(refused) == {"empty.mp4", "cut.mp4", "notes.txt"}
     assert "not a video by its name" in refused["notes.txt"]
+    assert "its 1 labels are not used" in refused["cut.mp4"]
     assert set(store.ids) == {"a.mp4", "more/b.mp4"}
-    again, fates = import_videos(folder, folder / "out")  # the dataset inside the folder is not taken for input
+    again, fates = import_videos(
+        folder, folder / "out", labels=labels
+    )  # the dataset inside the folder is not taken for input
     assert {f.file for f in fates if f.what == "kept"} == set(again.ids) == set(store.ids)
     assert again.digest == store.digest
 

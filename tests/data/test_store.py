@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from retrodict.clip import MISSING, Clip
+from retrodict.data.lerobot import decode_image, encode_png
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.data.store import Store
-from retrodict.errors import UnknownName, UnusableInput
-from retrodict.rng import torch_rng
+from retrodict.errors import Damaged, UnknownName, UnusableInput
+from retrodict.rng import numpy_rng, torch_rng
 from retrodict.spaces import ActionSpace, categorical, continuous
 
 SPACE = ActionSpace((categorical("action", ("left", "right")), continuous("speed", ("v",))))
@@ -175,6 +178,11 @@ def test_a_dataset_is_made_once_and_opened_by_kind(tmp_path: Path, store: Store)
     store.close()
     with pytest.raises(UnusableInput, match="holds files already"):
         Store.create(store.folder, PLAIN)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").write_text("mine")
+    with pytest.raises(UnusableInput, match="holds files already"):
+        Store.create(tmp_path / "full", PLAIN)
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["notes.txt"]
     with pytest.raises(UnusableInput, match="open for reading"):
         Store.open(store.folder).append([episode(PLAIN, 2, 0)])
     with pytest.raises(UnusableInput, match="no retrodict dataset"):
@@ -191,3 +199,16 @@ def test_an_episode_that_does_not_fit_leaves_the_dataset_as_it_was(store: Store)
     assert sorted(p.relative_to(store.folder) for p in store.folder.rglob("*")) == before
     assert store.append([episode(PLAIN, 2, 1)], provenance={"env": "sprites"}) == ("000001",)
     assert Store.open(store.folder).commits[1].provenance == {"env": "sprites"}
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 3), (5, 3, 1), (56, 56, 3), (128, 96, 3)])
+def test_images_are_plain_png_and_lossless(shape: tuple[int, int, int]) -> None:
+    for seed, high in ((0, 256), (1, 2), (2, 1)):
+        frame = numpy_rng(seed, "png", str(shape)).integers(0, high, shape, np.uint8)
+        data = encode_png(frame)
+        assert np.array_equal(decode_image(data, shape, "here"), frame)
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()  # also the checksums
+            assert image.format == "PNG"
+    with pytest.raises(Damaged, match=r"frame 3 is damaged: .* frame of 9x9"):
+        decode_image(data, (9, 9, shape[2]), "frame 3")

@@ -144,6 +144,8 @@ class _Child:
         assert self._process.stdin is not None  # both are pipes
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
+        self._poll = select.poll()
+        self._poll.register(self._out, select.POLLIN)
 
     def usable(self) -> bool:
         """True in the process that started it, while it lives; a forked copy must not share its pipes."""
@@ -166,8 +168,7 @@ class _Child:
         data = bytearray(length)
         view, have = memoryview(data), 0
         while have < length:
-            ready, _, _ = select.select([self._out], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise _Lost("the decoder made no progress in the time it is given")
             got = os.readv(self._out.fileno(), [view[have:]])
             if got == 0:

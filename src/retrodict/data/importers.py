@@ -85,7 +85,15 @@ def import_videos(
     with _open(out, schema) as store:
         for plan, clip in zip(plans, clips, strict=True):
             fates.append(_append(store, folder, plan, clip))
+    fates = [_with_unused(fate, rows.get(fate.file, [])) for fate in fates]
     return Store.open(out), sorted(fates, key=lambda fate: fate.file)
+
+
+def _with_unused(fate: Fate, rows: Sequence[LabelRow]) -> Fate:
+    """Says of a refused file that its labels went unused."""
+    if fate.what != "refused" or not rows:
+        return fate
+    return Fate(fate.file, None, "refused", f"{fate.reason} (its {len(rows)} labels are not used)")
 
 
 def _find(folder: Path, out: Path, labels: Path | None) -> tuple[list[str], list[Fate]]:

