@@ -1,0 +1,56 @@
+"""Writes what the documents say of recipes: their pages, the README's table and figure. A second run changes nothing.
+
+python scripts/write_docs.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from retrodict.check import header, load_recipe, recipes
+from retrodict.cli.recipes import described
+from retrodict.report import recipe_pages
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
+
+
+def documents() -> dict[Path, str]:
+    """Returns every generated document by its path in the project."""
+    modules = {name: load_recipe(name) for name in recipes()}
+    entries = [{**header(module), **described(name)} for name, module in modules.items()]
+    made = {
+        Path("docs/recipes") / f"{entry['name']}.md": recipe_pages.recipe_page(modules[entry["name"]], entry)
+        for entry in entries
+    }
+    readme = (ROOT / "README.md").read_text()
+    readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))
+    picture = ""
+    if (ROOT / DEMO).is_file():
+        result = json.loads((ROOT / DEMO).read_text())
+        made[Path(FIGURE)] = recipe_pages.label_chart(result)
+        picture = f"![{result['summary']}]({FIGURE})\n\n{result['summary']}\n(From [{DEMO}]({DEMO}).)"
+    made[Path("README.md")] = recipe_pages.between(readme, "figure", picture)
+    return made
+
+
+def main() -> int:
+    """Writes what differs, removes pages of recipes that are gone, and tells both."""
+    made = documents()
+    for path, text in made.items():
+        target = ROOT / path
+        if not target.is_file() or target.read_text() != text:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+            print(f"wrote {path}")
+    for page in sorted((ROOT / "docs/recipes").glob("*.md")):
+        if page.relative_to(ROOT) not in made:
+            page.unlink()
+            print(f"removed {page.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Documents made from recipes: a page each, the table of all, and the chart of committed label curves.
+
+Pure functions from headers, settings, figures and committed results to text; `scripts/write_docs.py` keeps the files.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields, is_dataclass
+from types import ModuleType
+from typing import Any
+
+from retrodict.errors import UnusableInput
+from retrodict.report import charts, style
+from retrodict.report.result import number
+
+Entry = Mapping[str, Any]  # a recipe as `retrodict recipes --json` describes it
+_FIT = "training: steps × batch at peak rate"
+
+
+def meanings(config: type) -> dict[str, str]:
+    """Returns what the comment beside each field of a Config says; a field without one is about training."""
+    source = inspect.cleandoc(inspect.getsource(config))
+    lines = source.splitlines()
+    body = next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    found = {}
+    for node in body:
+        if isinstance(node, ast.AnnAssign):
+            _, _, comment = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")
+            found[ast.unparse(node.target)] = comment.strip() or (_FIT if ast.unparse(node.annotation) == "Fit" else "")
+    return found
+
+
+def presets(module: ModuleType) -> dict[str, Any]:
+    """Returns a recipe's presets by name in the order of its file, without `micro`, which proves nothing."""
+    makers = {name: made for name, made in vars(module).items() if inspect.isfunction(made)}
+    named = [n for n, made in makers.items() if inspect.signature(made).return_annotation in ("Config", module.Config)]
+    return {name: makers[name]() for name in named if name != "micro"}
+
+
+def recipe_page(module: ModuleType, entry: Entry) -> str:
+    """Returns the page of one recipe."""
+    name = entry["name"]
+    return "\n".join(
+        [
+            f"# {entry['system']}",
+            "",
+            f"<!-- Written by scripts/write_docs.py from src/retrodict/recipes/{name}.py and results/{name}. -->",
+            "",
+            _sentence(entry["summary"]),
+            "",
+            f"- **Claim:** {entry['claim']}",
+            f"- **Time and figures of `tiny`:** {entry['tiny']}",
+            f"- **Paper:** {entry['paper']} (see [sources](../sources.md))",
+            f"- **File:** [recipes/{name}.py](../../src/retrodict/recipes/{name}.py)",
+            f"- **Status:** {entry['status']} (what the word means: [README](../../README.md#recipes))",
+            "",
+            "```sh",
+            entry["run"],
+            "```",
+            "",
+            "## Figures",
+            "",
+            *_figures(module, entry["figures"]),
+            "",
+            "To measure a figure again, in a checkout:",
+            "",
+            "```sh",
+            f"retrodict check {name} --claim FIGURE --seeds N",
+            "```",
+            "",
+            "## Settings",
+            "",
+            "An empty cell is the same as in `tiny`.",
+            "",
+            *_settings(module),
+            "",
+        ]
+    )
+
+
+def _figures(module: ModuleType, told: Sequence[Entry]) -> list[str]:
+    head = ["figure", "world", "measure", "labels", "preset", "target", "measured (95 % interval)", "seeds"]
+    rows = []
+    for figure in told:
+        declared = module.FIGURES[figure["name"]]
+        target = "" if declared.target is None else f"≥ {declared.target:.2f}"
+        rows.append([
+            f"`{figure['name']}`", declared.setting, declared.measure.replace("_", " "),
+            str(declared.labels or "all"), f"`{declared.preset}`", target, measured(figure),
+            str(figure["seeds"] or ""),
+        ])  # fmt: skip
+    return table(head, rows)
+
+
+def measured(figure: Entry) -> str:
+    """Returns a figure's value with its interval, or that there is none yet."""
+    if figure["value"] is None:
+        return "not measured yet"
+    if figure["low"] is None or figure["high"] is None:
+        return f"{number(figure['value'])} (one seed: not a comparison)"
+    return f"**{number(figure['value'])}** ({number(figure['low'])} to {number(figure['high'])})"
+
+
+def _settings(module: ModuleType) -> list[str]:
+    made = presets(module)
+    base = made["tiny"]
+    told = meanings(module.Config)
+    rows = []
+    for field in fields(base):
+        values = [getattr(config, field.name) for config in made.values()]
+        first = getattr(base, field.name)
+        cells = [_value(v) if v != first or key == "tiny" else "" for key, v in zip(made, values, strict=True)]
+        rows.append([f"`{field.name}`", told[field.name], *cells])
+    return table(["setting", "meaning", *(f"`{key}`" for key in made)], rows)
+
+
+def _value(value: Any) -> str:
+    if is_dataclass(value) and not isinstance(value, type):  # a Fit: its first three say most
+        steps, batch, rate = astuple(value)[:3]
+        return f"{steps:,} × {batch} at {rate:.3g}"
+    if isinstance(value, tuple):
+        return ", ".join(" + ".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
+    return str(value)
+
+
+def recipe_table(entries: Sequence[Entry], folder: str) -> str:
+    """Returns the table of all recipes; `folder` is where their pages are."""
+    rows = []
+    for entry in entries:
+        shown = [f"`{one['name']}` {measured(one)}, {one['seeds']} seeds" for one in entry["figures"] if one["value"]]
+        shown = shown or [f"{len(entry['figures'])} declared, none measured yet"]
+        rows.append([
+            f"[{entry['name']}]({folder}/{entry['name']}.md)", _sentence(entry["summary"]), entry["status"],
+            "<br>".join(shown),
+        ])  # fmt: skip
+    return "\n".join(table(["recipe", "what it does", "status", "measured (95 % interval)"], rows))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns a Markdown table; a `|` inside a cell is escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def label_chart(result: Entry, width: float = 680) -> str:
+    """Returns the label curves of a demo's result as one SVG file that follows the reader's theme."""
+    part = result["label_curve"]
+    series = [charts.Curve(one["name"], one["points"], slot) for slot, one in enumerate(part["series"])]
+    title = f"Share of actions that are right, by number of {part['unit']}: {result['world']}"
+    desc = "; ".join(f"{one.name}: {_points(one.points)}" for one in series)
+    drawn = charts.curves(title, desc, series, f"number of {part['unit']}", "share of actions that are right", width)
+    paper = f'<style><![CDATA[{style.CSS}]]></style><rect width="100%" height="100%" fill="var(--paper)"/>'
+    start, mark, rest = drawn.partition("</desc>")
+    return start.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + mark + paper + rest + "\n"
+
+
+def _points(points: Sequence[Entry]) -> str:
+    return ", ".join(f"{number(point['value'])} at {point['x']:,}" for point in points)
+
+
+def between(text: str, name: str, inner: str) -> str:
+    """Returns the text with what stands between `<!-- NAME -->` and `<!-- /NAME -->` replaced.
+
+    Raises:
+        UnusableInput: the marks are not there exactly once, in this order.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise UnusableInput(f"expected {start} and then {end}, once each, on lines of their own")
+    pattern = re.escape(start) + r".*?" + re.escape(end)
+    filled = f"{start}\n\n{inner}\n\n{end}" if inner else f"{start}\n{end}"
+    return re.sub(pattern, lambda _: filled, text, flags=re.DOTALL)
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:].rstrip(".") + "."
