@@ -152,12 +152,14 @@ class _Child:
         return self._owner == os.getpid() and self._process.poll() is None
 
     def send(self, request: dict[str, Any]) -> None:
+        """Hands over a request; raises _Lost when the child is dead."""
         try:
             self._in.write(json.dumps(request).encode() + b"\n")
         except BrokenPipeError:
             raise _Lost(self._death()) from None
 
     def receive(self, seconds: float) -> tuple[int, tuple[int, int, int], bytearray]:
+        """Returns (kind, (frames, height, width), bytes) of the next message; raises _Lost without one in time."""
         deadline = time.monotonic() + seconds
         mark, kind, count, height, width, length = HEADER.unpack(self._exactly(HEADER.size, deadline))
         if mark != MARK or length > MOST_BYTES or (kind == FRAMES and length != count * (8 + height * width * 3)):
@@ -183,6 +185,7 @@ class _Child:
         return f"the decoder ended with exit code {code}"
 
     def kill(self) -> None:
+        """Ends the child, unless this is a forked copy of its owner."""
         if self._owner == os.getpid():
             self._process.kill()
             self._process.wait()
