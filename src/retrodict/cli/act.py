@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.record import ROWS, actor_of
 from retrodict.cli.settings import options
@@ -27,7 +27,7 @@ class Act(Telling):
     Beside it: random actions, and the world's expert where it has one.
     """
 
-    policy: Positional[str]
+    policy: Annotated[str, Positional, arg(metavar="POLICY")]
     """Folder of a run, or: expert, random."""
     env: str
     """World, as for `retrodict record`."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from retrodict.cli.settings import size
 from retrodict.cli.verb import DONE, REFUSED, UNUSABLE, Telling, table
@@ -33,7 +33,7 @@ def counts(source: Episodes) -> dict[str, Any]:
 class Info(Telling):
     """Tells what a dataset holds."""
 
-    folder: Positional[Path]
+    folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """The dataset: ours, or any LeRobot v3.0 or v2.1 folder."""
 
     def run(self, line: str) -> int:
@@ -58,7 +58,7 @@ class Info(Telling):
 class Check(Telling):
     """Reads every byte of a dataset again and checks it; a damaged file is named, with exit code 2."""
 
-    folder: Positional[Path]
+    folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """The dataset."""
 
     def run(self, line: str) -> int:
@@ -75,7 +75,7 @@ class Check(Telling):
 class Import(Telling):
     """Imports a folder of videos (with a CSV of labels, if there is one) as a dataset; tells each file's fate."""
 
-    videos: Positional[Path]
+    videos: Annotated[Path, Positional, arg(metavar="VIDEOS")]
     """Folder with mp4, mkv, webm, avi or mov files, at any depth."""
     out: Path
     """Folder of the dataset."""
@@ -103,7 +103,7 @@ class Import(Telling):
 class Export(Telling):
     """Writes the trainable spans of a dataset as episodes of a new one, for tools that train on every row."""
 
-    folder: Positional[Path]
+    folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """The dataset."""
     out: Path
     """Folder of the new dataset."""

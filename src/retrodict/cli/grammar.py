@@ -67,18 +67,24 @@ def _named(kind: Any, name: str, about: str | None = None) -> Any:
     return Annotated[kind, tyro.conf.subcommand(name, description=about)]
 
 
-def flags() -> dict[str, list[str]]:
-    """Returns for each verb its flags in order: NAME where it stands by position, --name with its default else."""
+def usage() -> dict[str, str]:
+    """Returns each verb's grammar: NAME stands by position, [--flag=default] may be left out, other flags may not."""
     named = {**VERBS, **{f"data {name}": verb for name, verb in DATA.items()}}
-    return {name: [_flag(verb, field) for field in fields(verb)] for name, verb in sorted(named.items())}
+    return {name: " ".join(_words(verb)) for name, verb in sorted(named.items())}
 
 
-def _flag(verb: type[Verb], field: Field[Any]) -> str:
+def _words(verb: type[Verb]) -> list[str]:
+    """A verb's flags: by position, required, its own, and those that all verbs have."""
+    words = [(field.name in ("threads", "json"), "[" in (word := _word(verb, field)), word) for field in fields(verb)]
+    return [word for *_, word in sorted(words, key=lambda entry: entry[:2])]
+
+
+def _word(verb: type[Verb], field: Field[Any]) -> str:
     marks = get_args(get_type_hints(verb, include_extras=True)[field.name])
     if tyro.conf.Positional in marks:
         return field.name.upper()
     given = [name for mark in marks if isinstance(name := getattr(mark, "name", None), str)]
     flag = f"--{(given or [field.name])[0].replace('_', '-')}"
     if field.default is MISSING:
-        return f"{flag} (required)"
-    return flag if field.default in (None, False, "", ()) else f"{flag}={field.default}"
+        return flag
+    return f"[{flag}]" if field.default in (None, False, "", ()) else f"[{flag}={field.default}]"

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.settings import seconds, size, with_settings
 from retrodict.cli.train import Shares, Size, load
@@ -28,13 +27,13 @@ class Label(Telling):
     Everything but the dataset is kept in OUT.run, so that the same command goes on where an earlier one stopped.
     """
 
-    videos: Positional[Path]
+    videos: Annotated[Path, Positional, arg(metavar="VIDEOS")]
     """Folder with mp4, mkv, webm, avi or mov files, at any depth."""
     out: Path
     """Folder of the dataset, outside of the folder of videos."""
     labels: Path | None = None
     """CSV file with the columns file, frame (or time, in seconds), action; 64 lines are a good start."""
-    with_run: Annotated[Path | None, tyro.conf.arg(name="with")] = None
+    with_run: Annotated[Path | None, arg(name="with")] = None
     """Folder of a trained run to label with; labels given beside it measure it."""
     recipe: str = "auto"
     """Recipe to train when there is no run."""

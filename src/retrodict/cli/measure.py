@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from retrodict.cli.verb import DONE, Telling
 from retrodict.errors import Incompatible, UnusableInput
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Measure(Telling):
     """Measures a run's labels against recorded actions, beside always saying the commonest action."""
 
-    folder: Positional[Path]
+    folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """Folder of the run."""
     data: Path
     """Dataset with recorded actions that the run has not seen."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.train import load
 from retrodict.cli.verb import DONE, UNUSABLE, Telling, table
@@ -41,7 +41,7 @@ class Recipes(Telling):
 class CheckRecipe(Telling):
     """Holds a recipe to the contract of all recipes, or measures one of its figures again."""
 
-    recipe: Positional[str]
+    recipe: Annotated[str, Positional, arg(metavar="RECIPE")]
     """Name of a recipe, or the path of a recipe file."""
     claim: UseAppendAction[tuple[str, ...]] = ()
     """Name of a figure: train and measure it again, and write results/RECIPE/FIGURE.json; may be repeated."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.settings import options
 from retrodict.cli.verb import DONE, Telling
@@ -29,7 +29,7 @@ MOST_SEEDS = 800  # levels above are for validation and tests: see retrodict.tri
 class Record(Telling):
     """Records whole episodes of a world as a dataset; the same command goes on where an earlier one stopped."""
 
-    env: Positional[str]
+    env: Annotated[str, Positional, arg(metavar="ENV")]
     """World: sprites, babyai, maze, coinrun, procgen:GAME, a BabyAI level or a Gymnasium id."""
     out: Path
     """Folder of the dataset."""

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.settings import seconds, size, with_settings
 from retrodict.cli.verb import DONE, Telling, table
@@ -38,7 +38,7 @@ class Shares(dict[str, float]):
 class Train(Telling):
     """Trains a recipe on a dataset; the same command goes on where an earlier one stopped."""
 
-    recipe: Positional[str]
+    recipe: Annotated[str, Positional, arg(metavar="RECIPE")]
     """Name of a recipe (see `retrodict recipes`), the path of a recipe file, or auto."""
     data: Path
     """The dataset: ours, or any LeRobot folder."""
