@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -91,8 +91,17 @@ def header(module: ModuleType) -> dict[str, str]:
     return found
 
 
-def check(recipe: str | Path) -> list[Finding]:
-    """Holds a recipe to the contract of all recipes, on a small recorded world: one finding per rule."""
+def check(recipe: str | Path, only: Sequence[str] = ()) -> list[Finding]:
+    """Holds a recipe to the contract of all recipes, on a small recorded world: one finding per rule.
+
+    `only` names the rules to hold it to (all by default).
+
+    Raises:
+        UnknownName: no recipe or no rule has this name.
+    """
+    for name in only:
+        if name not in (*_STATIC, *RULES):
+            raise UnknownName("rule", name, (*_STATIC, *RULES))
     module = load_recipe(recipe)
     findings = []
     with tempfile.TemporaryDirectory(prefix="retrodict-check-") as folder:
@@ -100,6 +109,8 @@ def check(recipe: str | Path) -> list[Finding]:
         rules: dict[str, Callable[[], str]] = {name: partial(rule, module) for name, rule in _STATIC.items()}
         rules |= {name: partial(rule, bench) for name, rule in RULES.items()}
         for name, rule in rules.items():
+            if only and name not in only:
+                continue
             try:
                 findings.append(Finding(name, True, rule()))
             except RetrodictError as error:

@@ -1,0 +1,207 @@
+"""The contract of all recipes, and for each of its rules a recipe that breaks it and is found out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from retrodict import check as checking
+from retrodict.check import Finding, check, header, load_recipe, recipes
+from retrodict.contract import Broken
+from retrodict.errors import UnknownName, UnusableInput
+
+RULES = (
+    "header", "config", "presets", "results", "system", "shapes", "learns", "seed", "resume", "randomness", "folder"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_keeps_the_contract(name: str) -> None:
+    findings = check(name)
+    assert tuple(finding.name for finding in findings) == RULES
+    assert not [finding for finding in findings if not finding.ok]
+
+
+GOOD = '''"""Small: the smallest recipe that keeps the contract.
+
+Claim   it learns something
+Tiny    a second a seed
+Paper   none; this is a test
+        of the contract
+Run     retrodict train small.py --data D --out RUN
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+import random
+
+import torch
+
+from retrodict import rng
+from retrodict.models.losses import cloning
+from retrodict.models.policy import ClipPolicy
+from retrodict.roles import System, View
+from retrodict.run.loop import Fit
+from retrodict.run.run import Run
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings."""
+
+    width: int = 4  # channels (own)
+    fit: Fit = field(default_factory=lambda: Fit(8, 8))
+
+
+def micro() -> Config:
+    return Config()
+
+
+def tiny() -> Config:
+    return Config(width=8)
+
+
+def paper() -> Config:
+    return Config(width=16)
+
+
+def build(cfg: Config, run: Run) -> ClipPolicy:
+    data = run.data.labelled
+    with rng.isolated(run.seed, "policy"):
+        return ClipPolicy(View(size=data.cache.size), data.cache.space, patch=9, width=cfg.width, depth=1, hidden=16)
+
+
+def loss(policy, clip, noise):
+    return cloning(policy, clip, noise)
+
+
+def train(cfg: Config, run: Run) -> System:
+    policy = run.fit("policy", build(cfg, run), loss, run.data.labelled, cfg.fit)
+    return System(policy=policy)
+'''
+LOSS, TRAIN = "    return cloning(policy, clip, noise)\n", "    policy = run.fit("
+BREAKS = {
+    "header": ("Paper   none", "Paper:  none", "lacks paper"),
+    "config frozen": ("(frozen=True)", "", "must be frozen"),
+    "config explained": ("  # channels (own)", "", "width"),
+    "presets": ("def paper()", "def long()", r"function paper\(\)"),
+    "presets of another kind": ("return Config(width=8)", "return 8", r"function tiny\(\)"),
+    "system": ("return System(policy=policy)", "return policy", "must return a System"),
+    "system empty": ("return System(policy=policy)", "return System()", "at least one role"),
+    "shapes": (
+        "def loss(",
+        "class Wide(ClipPolicy):\n    def act(self, past, memory=None):\n"
+        "        belief, memory = super().act(past, memory)\n        return belief[:, None], memory\n\n\ndef loss(",
+        r"expected shape \(1, 5\); got \(1, 1, 5\)",
+    ),
+    "learns": (LOSS, LOSS.replace("return ", "return {'all': 1 + 0 * ").replace(")\n", ")['all']}\n"), "not fallen"),
+    "learns finite": (
+        LOSS,
+        "    bad = {'all': cloning(policy, clip, noise)['all'] / (torch.rand((), generator=noise) > 0.5)}\n"
+        "    return bad\n",
+        "not finite",
+    ),
+    "seed": ('isolated(run.seed, "policy")', "isolated(str(run.folder))", "other weights"),
+    "resume": (
+        LOSS,
+        "    policy.calls = getattr(policy, 'calls', 0) + 1  # state that no checkpoint holds\n"
+        "    return {'all': cloning(policy, clip, noise)['all'] * (1 + policy.calls)}\n",
+        "killed twice among 8 steps and resumed, the run ended with other weights",
+    ),
+    "resume outside of the loop": (
+        TRAIN,
+        "    return System(policy=build(cfg, run))\n    policy = run.fit(",
+        "nothing",
+    ),
+    "randomness": (TRAIN, "    random.random()\n" + TRAIN, "random in train"),
+    "randomness of torch": (TRAIN, "    torch.rand(1)\n" + TRAIN, "torch in train"),
+    "folder": (TRAIN, "    Path('OUTSIDE').write_text('x')\n" + TRAIN, "OUTSIDE"),
+    "folder made": (TRAIN, "    Path('OUTSIDE').mkdir(exist_ok=True)\n" + TRAIN, "OUTSIDE"),
+    "folder network": (
+        TRAIN,
+        "    import contextlib, socket\n    with contextlib.suppress(OSError), socket.socket() as s:\n"
+        "        s.connect(('127.0.0.1', 9))\n" + TRAIN,
+        "a connection to",
+    ),
+}
+
+
+def findings(folder: Path, source: str, *only: str) -> dict[str, Finding]:
+    file = folder / "small.py"
+    file.write_text(source)
+    return {finding.name: finding for finding in check(file, only)}
+
+
+def test_a_recipe_anywhere_is_checked_and_a_good_one_passes(tmp_path: Path) -> None:
+    found = findings(tmp_path, GOOD)
+    assert [finding for finding in found.values() if not finding.ok] == []
+    assert found["results"].detail == "no committed result yet"
+
+
+@pytest.mark.parametrize("case", BREAKS)
+def test_every_rule_finds_the_recipe_that_breaks_it(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    old, new, reason = BREAKS[case]
+    source = GOOD.replace(old, new.replace("OUTSIDE", str(tmp_path / "outside")))
+    assert source != GOOD
+    if case == "shapes":
+        source = source.replace("return ClipPolicy(", "return Wide(")
+    (rule,) = findings(tmp_path, source, case.split()[0]).values()
+    assert not rule.ok
+    assert re.search(reason.replace("OUTSIDE", "outside"), rule.detail), rule.detail
+
+
+def test_results_of_other_settings_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "_HOME", tmp_path / "src" / "retrodict")
+    file = tmp_path / "small.py"
+    file.write_text(GOOD)
+    module = load_recipe(file)
+    folder = tmp_path / "results" / "retrodict_recipe_small"
+    folder.mkdir(parents=True)
+    for digest, preset, ok in (
+        (checking.config_digest(module.tiny()), "tiny", True),
+        (checking.config_digest(module.paper()), "paper", True),
+        (checking.config_digest(module.paper()), "tiny", False),
+    ):
+        (folder / "success.json").write_text(json.dumps({"config": digest, "preset": preset}))
+        if ok:
+            assert checking._results_rule(module) == "1 committed results"
+        else:
+            with pytest.raises(Broken, match="Measure again"):
+                checking._results_rule(module)
+
+
+def test_recipes_are_found_by_name_and_by_file(tmp_path: Path) -> None:
+    assert {"bc", "lapo", "vpt", "joint"} <= set(recipes())
+    assert load_recipe("bc") is load_recipe(Path(checking.__file__).parent / "recipes" / "bc.py")
+    with pytest.raises(UnknownName, match="Did you mean 'lapo'"):
+        load_recipe("lappo")
+    with pytest.raises(UnknownName, match="Did you mean 'resume'"):
+        check("bc", ["resum"])
+    with pytest.raises(UnusableInput, match=r"no recipe file .*absent\.py"):
+        load_recipe(tmp_path / "absent.py")
+
+
+def test_a_header_is_read_with_its_continued_lines(tmp_path: Path) -> None:
+    file = tmp_path / "small.py"
+    file.write_text(GOOD)
+    assert header(load_recipe(file)) == {
+        "system": "Small",
+        "summary": "the smallest recipe that keeps the contract.",
+        "claim": "it learns something",
+        "tiny": "a second a seed",
+        "paper": "none; this is a test of the contract",
+        "run": "retrodict train small.py --data D --out RUN",
+    }
+
+
+def test_a_recipe_that_cannot_even_train_fails_rule_by_rule(tmp_path: Path) -> None:
+    found = findings(tmp_path, GOOD.replace(TRAIN, "    raise KeyError('labels')\n" + TRAIN))
+    assert found["header"].ok
+    assert {name for name, finding in found.items() if not finding.ok} == set(RULES[4:])
+    assert "KeyError: 'labels'" in found["system"].detail
