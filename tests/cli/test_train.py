@@ -1,0 +1,124 @@
+"""retrodict train, measure and act: one run folder, honest figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from retrodict import cli
+from retrodict.cli.measure import scores
+from retrodict.cli.train import Shares
+from retrodict.data.store import Store
+from retrodict.run.checkpoint import load_system
+from retrodict.spaces import ActionSpace, Distribution, categorical, continuous
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    assert cli.main(["record", "sprites", "--episodes", "20", "--random", "0.3", "--out", str(folder / "a")]) == 0
+    assert cli.main(["record", "sprites", "--episodes", "5", "--seed", "1", "--out", str(folder / "b")]) == 0
+    return folder
+
+
+def train(data: Path, out: Path, *more: str) -> int:
+    return cli.main(["train", "bc", "--data", str(data / "a"), "--out", str(out), "--size", "micro", "--json", *more])
+
+
+def test_a_run_knows_what_it_was_made_of_and_the_same_command_again_does_nothing(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(data, tmp_path / "r", "--labels", "16", "--seed", "3") == 0
+    first = json.loads(capsys.readouterr().out)
+    about = load_system(tmp_path / "r").about
+    assert about["recipe"] == "bc"
+    assert about["seed"] == 3
+    assert about["data"]["labels"] == 16
+    assert about["data"]["source"] == Store.open(data / "a").digest
+    weights = (tmp_path / "r/system/state.safetensors").read_bytes()
+    assert train(data, tmp_path / "r", "--labels", "16", "--seed", "3") == 0
+    assert json.loads(capsys.readouterr().out) == first  # the seconds, too, are those of the first time
+    assert (tmp_path / "r/system/state.safetensors").read_bytes() == weights
+
+
+def test_other_settings_are_refused_with_what_differs_and_restart_does_it_anew(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(data, tmp_path / "r") == 0
+    assert train(data, tmp_path / "r", "--set", "fit.steps=9") == 2
+    assert "fit.steps was 8 and is now 9" in capsys.readouterr().err
+    assert train(data, tmp_path / "r", "--set", "fit.steps=9", "--restart", "policy") == 0
+    steps = (tmp_path / "r/stages/policy/metrics.jsonl").read_text().splitlines()
+    assert len(steps) == 9
+
+
+def test_frames_can_be_seen_at_another_size(data: Path, tmp_path: Path) -> None:
+    assert train(data, tmp_path / "r", "--frame-size", "56x63") == 0
+    policy = load_system(tmp_path / "r").policy
+    assert policy is not None
+    assert policy.view.size == (63, 56)
+
+
+def test_too_many_labels_and_no_labels_are_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(data, tmp_path / "r", "--labels", "100000") == 2
+    assert "ask for fewer" in capsys.readouterr().err
+
+
+def test_a_budget_is_shared_among_stages_and_bounds_their_steps(data: Path, tmp_path: Path) -> None:
+    assert train(data, tmp_path / "r", "--set", "fit.steps=1000000", "--budget", "2s") == 0
+    told = json.loads((tmp_path / "r/stages/policy/steps.json").read_text())
+    assert told["asked"] == 1_000_000
+    assert 20 <= told["steps"] < 100_000
+    shares = Shares(90.0)
+    assert 25 < shares.get("any") <= 30  # a third of what is left
+
+
+def test_measuring_says_when_the_run_has_seen_the_data(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", "vpt", "--data", str(data / "a"), "--out", str(tmp_path / "r"), "--size", "micro", "--json"]
+    assert cli.main(line) == 0
+    for name, seen in (("a", True), ("b", False)):
+        capsys.readouterr()
+        assert cli.main(["measure", str(tmp_path / "r"), "--data", str(data / name), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["seen_in_training"] is seen
+        recorded = sum(length - 1 for length in Store.open(data / name).lengths.values())
+        assert told["steps"] == recorded
+        assert told["low"] <= told["accuracy"] <= told["high"]
+
+
+def test_a_run_without_an_inverse_or_for_other_actions_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(data, tmp_path / "r") == 0
+    assert cli.main(["measure", str(tmp_path / "r"), "--data", str(data / "b")]) == 2
+    assert "has no inverse model" in capsys.readouterr().err
+    assert cli.main(["act", str(tmp_path / "r"), "--env", "sprites", "--set", "size=45", "--episodes", "2"]) == 2
+    assert "pixels" in capsys.readouterr().err
+
+
+def test_acting_is_scored_beside_random_and_the_expert(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["act", "expert", "--env", "sprites", "--episodes", "20", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    best, chance = told["policies"]
+    assert (best["policy"], chance["policy"]) == ("expert", "random")
+    assert best["success"] == 1.0
+    assert chance["success"] < 0.8
+    assert best["success_low"] == pytest.approx(0.839, abs=1e-3)  # Wilson, 20 of 20
+
+
+def test_label_scores_by_hand() -> None:
+    space = ActionSpace((categorical("move", ("a", "b", "c")),))
+    truth = torch.eye(3)[[0, 0, 1, 2]]
+    found = scores(Distribution.point(space, torch.eye(3)[[0, 1, 1, 1]]), truth)
+    assert (found["steps"], found["accuracy"], found["majority"], found["majority_class"]) == (4, 0.5, 0.5, "a")
+    assert found["recall"] == {"a": 0.5, "b": 1.0, "c": 0.0}
+    speed = ActionSpace((continuous("speed", ("v",)),))
+    values = torch.tensor([[0.0], [0.5], [1.0]])
+    assert scores(Distribution.point(speed, values), values)["r2_speed"] == pytest.approx(1.0, abs=1e-6)
