@@ -14,6 +14,7 @@ from retrodict.measure.calibrate import (
     fit_temperature,
     folds,
     labels_needed,
+    match_accuracy,
 )
 
 
@@ -127,3 +128,23 @@ def test_the_promised_precision_holds_when_confidence_says_nothing() -> None:
 def test_unusable_arrays_are_refused(refused: object) -> None:
     with pytest.raises(UnusableInput):
         refused()  # type: ignore[operator]
+
+
+def test_confidence_matches_accuracy_by_hand() -> None:
+    """Two values at logits ±1: confidence is sigmoid(2 / T); 3 of 4 right asks for (3 + 1) / (4 + 2)."""
+    logits = np.array([[1.0, -1.0]] * 4)
+    temperature = match_accuracy(logits, np.array([0, 0, 0, 1]))
+    assert 1 / (1 + np.exp(-2 / temperature)) == pytest.approx(4 / 6, abs=1e-6)
+
+
+def test_faultless_labels_do_not_ask_for_certainty() -> None:
+    logits = np.array([[5.0, -5.0]] * 18)
+    temperature = match_accuracy(logits, np.zeros(18, int))
+    assert 1 / (1 + np.exp(-10 / temperature)) == pytest.approx(19 / 20, abs=1e-6)
+
+
+def test_merged_values_are_one_class_when_matching() -> None:
+    logits = np.log(np.array([[0.4, 0.4, 0.2]] * 8))
+    temperature = match_accuracy(logits, np.array([0] * 8), merged=[0, 0, 1])
+    shares = np.exp(logits[0] / temperature)
+    assert shares[:2].sum() / shares.sum() == pytest.approx(9 / 10, abs=1e-6)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from retrodict import rng
 from retrodict.data.batch import Steps
-from retrodict.measure.calibrate import fit_temperature
+from retrodict.measure.calibrate import match_accuracy
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import cloning, labelled
 from retrodict.models.policy import ClipPolicy
@@ -132,10 +132,10 @@ def train(cfg: Config, run: Run) -> System:
 
 
 def calibration(cfg: Config, run: Run, inputs: tuple[str, str]) -> float:
-    """Temperature at which held-out labels are likeliest, by cross-fitting at the full settings."""
+    """Temperature at which confidence equals accuracy on held-out labels, by cross-fitting at the full settings."""
     params, truth = cross_fit(cfg, run, inputs, cfg.fit, "calibrate")
     space = run.data.labelled.cache.space
     if space.discrete is None:
         return 1.0
     classes = space.classes(truth).numpy()
-    return fit_temperature(params.double().numpy(), classes, space.discrete.merged).value
+    return match_accuracy(params.double().numpy(), classes, space.discrete.merged)
