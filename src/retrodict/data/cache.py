@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,36 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retrodict.clip import MISSING, RECORDED, Clip
+from retrodict.data.schema import Episodes
 from retrodict.errors import UnusableInput
 from retrodict.spaces import ActionSpace
-
-
-class Episodes(Protocol):
-    """What a cache is filled from: episodes by id, each a clip with one row."""
-
-    @property
-    def schema(self) -> Any:
-        """Action space, cameras and rate of all episodes."""
-        ...
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Identities of the episodes, in order of commit."""
-        ...
-
-    @property
-    def lengths(self) -> Mapping[str, int]:
-        """Number of frames of each episode."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """Hash of all content."""
-        ...
-
-    def read(self, id: str, *, frames: bool = True) -> Clip:
-        """Reads one episode."""
-        ...
 
 
 class Cache:
