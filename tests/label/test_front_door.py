@@ -19,7 +19,7 @@ from retrodict.data.video import Writer
 from retrodict.envs.rollout import expert, rollout
 from retrodict.envs.sprites import Sprites
 from retrodict.errors import UnusableInput
-from retrodict.label.job import Job, label
+from retrodict.label.job import Job, label, seen_size
 from retrodict.rng import numpy_rng
 from retrodict.run.log import Log
 
@@ -168,3 +168,11 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
         label(job, lambda run: pytest.fail("it must not train"), Log(quiet=True))
     assert not (tmp_path / "d").exists()
     assert not (tmp_path / "d.run").exists()
+
+
+@pytest.mark.parametrize(
+    ("stored", "seen"),
+    [((36, 36), (36, 36)), ((128, 96), (128, 96)), ((480, 640), (64, 88)), ((1920, 1080), (112, 64))],
+)
+def test_large_frames_are_seen_small_and_in_eights(stored: tuple[int, int], seen: tuple[int, int]) -> None:
+    assert seen_size(stored) == seen

@@ -48,7 +48,7 @@ class Label(Telling):
     fit: str = ""
     """Resize to WIDTHxHEIGHT pixels while importing."""
     frame_size: str = ""
-    """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, videos about 64 high)."""
+    """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, larger than 128 about 64 high)."""
     precision: float = 0.8
     """Share of labels that should be right; where it is not reached, unsure steps are left out."""
     keep_all: bool = False

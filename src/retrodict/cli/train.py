@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -53,7 +56,7 @@ class Train(Telling):
     set: UseAppendAction[tuple[str, ...]] = ()
     """A setting of the recipe, such as --set fit.steps=200; may be repeated."""
     frame_size: str = ""
-    """Train on frames of WIDTHxHEIGHT pixels (default: as stored)."""
+    """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, larger than 128 about 64 high)."""
     budget: str = ""
     """Longest training time, such as 60m; each stage may take a third of what is left."""
     restart: UseAppendAction[tuple[str, ...]] = ()
@@ -86,15 +89,20 @@ class Train(Telling):
         self.tell(told, [
             *table(stages, ("stage", "seconds", "memory_mb")),
             f"{self.out}: {name}, with {', '.join(parts)}",
-            f"next: retrodict measure {self.out} --data D      retrodict act {self.out} --env E",
+            *next_lines(self.out, parts),
         ])  # fmt: skip
         return DONE
 
 
+def next_lines(run: Path, parts: Sequence[str]) -> list[str]:
+    """What can be done next with a run that has these parts."""
+    place = shlex.quote(str(run))
+    lines = {"inverse": f"retrodict measure {place} --data D", "policy": f"retrodict act {place} --env E"}
+    return [f"next: {line}" for part, line in lines.items() if part in parts]
+
+
 def load(recipe: str) -> tuple[str, ModuleType]:
     """Returns a recipe's name and module; `auto` is the recipe that AUTO names, and says so."""
-    import sys
-
     from retrodict.check import load_recipe
 
     if recipe == "auto":
@@ -118,9 +126,11 @@ def views(
     """
     from retrodict.data.batch import Steps
     from retrodict.data.cache import Cache
+    from retrodict.label.job import seen_size
     from retrodict.run.run import Views
 
-    cache = Cache.build(source, wanted and (wanted[1], wanted[0]), folder, cache_gb)
+    seen = (wanted[1], wanted[0]) if wanted else seen_size(source.schema.size)
+    cache = Cache.build(source, seen, folder, cache_gb)
     known = Steps.all(cache).known()
     if not len(known):
         raise UnusableInput("no step of this dataset has an action; label some, or import it with --labels")

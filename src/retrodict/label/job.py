@@ -117,7 +117,9 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
             written = None if job.strict and not verdict.usable else _written(job, labelled)
             steps, histogram = _counted(labelled)
         report = LabelReport(verdict, tuple(fates), sum(store.lengths.values()), steps, histogram, written)
-    write(job.folder / "report.json", to_json(report.to_json()), job.folder / "staging")
+    staging = job.folder / "staging"
+    write(job.folder / "report.json", to_json(report.to_json()), staging)
+    staging.rmdir()
     return report
 
 
@@ -148,7 +150,7 @@ def _inverse(system: System) -> InverseModel:
 def _trained(job: Job, store: Store, train: Callable[[Run], System] | None, log: Log, resume: str) -> System:
     if train is None:
         raise UnusableInput("a model has to be trained first; say with which recipe")
-    cache = Cache.build(store, job.seen or _seen(store.schema.size), job.folder / "cache", job.cache_gb)
+    cache = Cache.build(store, job.seen or seen_size(store.schema.size), job.folder / "cache", job.cache_gb)
     known = Steps.all(cache).known()
     _enough(len(known))
     views = Views(Steps.all(cache, hidden=True), known)
@@ -156,8 +158,11 @@ def _trained(job: Job, store: Store, train: Callable[[Run], System] | None, log:
         return run.finish(train(run), {"data": {"source": store.digest, "labels": len(known)}})
 
 
-def _seen(size: tuple[int, int]) -> tuple[int, int]:
-    """The size at which a model sees frames: as stored when small, else about SMALL pixels high, in eights."""
+def seen_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The size (height, width) at which a new model sees frames: as stored when small, else its shorter side is SMALL.
+
+    Both sides are then multiples of 8, which patches divide.
+    """
     if max(size) <= 2 * SMALL:
         return size
     height, width = (max(SMALL, round(side * SMALL / min(size) / 8) * 8) for side in size)
