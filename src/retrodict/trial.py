@@ -6,13 +6,11 @@ and test frames) is the same for all recipes and seeds, and is never looked at b
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +25,7 @@ from retrodict.measure import intervals, labels, latents
 from retrodict.roles import InverseModel, Policy, System
 from retrodict.run.collect import collect, schema_of
 from retrodict.run.log import Log
-from retrodict.run.run import Run, Views, config_digest, versions
+from retrodict.run.run import Run, Views
 from retrodict.spaces import Distribution
 
 if TYPE_CHECKING:
@@ -60,32 +58,6 @@ SETTINGS: dict[str, Setting] = {
     "babyai": Setting("babyai", random=0.2),
     "maze": Setting("maze", random=0.15, copies=16, episodes=100),
 }
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A published figure of a recipe: where it is measured, by which preset, what, and what it should reach.
-
-    `labels` is the number of recorded actions that are not hidden; 0 hides none.
-    """
-
-    setting: str
-    measure: str
-    labels: int = 64
-    preset: str = "tiny"
-    target: float | None = None
-    seeds: int = 3
-    tier: str = "tiny"
-
-
-class Recipe(Protocol):
-    """A recipe module."""
-
-    FIGURES: Mapping[str, Figure]
-
-    def train(self, cfg: Any, run: Run) -> System:
-        """Trains a system."""
-        ...
 
 
 def setting(name: str) -> Setting:
@@ -217,7 +189,8 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
 
     label_accuracy: of the (decoded) inverse, indistinguishable actions merged. probe_accuracy: the same, by name of
     the latent literature. bits_recovered: mutual information of codes and actions, shuffle-corrected. success: of the
-    (decoded) policy. calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same
+    (decoded) policy. state_only: how often the policy's likeliest action is the recorded one, which is what the first
+    frame alone tells. calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same
     states drawn with another texture.
     """
     spoken = system.decoded()
@@ -232,6 +205,8 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
             values[name] = bits(_need(system.inverse, name), test).corrected
         elif name == "success":
             values[name] = success(_need(spoken.policy, name), chosen).value
+        elif name == "state_only":
+            values[name] = policy_accuracy(_need(spoken.policy, name), test)
         elif name == "texture_agreement":
             values[name] = texture_agreement(_need(system.inverse, name), chosen, test)
         else:
@@ -239,7 +214,21 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
     return values
 
 
-MEASURES = ("label_accuracy", "probe_accuracy", "calibration_error", "bits_recovered", "success", "texture_agreement")
+MEASURES = (
+    "label_accuracy", "probe_accuracy", "calibration_error", "bits_recovered", "success", "state_only",
+    "texture_agreement",
+)  # fmt: skip
+
+
+@torch.no_grad()
+def policy_accuracy(policy: Policy, test: Cache) -> float:
+    """How often the policy's likeliest action is the recorded one: what can be told from the first frame alone."""
+    steps = Steps.all(test).known()
+    right = []
+    for positions, clip in steps.batches(512):
+        said = policy.space.classes(policy.act(clip.cut(0, 1))[0].mode())
+        right.append((said == policy.space.classes(steps.target_actions()[positions])).float())
+    return float(torch.cat(right).mean())
 
 
 def bits(inverse: InverseModel, test: Cache) -> latents.Information:
@@ -287,72 +276,6 @@ def trial(
     seconds = time.monotonic() - began
     values = measured(system, chosen, test or held_out(chosen), wanted)
     return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about))
-
-
-def commit_of_source() -> str:
-    """The commit of the source tree that runs, "unknown" outside a checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
-def summary(name: str, figure: Figure, recipe_name: str, digest: str, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Joins the seeds of a figure into what is committed under results/."""
-    values = np.array([t.values[figure.measure] for t in trials])
-    estimate = intervals.t_interval(values)
-    return {
-        "name": name, "recipe": recipe_name, "tier": figure.tier, "measure": figure.measure, "setting": figure.setting,
-        "labels": figure.labels, "preset": figure.preset, "target": figure.target,
-        "value": round(estimate.value, 4), "low": _rounded(estimate.low), "high": _rounded(estimate.high),
-        "config": digest, "command": f"retrodict check {recipe_name} --claim {name} --seeds {len(trials)}",
-        "seeds": [{"seed": t.seed, "value": round(t.values[figure.measure], 4), "seconds": t.seconds} for t in trials],
-        "commit": commit_of_source(), "versions": versions(),
-    }  # fmt: skip
-
-
-def claim(
-    recipe: Any, names: Sequence[str], seeds: int, folder: Path, results: Path, log: Log | None = None
-) -> list[dict[str, Any]]:
-    """Reruns figures of a recipe and writes RESULTS/RECIPE/FIGURE.json for each; one training serves several figures.
-
-    Raises:
-        UnknownName: the recipe has no such figure.
-    """
-    own = recipe.__name__.rpartition(".")[2]
-    for name in names:
-        if name not in recipe.FIGURES:
-            raise UnknownName(f"figure of {own}", name, recipe.FIGURES)
-    together: dict[tuple[str, int, str], list[str]] = {}
-    for name in names:
-        figure = recipe.FIGURES[name]
-        together.setdefault((figure.setting, figure.labels, figure.preset), []).append(name)
-    written = []
-    for (where, budget, preset), group in together.items():
-        cfg, chosen = getattr(recipe, preset)(), setting(where)
-        test = held_out(chosen)
-        wanted = sorted({recipe.FIGURES[name].measure for name in group})
-        trials = []
-        for seed in range(seeds):
-            base = folder / where / f"seed-{seed}"
-            run = base / f"{own}-{preset}-{budget}"
-            trials.append(trial(recipe, cfg, chosen, budget, seed, base, run, wanted, log, test))
-            if log is not None:
-                log.say(f"{own} {where} seed {seed}: {trials[-1].values} in {trials[-1].seconds} s")
-        for name in group:
-            written.append(summary(name, recipe.FIGURES[name], own, config_digest(cfg), trials))
-            path = results / own / f"{name}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(written[-1], indent=1) + "\n")
-    return written
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 def resized(chosen: Setting, frames: int | None = None, episodes: int | None = None, **more: Any) -> Setting:

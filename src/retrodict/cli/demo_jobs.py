@@ -196,7 +196,7 @@ def _judged(plan: Plan, system: System) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if spoken.policy is not None:
         result["success"] = asdict(trial.success(spoken.policy, plan.setting))
-        result["state_only"] = _policy_accuracy(spoken.policy, test)
+        result["state_only"] = trial.policy_accuracy(spoken.policy, test)
     if spoken.inverse is not None:
         result["labels"] = _label_scores(spoken.inverse, test)
     if system.adapter is not None and system.inverse is not None:
@@ -215,20 +215,6 @@ def _code_table(inverse: InverseModel, test: Cache, classes: int) -> list[list[i
     table = np.zeros((int(codes.max()) + 1, classes), np.int64)
     np.add.at(table, (codes, truth), 1)
     return [[int(v) for v in row] for row in table]
-
-
-def _policy_accuracy(policy: Any, test: Cache) -> float:
-    """How often the policy's likeliest action is the recorded one: what can be told from the first frame alone."""
-    import torch
-
-    steps = Steps.all(test).known()
-    right = []
-    with torch.no_grad():
-        for positions, clip in steps.batches(512):
-            belief, _ = policy.act(clip.cut(0, 1))
-            said = policy.space.classes(belief.mode())
-            right.append((said == policy.space.classes(steps.target_actions()[positions])).float())
-    return float(torch.cat(right).mean())
 
 
 def _label_scores(inverse: InverseModel, test: Cache) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from retrodict.cli.verb import DONE, UNUSABLE, Telling, table
 from retrodict.errors import Damaged
 
 if TYPE_CHECKING:
-    from retrodict.trial import Figure
+    from retrodict.claims import Figure
 
 _PACKAGE = Path(__file__).parents[1]
 RESULTS = (_PACKAGE / "results", _PACKAGE.parents[1] / "results")  # in a wheel, in a checkout
@@ -64,11 +64,11 @@ class CheckRecipe(Telling):
         return DONE if all(found.ok for found in findings) else UNUSABLE
 
     def _claim(self) -> int:
-        from retrodict import trial
+        from retrodict import claims
         from retrodict.run.log import Log
 
         _, module = load(self.recipe)
-        told = trial.claim(module, self.claim, self.seeds, self.out, Path("results"), Log(quiet=self.json))
+        told = claims.claim(module, self.claim, self.seeds, self.out, Path("results"), Log(quiet=self.json))
         self.tell(told, [_figure_line(_shown(figure)) for figure in told])
         return DONE
 
@@ -93,7 +93,11 @@ def described(name: str) -> dict[str, Any]:
 
 
 def _declared(name: str, figure: Figure) -> dict[str, Any]:
-    return {"name": name, "tier": figure.tier, "target": figure.target, "seeds": []}
+    from retrodict.claims import beside
+
+    home = next((home for home in RESULTS if home.is_dir()), RESULTS[-1])
+    return {"name": name, "tier": figure.tier, "target": figure.target, "seeds": [],
+            "baselines": beside(figure.measure, figure.setting, home)}  # fmt: skip
 
 
 def _committed(recipe: str, figure: str) -> dict[str, Any]:

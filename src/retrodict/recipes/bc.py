@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from retrodict import rng
+from retrodict.claims import Figure
 from retrodict.models.losses import cloning
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
-from retrodict.trial import Figure
 
 FIGURES = {
     "babyai_success_64": Figure("babyai", "success"),
@@ -25,6 +25,9 @@ FIGURES = {
     "success_64": Figure("sprites", "success", preset="equivariant", seeds=5),
     "success_64_flat": Figure("sprites", "success", seeds=5),
     "success_all": Figure("sprites", "success", labels=0, seeds=5),
+    "state_only_all": Figure("sprites", "state_only", labels=0, seeds=5),
+    "babyai_state_only_all": Figure("babyai", "state_only", labels=0),
+    "maze_state_only_all": Figure("maze", "state_only", labels=0),
 }
 
 

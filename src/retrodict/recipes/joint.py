@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from retrodict import rng
+from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.models.frame_world import FrameWorld
 from retrodict.models.losses import shown
@@ -27,7 +28,6 @@ from retrodict.roles import Memory, System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 from retrodict.spaces import ActionSpace, Distribution
-from retrodict.trial import Figure
 
 FIGURES = {
     "success_64": Figure("sprites", "success", seeds=5),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from retrodict import rng
+from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse
 from retrodict.models.losses import cloning, shown
@@ -23,7 +24,6 @@ from retrodict.nn.conv import patch_for
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
-from retrodict.trial import Figure
 
 FIGURES = {
     "bits_recovered": Figure("sprites", "bits_recovered", target=1.8, seeds=5),

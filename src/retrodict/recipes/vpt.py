@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from retrodict import rng
+from retrodict.claims import Figure
 from retrodict.data.batch import Steps
 from retrodict.measure.calibrate import match_accuracy
 from retrodict.models.inverse import Inverse
@@ -24,7 +25,6 @@ from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 from retrodict.spaces import Distribution
-from retrodict.trial import Figure
 
 FIGURES = {
     "babyai_label_accuracy_64": Figure("babyai", "label_accuracy", target=0.82),

@@ -1,0 +1,145 @@
+"""Claims: the figures that recipes publish, how they are measured again, and what stands beside them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrodict.data.batch import Steps
+from retrodict.errors import UnknownName
+from retrodict.measure import intervals
+from retrodict.run.log import Log
+from retrodict.run.run import config_digest, versions
+from retrodict.trial import Setting, Trial, baselines, held_out, setting, trial
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published figure of a recipe: where it is measured, by which preset, what, and what it should reach.
+
+    `labels` is the number of recorded actions that are not hidden; 0 hides none.
+    """
+
+    setting: str
+    measure: str
+    labels: int = 64
+    preset: str = "tiny"
+    target: float | None = None
+    seeds: int = 3
+    tier: str = "tiny"
+
+
+def commit_of_source() -> str:
+    """The commit of the source tree that runs, "unknown" outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def summary(name: str, figure: Figure, recipe_name: str, digest: str, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Joins the seeds of a figure into what is committed under results/."""
+    values = np.array([t.values[figure.measure] for t in trials])
+    estimate = intervals.t_interval(values)
+    return {
+        "name": name, "recipe": recipe_name, "tier": figure.tier, "measure": figure.measure, "setting": figure.setting,
+        "labels": figure.labels, "preset": figure.preset, "target": figure.target,
+        "value": round(estimate.value, 4), "low": _rounded(estimate.low), "high": _rounded(estimate.high),
+        "config": digest, "command": f"retrodict check {recipe_name} --claim {name} --seeds {len(trials)}",
+        "seeds": [{"seed": t.seed, "value": round(t.values[figure.measure], 4), "seconds": t.seconds} for t in trials],
+        "commit": commit_of_source(), "versions": versions(),
+    }  # fmt: skip
+
+
+def claim(
+    recipe: Any, names: Sequence[str], seeds: int, folder: Path, results: Path, log: Log | None = None
+) -> list[dict[str, Any]]:
+    """Reruns figures of a recipe and writes RESULTS/RECIPE/FIGURE.json for each; one training serves several figures.
+
+    Raises:
+        UnknownName: the recipe has no such figure.
+    """
+    own = recipe.__name__.rpartition(".")[2]
+    for name in names:
+        if name not in recipe.FIGURES:
+            raise UnknownName(f"figure of {own}", name, recipe.FIGURES)
+    together: dict[tuple[str, int, str], list[str]] = {}
+    for name in names:
+        figure = recipe.FIGURES[name]
+        together.setdefault((figure.setting, figure.labels, figure.preset), []).append(name)
+    written = []
+    for (where, budget, preset), group in together.items():
+        cfg, chosen = getattr(recipe, preset)(), setting(where)
+        test = held_out(chosen)
+        world_floor(where, chosen, results)
+        wanted = sorted({recipe.FIGURES[name].measure for name in group})
+        trials = []
+        for seed in range(seeds):
+            base = folder / where / f"seed-{seed}"
+            run = base / f"{own}-{preset}-{budget}"
+            trials.append(trial(recipe, cfg, chosen, budget, seed, base, run, wanted, log, test))
+            if log is not None:
+                log.say(f"{own} {where} seed {seed}: {trials[-1].values} in {trials[-1].seconds} s")
+        for name in group:
+            written.append(summary(name, recipe.FIGURES[name], own, config_digest(cfg), trials))
+            _write(results / own / f"{name}.json", written[-1])
+    return written
+
+
+def world_floor(name: str, chosen: Setting, results: Path) -> dict[str, Any]:
+    """What needs no learning in a setting, measured once and kept in RESULTS/worlds/SETTING.json."""
+    path = results / "worlds" / f"{name}.json"
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    test = held_out(chosen)
+    truth = test.space.classes(Steps.all(test).known().target_actions()).numpy()
+    played = {key: _plain(value) for key, value in baselines(chosen).items()}
+    floor = {
+        "setting": name, "episodes": chosen.episodes, "success": played,
+        "majority": round(float(np.bincount(truth).max() / len(truth)), 4), "commit": commit_of_source(),
+    }  # fmt: skip
+    _write(path, floor)
+    return floor
+
+
+def beside(measure: str, where: str, results: Path) -> dict[str, float]:
+    """The baselines of a figure, by name, from what is committed: what learns nothing, and cloning."""
+    prefix = "" if where == "sprites" else f"{where}_"
+    found: dict[str, float | None] = {}
+    path = results / "worlds" / f"{where}.json"
+    floor = json.loads(path.read_text()) if path.exists() else {"success": {}}
+    if measure == "success":
+        found = {name: row["value"] for name, row in floor["success"].items()}
+        for budget, name in (("64", "cloning the 64"), ("all", "cloning all labels")):
+            found[name] = _value(results / "bc" / f"{prefix}success_{budget}.json")
+    elif measure in ("label_accuracy", "probe_accuracy"):
+        found["majority"] = floor.get("majority")
+        found["state-only, all labels"] = _value(results / "bc" / f"{prefix}state_only_all.json")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _value(path: Path) -> float | None:
+    return float(json.loads(path.read_text())["value"]) if path.exists() else None
+
+
+def _plain(estimate: intervals.Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "low": _rounded(estimate.low), "high": _rounded(estimate.high)}
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
