@@ -15,7 +15,6 @@ from typing import Any
 from retrodict.cli.verb import DONE, Verb
 from retrodict.errors import Interrupted, UnknownName, UnusableInput
 
-BUDGETS = (16, 64, 256, 1024)
 LAPO_SECONDS = 105.0  # time share of the latent action model in the five-minute demo
 
 
@@ -89,11 +88,13 @@ class Demo(Verb):
 
     def budgets(self) -> tuple[int, ...]:
         """Label budgets at which whole routes are run."""
+        from retrodict.cli.demo_jobs import BUDGETS
+
         return BUDGETS if self.full else (self.labels,)
 
     def _lanes(self) -> tuple[tuple[list[Any], ...], tuple[list[Any], ...]]:
         """Two rounds of lanes: recording, then everything else spread over two processes."""
-        from retrodict.cli.demo_jobs import Job
+        from retrodict.cli.demo_jobs import BUDGETS, Job
 
         records = [Job("record", 0, seed) for seed in self.seeds()]
         if self.full:

@@ -27,6 +27,7 @@ from retrodict.roles import InverseModel, System
 from retrodict.run.log import Log
 from retrodict.run.run import Run
 
+BUDGETS = (16, 64, 256, 1024)  # numbers of labels of the curve
 VIDEOS = 200  # episodes that are also written as mp4 files, for the front door
 
 

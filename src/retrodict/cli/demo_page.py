@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import retrodict
-from retrodict.cli.demo_jobs import Job, Plan, mean_success
+from retrodict.cli.demo_jobs import BUDGETS, Job, Plan, mean_success
 from retrodict.measure import intervals
 from retrodict.run.run import versions
 
@@ -114,8 +114,6 @@ def _headline(
 
 
 def _curve(demo: Any, plan: Plan, state_only: float) -> dict[str, Any]:
-    from retrodict.cli.demo import BUDGETS
-
     lines = {
         "inverse model": (("vpt", "inverse"), "labels"), "latent codes, decoded": (("lapo",), "labels"),
         "state-only, same labels": (("bc",), "state_only"),
@@ -183,8 +181,6 @@ def _played(name: str, estimate: intervals.Estimate, seeds: int, kind: str) -> d
 
 
 def _policies_by_labels(plan: Plan, seeds: Sequence[int]) -> dict[str, Any]:
-    from retrodict.cli.demo import BUDGETS
-
     series = []
     for kind, name in (
         ("vpt", "inverse, then cloning"),
