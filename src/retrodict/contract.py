@@ -81,6 +81,7 @@ class Bench:
 
     @cached_property
     def views(self) -> Views:
+        """The small recorded world."""
         return sprite_views(episodes=20, labels=32)
 
     @cached_property
@@ -90,6 +91,7 @@ class Bench:
         return self.train("first", self.module.micro(), log), log.count
 
     def train(self, name: str, cfg: Any, log: Log | None = None, views: Views | None = None) -> System:
+        """Trains in the folder of this name, and sees that a System of parts comes back."""
         folder = self.folder / name
         with (
             _guard(folder, self.strayed),
@@ -111,6 +113,7 @@ class Bench:
 
     @contextmanager
     def still(self, where: str) -> Iterator[None]:
+        """Notes global randomness that is not as it was."""
         before = _global_randomness()
         yield
         self.moved += [f"{name} in {where}" for name, state in _global_randomness().items() if state != before[name]]
