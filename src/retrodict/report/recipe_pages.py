@@ -83,7 +83,17 @@ def recipe_page(module: ModuleType, entry: Entry) -> str:
 
 
 def _figures(module: ModuleType, told: Sequence[Entry]) -> list[str]:
-    head = ["figure", "world", "measure", "labels", "preset", "target", "measured (95 % interval)", "seeds"]
+    head = [
+        "figure",
+        "world",
+        "measure",
+        "labels",
+        "preset",
+        "target",
+        "measured (95 % interval)",
+        "seeds",
+        "beside it",
+    ]
     rows = []
     for figure in told:
         declared = module.FIGURES[figure["name"]]
@@ -91,7 +101,7 @@ def _figures(module: ModuleType, told: Sequence[Entry]) -> list[str]:
         rows.append([
             f"`{figure['name']}`", declared.setting, declared.measure.replace("_", " "),
             str(declared.labels or "all"), f"`{declared.preset}`", target, measured(figure),
-            str(figure["seeds"] or ""),
+            str(figure["seeds"] or ""), ", ".join(f"{name} {number(v)}" for name, v in figure["baselines"].items()),
         ])  # fmt: skip
     return table(head, rows)
 

@@ -1,0 +1,196 @@
+"""Documents: generated ones are up to date, links lead somewhere, named files exist, sources are complete."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from retrodict.check import header, load_recipe, recipes
+from retrodict.claims import Figure
+from retrodict.errors import UnusableInput
+from retrodict.report import recipe_pages
+from retrodict.run.loop import Fit
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "scripts/write_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_documents_are_what_recipes_and_results_say() -> None:
+    made = script().documents()
+    stale = [str(path) for path, text in made.items() if (ROOT / path).read_text() != text]
+    assert stale == [], "run: python scripts/write_docs.py"
+    assert {path.name for path in (ROOT / "docs/recipes").iterdir()} == {f"{name}.md" for name in recipes()}
+
+
+def anchors(page: Path) -> set[str]:
+    """Names of a page's headings as a browser on the code host makes them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.is_file(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_are_named_exist_and_no_path_is_of_one_machine(page: Path) -> None:
+    text = page.read_text()
+    for name in re.findall(r"`((?:tests|src|scripts|docs|benchmarks)/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+    assert re.findall(r"(?<![\w.~:/-])/(?:home|root|tmp|usr|work|Users|opt|mnt)/|[A-Z]:\\", text) == []
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert [line.partition("#")[0].strip() for line in lines if line.startswith("make ")] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_the_paper_of_every_recipe_is_in_the_sources(name: str) -> None:
+    sources = (ROOT / "docs/sources.md").read_text().lower()
+    paper = header(load_recipe(name))["paper"].lower()
+    numbers = re.findall(r"\d{4}\.\d{5}", paper)
+    title = re.sub(r" ?\(.*", "", paper).partition(", ")[2]
+    assert all(number in sources for number in numbers)
+    assert title or numbers, "the header names no paper"
+    assert title.rstrip(".") in sources
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings."""
+
+    width: int = 4  # channels | of the encoder (own)
+    fit: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
+
+
+def tiny() -> Config:
+    """The committed settings."""
+    return Config()
+
+
+def paper() -> Config:
+    """The published settings."""
+    return Config(width=64)
+
+
+def micro() -> Config:
+    """For contract tests."""
+    return Config(width=1)
+
+
+FIGURE = {
+    "name": "success_64", "value": 0.913, "low": 0.87, "high": 0.956, "seeds": 5, "target": 0.85,
+    "baselines": {"random": 0.2, "expert": 1.0},
+}  # fmt: skip
+ENTRY = {
+    "name": "small", "system": "Small", "summary": "one thing.", "claim": "it learns", "tiny": "a second",
+    "paper": "none", "run": "retrodict train small --data D --out RUN", "status": "works", "figures": [FIGURE],
+}  # fmt: skip
+
+
+def recipe() -> Any:
+    module = ModuleType("small")
+    for maker in (micro, tiny, paper):
+        setattr(module, maker.__name__, maker)
+    module.Config = Config  # type: ignore[attr-defined]
+    module.FIGURES = {"success_64": Figure("sprites", "success", target=0.85, seeds=5)}  # type: ignore[attr-defined]
+    return module
+
+
+def test_a_page_shows_figures_and_settings_and_leaves_out_what_is_the_same() -> None:
+    page = recipe_pages.recipe_page(recipe(), ENTRY)
+    figure = "| `success_64` | sprites | success | 64 | `tiny` | ≥ 0.85 | **0.91** (0.87 to 0.96) | 5 | random 0.20, expert 1.00 |"
+    assert figure in page.splitlines()
+    assert "| `width` | channels \\| of the encoder (own) | 4 | 64 |" in page.splitlines()
+    assert "| `fit` | training: steps × batch at peak rate | 1,200 × 64 at 0.002 |  |" in page.splitlines()
+    assert "micro" not in page
+    assert page.startswith("# Small\n")
+    assert "\nOne thing.\n" in page
+
+
+def test_a_figure_says_what_is_not_measured_and_what_is_one_seed() -> None:
+    assert recipe_pages.measured({**FIGURE, "value": None}) == "not measured yet"
+    assert "not a comparison" in recipe_pages.measured({**FIGURE, "low": None, "high": None})
+    empty = recipe_pages.recipe_table([{**ENTRY, "figures": [{**FIGURE, "value": None}]}], "docs/recipes")
+    assert "none measured yet" in empty
+    full = recipe_pages.recipe_table([ENTRY], "docs/recipes").splitlines()
+    assert full[-1] == (
+        "| [small](docs/recipes/small.md) | One thing. | works | `success_64` **0.91** (0.87 to 0.96), 5 seeds |"
+    )
+
+
+def test_only_what_stands_between_the_marks_is_replaced() -> None:
+    text = "before\n<!-- a -->\nold | \\1\n<!-- /a -->\nafter"
+    once = recipe_pages.between(text, "a", "new \\1")
+    assert once == "before\n<!-- a -->\n\nnew \\1\n\n<!-- /a -->\nafter"
+    assert recipe_pages.between(once, "a", "new \\1") == once
+    assert recipe_pages.between(once, "a", "") == "before\n<!-- a -->\n<!-- /a -->\nafter"
+
+
+@pytest.mark.parametrize("text", ["", "<!-- a -->", "<!-- /a --><!-- a -->", "<!-- a --><!-- /a --><!-- a -->"])
+def test_a_page_without_its_marks_is_refused(text: str) -> None:
+    with pytest.raises(UnusableInput, match="once each"):
+        recipe_pages.between(text, "a", "new")
+
+
+def demo_result() -> dict[str, Any]:
+    points = [{"x": x, "value": v, "low": v - 0.1, "high": v + 0.05} for x, v in ((16, 0.5), (64, 0.8), (256, 0.9))]
+    flat = [{"x": x, "value": 0.4, "low": None, "high": None} for x in (16, 256)]
+    series = [{"name": "inverse <model>", "points": points}, {"name": "majority", "points": flat}]
+    return {"world": "babyai", "summary": "From 64.", "label_curve": {"unit": "labels", "series": series}}
+
+
+def test_the_chart_is_one_file_with_its_own_style_and_words() -> None:
+    chart = recipe_pages.label_chart(demo_result())
+    root = ElementTree.fromstring(chart)
+    space = {"s": "http://www.w3.org/2000/svg"}
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "prefers-color-scheme: dark" in (root.findtext("s:style", namespaces=space) or "")
+    assert "babyai" in (root.findtext("s:title", namespaces=space) or "")
+    assert "inverse <model>: 0.50 at 16, 0.80 at 64, 0.90 at 256" in (root.findtext("s:desc", namespaces=space) or "")
+    assert len(root.findall(".//s:path[@class='curve s0']", space)) == 1
+    assert "http" not in chart.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_committed_demo_result_becomes_the_readmes_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writing = script()
+    (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())
+    monkeypatch.setattr(writing, "ROOT", tmp_path)
+    bare = recipe_pages.between((ROOT / "README.md").read_text(), "figure", "")
+    assert writing.documents()[Path("README.md")] == bare
+    (tmp_path / "results/demo").mkdir(parents=True)
+    (tmp_path / writing.DEMO).write_text(json.dumps(demo_result()))
+    (tmp_path / "docs/recipes").mkdir(parents=True)
+    (tmp_path / "docs/recipes/gone.md").write_text("a recipe that is no more")
+    assert writing.main() == 0
+    assert f"![From 64.]({writing.FIGURE})" in (tmp_path / "README.md").read_text()
+    assert (tmp_path / writing.FIGURE).is_file()
+    assert not (tmp_path / "docs/recipes/gone.md").exists()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert writing.main() == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
