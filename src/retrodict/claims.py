@@ -50,7 +50,8 @@ def commit_of_source() -> str:
 def summary(name: str, figure: Figure, recipe_name: str, digest: str, trials: Sequence[Trial]) -> dict[str, Any]:
     """Joins the seeds of a figure into what is committed under results/."""
     values = np.array([t.values[figure.measure] for t in trials])
-    estimate = intervals.t_interval(values)
+    share = None if figure.measure == "bits_recovered" else (0.0, 1.0)  # all other measures are shares
+    estimate = intervals.t_interval(values, within=share)
     return {
         "name": name, "recipe": recipe_name, "tier": figure.tier, "measure": figure.measure, "setting": figure.setting,
         "labels": figure.labels, "preset": figure.preset, "target": figure.target,

@@ -149,3 +149,12 @@ def test_estimates_print_for_people() -> None:
 def test_what_carries_no_information_is_refused(refused: object) -> None:
     with pytest.raises(UnusableInput):
         refused()  # type: ignore[operator]
+
+
+def test_an_interval_is_cut_to_the_range_of_the_figure() -> None:
+    plain, share = t_interval(np.array([0.98, 1.0])), t_interval(np.array([0.98, 1.0]), within=(0.0, 1.0))
+    assert plain.high is not None
+    assert plain.high > 1.0
+    assert (share.value, share.low, share.high) == (plain.value, plain.low, 1.0)
+    with pytest.raises(UnusableInput, match=r"outside of the range 0\.\.1"):
+        t_interval(np.array([0.5, 1.2]), within=(0.0, 1.0))

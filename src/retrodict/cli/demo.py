@@ -42,7 +42,7 @@ class Demo(Verb):
         self._check()
         began = time.monotonic()
         seconds = 0.0 if self.full or self.micro else LAPO_SECONDS
-        plan = Plan(self.world, str(self.out), self.micro, seconds)
+        plan = Plan(self.world, str(self.out), self.micro, seconds, self.seed)
         self.out.mkdir(parents=True, exist_ok=True)
         self._same_settings()
         first = [] if self.world == "sprites" or self.micro else [self._sprites()]
@@ -85,12 +85,6 @@ class Demo(Verb):
     def seeds(self) -> tuple[int, ...]:
         """Seeds of the trials."""
         return tuple(range(self.seed, self.seed + 3)) if self.full else (self.seed,)
-
-    def budgets(self) -> tuple[int, ...]:
-        """Label budgets at which whole routes are run."""
-        from retrodict.cli.demo_jobs import BUDGETS
-
-        return BUDGETS if self.full else (self.labels,)
 
     def _lanes(self) -> tuple[tuple[list[Any], ...], tuple[list[Any], ...]]:
         """Two rounds of lanes: recording, then everything else spread over two processes."""

@@ -53,6 +53,7 @@ class Plan:
     out: str
     micro: bool
     lapo_seconds: float
+    first: int = 0  # the seed that also makes the test frames and the folder of videos
     lanes: tuple[tuple[Job, ...], ...] = ()
 
     @property
@@ -74,7 +75,7 @@ class Plan:
 
     def data(self, seed: int) -> Path:
         """A seed's dataset."""
-        return Path(self.out) / f"data{seed or ''}"
+        return Path(self.out) / ("data" if seed == self.first else f"data-seed{seed}")
 
     @property
     def test(self) -> Path:
@@ -119,7 +120,7 @@ def record(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
     with trial.recorded(chosen, job.seed, plan.data(job.seed)) as store:
         frames, episodes = sum(store.lengths.values()), len(store.ids)
         Cache.build(store, folder=plan.folder(job.seed) / "cache")
-        if job.seed == 0:
+        if job.seed == plan.first:
             trial.held_out(chosen, plan.test)
             write_videos(store, Path(plan.out) / "videos", 20 if plan.micro else VIDEOS)
     return {"frames": frames, "episodes": episodes}
@@ -284,7 +285,7 @@ def mean_success(results: Sequence[dict[str, Any]]) -> intervals.Estimate:
     """Success over seeds: Student's interval, or Wilson's over the episodes of the only seed."""
     if len(results) == 1:
         return intervals.Estimate(**results[0]["success"])
-    return intervals.t_interval(np.array([r["success"]["value"] for r in results]))
+    return intervals.t_interval(np.array([r["success"]["value"] for r in results]), within=(0.0, 1.0))
 
 
 def main(argv: Sequence[str]) -> int:

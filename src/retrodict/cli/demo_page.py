@@ -90,7 +90,7 @@ def _over(values: Sequence[float], steps: int) -> dict[str, Any]:
     if len(values) == 1:
         found = intervals.wilson(round(values[0] * steps), steps)
     else:
-        found = intervals.t_interval(np.array(values))
+        found = intervals.t_interval(np.array(values), within=(0.0, 1.0))
     return {"value": found.value, "low": found.low, "high": found.high, "seeds": len(values)}
 
 

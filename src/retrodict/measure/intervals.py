@@ -87,15 +87,24 @@ def t_quantile(share: float, freedom: int) -> float:
     return (low + high) / 2
 
 
-def t_interval(values: Floats, level: float = 0.95) -> Estimate:
-    """Returns the mean over a few seeds with Student's t interval; one seed gets no interval."""
+def t_interval(values: Floats, level: float = 0.95, within: tuple[float, float] | None = None) -> Estimate:
+    """Returns the mean over a few seeds with Student's t interval; one seed gets no interval.
+
+    `within` is the range that the figure can take, such as (0, 1) for a share: what lies outside of it cannot be the
+    truth, so the interval is cut to it, which loses no coverage.
+    """
     values = floats("values", values)
     _leveled(level)
+    low, high = within or (-math.inf, math.inf)
+    if float(values.min()) < low or float(values.max()) > high:
+        raise UnusableInput(
+            f"values from {values.min():g} to {values.max():g} lie outside of the range {low:g}..{high:g}"
+        )
     count, mean = len(values), float(values.mean())
     if count == 1:
         return Estimate(mean, None, None, 1, level)
     half = t_quantile(0.5 + level / 2, count - 1) * float(values.std(ddof=1)) / math.sqrt(count)
-    return Estimate(mean, mean - half, mean + half, count, level)
+    return Estimate(mean, max(low, mean - half), min(high, mean + half), count, level)
 
 
 def iqm(values: Floats) -> float:

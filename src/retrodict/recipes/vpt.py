@@ -9,6 +9,7 @@ Run     retrodict train vpt --data D --out RUN --size tiny
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.data.batch import Steps
+from retrodict.label.verdict import HELD_OUT, held_out
 from retrodict.measure.calibrate import match_accuracy
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import cloning, labelled
@@ -121,21 +123,24 @@ def train(cfg: Config, run: Run) -> System:
     """Chooses the input, fits the inverse model on all labels, calibrates, labels all video, clones the labels."""
     inputs, table = choose_inputs(cfg, run)
     inverse = fit_inverse(cfg, run, inputs)
-    inverse.temperature.fill_(calibration(cfg, run, inputs))
+    evidence = calibrate(cfg, run, inverse, inputs)
     labels = run.label("labels", inverse, run.data.unlabelled)
     view = View(size=labels.cache.size, channels=labels.cache.channels)
     with rng.isolated(run.seed, "policy"):
         patch = patch_for(view.size)
         policy = ClipPolicy(view, inverse.space, cfg.pool, "grid", patch, cfg.width, cfg.depth, cfg.hidden)
     policy = run.fit("policy", policy, cloning, labels.shown(view), cfg.clone)
-    return System(inverse=inverse, policy=policy, about={"inputs": list(inputs), "compared": table})
+    return System(inverse=inverse, policy=policy, about={"inputs": list(inputs), "compared": table, HELD_OUT: evidence})
 
 
-def calibration(cfg: Config, run: Run, inputs: tuple[str, str]) -> float:
-    """Temperature at which confidence equals accuracy on held-out labels, by cross-fitting at the full settings."""
+def calibrate(cfg: Config, run: Run, inverse: Inverse, inputs: tuple[str, str]) -> dict[str, Any]:
+    """Sets the temperature at which confidence equals accuracy on held-out labels; returns the evidence.
+
+    The held-out answers come from cross-fitting at the full settings.
+    """
     params, truth = cross_fit(cfg, run, inputs, cfg.fit, "calibrate")
-    space = run.data.labelled.cache.space
-    if space.discrete is None:
-        return 1.0
-    classes = space.classes(truth).numpy()
-    return match_accuracy(params.double().numpy(), classes, space.discrete.merged)
+    segment = inverse.space.discrete
+    if segment is not None:
+        classes = inverse.space.classes(truth).numpy()
+        inverse.temperature.fill_(match_accuracy(params.double().numpy(), classes, segment.merged))
+    return held_out(Distribution(inverse.space, params).scaled(float(inverse.temperature)), truth)
