@@ -49,7 +49,7 @@ def sprite_views(episodes: int, labels: int, size: int = 36, seed: int = 0) -> V
     schema = Schema(world.actions, {"observation.image": (size, size, 3)}, world.fps, rewards=True)
     clips = [clip for clip, _, _ in rollout(world, range(seed, seed + episodes), expert(world, 0.2, seed))]
     cache = Cache.build(MemoryStore(schema, clips))
-    return Views(Steps.all(cache, hidden=True), Steps.all(cache).uniform(labels, seed))
+    return Views(Steps.all(cache, hidden=True), Steps.all(cache).known().uniform(labels, seed))
 
 
 class _Kill(BaseException):

@@ -159,6 +159,21 @@ def test_a_bad_optimiser_state_is_named(
     assert error.tensor == f"optimiser state {kind} of head.weight"
 
 
+def test_numbers_that_are_only_large_are_no_alarm(tmp_path: Path, sprites: Views) -> None:
+    class Large(Part):
+        def __init__(self) -> None:
+            super().__init__()
+            self.small = torch.nn.Parameter(torch.ones(2))
+            self.register_buffer("large", torch.full((3,), 3e38))  # their sum overflows
+
+    def loss(part: Large, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+        return {"all": part.small.square().sum()}
+
+    with Run(tmp_path, sprites) as run:
+        part = run.fit("part", Large(), loss, sprites.labelled, Fit(steps=2))
+    assert bool((part.small < 1).all())
+
+
 def test_the_first_group_does_not_move_when_the_second_is_bad(tmp_path: Path, sprites: Views) -> None:
     class Two(Part):
         def __init__(self) -> None:
