@@ -54,9 +54,9 @@ class Config:
     kind: str = "grid"  # front of the inverse (paper: impala)
     mix: str = "conv"  # of the forward model (paper: U-Net)
     width: int = 32  # channels of the inverse (paper: 64, 128, 128)
-    depth: int = 2
+    depth: int = 2  # 3x3 layers of the inverse after the patches (own)
     forward_width: int = 48  # channels of the forward model (paper: 24 to 768)
-    forward_depth: int = 3
+    forward_depth: int = 3  # layers of the forward model (paper: 5 down, 6 up)
     policy_pool: str = "flatten"  # of the latent policy
     hidden: int = 128  # of the latent policy
     decoder: int = 0  # width of the decoder's hidden layer, 0: a table (paper: 128, 128)
