@@ -137,8 +137,8 @@ def _config_rule(module: ModuleType) -> str:
     silent = []
     for node in body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) != "Fit":  # Fit explains itself
-            own = lines[node.lineno - 1 : node.end_lineno]
-            if not any("#" in line for line in own):
+            above, own = lines[node.lineno - 2], lines[node.lineno - 1 : node.end_lineno]
+            if not above.strip().startswith("#") and not any("#" in line for line in own):
                 silent.append(ast.unparse(node.target))
     if silent:
         raise Broken(f"give these fields of Config a comment with meaning, unit and source: {', '.join(silent)}")

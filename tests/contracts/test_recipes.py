@@ -54,6 +54,8 @@ from retrodict.run.run import Run
 class Config:
     """Settings."""
 
+    # channels of a frame (own)
+    channels: int = 3
     width: int = 4  # channels (own)
     fit: Fit = field(default_factory=lambda: Fit(8, 8))
 
