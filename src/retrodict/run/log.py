@@ -9,13 +9,23 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from retrodict.errors import MissingPackage
+
 
 class Log:
-    """Writes a stage's metrics and shows its progress; `quiet` shows nothing."""
+    """Writes a stage's metrics and shows its progress; `quiet` shows nothing, `tensorboard` also writes its events.
 
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None, every: float = 10.0) -> None:
+    Raises:
+        MissingPackage: tensorboard is asked for and absent.
+    """
+
+    def __init__(
+        self, quiet: bool = False, stream: TextIO | None = None, every: float = 10.0, tensorboard: bool = False
+    ) -> None:
         self.quiet, self.stream, self.every = quiet, stream or sys.stderr, every
         self._file: TextIO | None = None
+        self._events: Any = None
+        self._writer = _tensorboard() if tensorboard else None
         self._shown = 0.0
 
     def say(self, line: str) -> None:
@@ -40,12 +50,17 @@ class Log:
         whole.write_text("".join(line + "\n" for line in kept))
         os.replace(whole, path)
         self._file = open(path, "a")  # noqa: SIM115 - closed by end()
+        if self._writer is not None:
+            self._events = self._writer(str(path.parent / "tensorboard"), purge_step=start)
         self._name, self._start, self._steps, self._began, self._shown = name, start, steps, time.monotonic(), 0.0
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """Writes one line of metrics, and shows progress when it is time."""
         assert self._file is not None, "begin() comes first"
         self._file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
         now = time.monotonic()
         terminal = self.stream.isatty()
         if not self.quiet and now - self._shown > (0.2 if terminal else self.every):
@@ -75,5 +90,17 @@ class Log:
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._events is not None:
+            self._events.close()
+            self._events = None
         if not self.quiet and self.stream.isatty():
             print("\r\x1b[2K", end="", file=self.stream, flush=True)
+
+
+def _tensorboard() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        install = f"{sys.executable} -m pip install 'retrodict[track]'"
+        raise MissingPackage("tensorboard", "writing TensorBoard events", install) from error
+    return SummaryWriter

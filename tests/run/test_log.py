@@ -1,0 +1,52 @@
+"""What a run says: TensorBoard beside the JSON lines, and a clear word when it is absent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from retrodict.errors import MissingPackage
+from retrodict.run.log import Log
+
+
+class Events:
+    """Stands in for TensorBoard's writer."""
+
+    seen: list[tuple[Any, ...]]
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.seen = [("open", Path(folder).name, purge_step)]
+        made.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.seen.append((name, value, step))
+
+    def close(self) -> None:
+        self.seen.append(("close",))
+
+
+made: list[Events] = []
+
+
+def test_tensorboard_gets_what_the_json_lines_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Events  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    log = Log(quiet=True, tensorboard=True)
+    log.begin(tmp_path / "metrics.jsonl", 3, 5, "stage")
+    log.step(3, {"all": 0.5})
+    log.step(4, {"all": 0.25})
+    log.end()
+    assert made[-1].seen == [("open", "tensorboard", 3), ("all", 0.5, 3), ("all", 0.25, 4), ("close",)]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert lines == ['{"step": 3, "all": 0.5}', '{"step": 4, "all": 0.25}']
+
+
+def test_absent_tensorboard_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingPackage, match=r"retrodict\[track\]"):
+        Log(quiet=True, tensorboard=True)
