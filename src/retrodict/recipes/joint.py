@@ -114,7 +114,7 @@ class JointInverse(Part):
         """Answers every step from its first frame."""
         frames = frame_windows(clip, self.policy.view).view(clip.rows, clip.length, *clip.frames.shape[2:])  # type: ignore[union-attr]
         params = self.policy.net(frames[:, :-1].flatten(0, 1))[0]
-        return Distribution(self.space, params.view(clip.rows, clip.steps, -1))
+        return Distribution(self.space, params.view(clip.rows, clip.steps, self.space.parameters))
 
 
 class JointWorld(FrameWorld):

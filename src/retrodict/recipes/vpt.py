@@ -43,6 +43,7 @@ FIGURES = {
 class Config:
     """Settings of the inverse model and of cloning. Inputs are compared by cross-fitting inside the labels."""
 
+    # pairs of what the inverse is shown and how it pools, compared on held-out labels (own)
     inputs: tuple[tuple[str, str], ...] = (("difference", "changed"), ("both", "flatten"), ("both", "mean_max"))
     folds: int = 4  # parts of the labels for cross-fitting: choice of input, temperature (own)
     frames: int = 2  # frames shown (paper: 128)
