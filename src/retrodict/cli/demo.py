@@ -98,8 +98,8 @@ class Demo(Verb):
             return (records,), (one, two)
         seed, n = self.seed, self.labels
         others = [Job("inverse", count, seed) for count in BUDGETS if count != n]
-        one = [Job("vpt", n, seed), Job("bc", n, seed), *others]
-        two = [Job("lapo", n, seed), Job("bc", 0, seed), Job("baselines", 0, seed)]
+        one = [Job("vpt", n, seed), Job("bc", n, seed), *others, Job("baselines", 0, seed)]
+        two = [Job("lapo", n, seed), Job("bc", 0, seed)]
         return (records,), (one, two)
 
     def _do(self, plan: Any, lanes: Sequence[list[Any]], line: str, more: Sequence[list[Any]] = ()) -> None:
