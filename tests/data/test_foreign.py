@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from data_samples import moving, write
 
 from retrodict.clip import RECORDED
@@ -164,6 +165,7 @@ def test_t_rows_are_t_frames_and_the_first_t_minus_1_actions(tmp_path: Path, mak
             pictures = clip.frames[0].permute(0, 2, 3, 1).numpy().astype(int)
             originals = moving(clip.length, height, width, seed=number)
             assert np.abs(pictures - originals).mean() < (3 if source.schema.video else 1e-9)
+            assert torch.equal(torch.cat(list(source.stream(id, 5)), 1), clip.frames)
         assert source.read(id, frames=False).frames is None
         start += clip.length
 

@@ -5,9 +5,12 @@ A random window costs a gather from memory, 10 to 30 times less than seeking in 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import json
+import itertools
+import math
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retrodict.clip import MISSING, RECORDED, Clip
-from retrodict.data.schema import Episodes
+from retrodict.data.schema import Episodes, Schema
 from retrodict.errors import UnusableInput
 from retrodict.spaces import ActionSpace
+
+PIECE_BYTES = 32 << 20  # of frames at their own size that are resized at once
+_builds = itertools.count()
 
 
 class Cache:
@@ -68,32 +74,29 @@ class Cache:
     ) -> Cache:
         """Decodes all episodes to `size` (their own by default), into a file in `folder` or into memory.
 
-        A finished file with the same digest is used again.
+        A finished file with the same digest is used again. Frames are streamed, so memory does not grow with episodes.
 
         Raises:
-            UnusableInput: there are no episodes, or they need more than `limit_gb`.
+            UnusableInput: there are no episodes or no frames, or they need more than `limit_gb` or than the disk has.
         """
         if not source.ids:
             raise UnusableInput("the dataset holds no episodes; record or import some first")
-        starts = np.concatenate([[0], np.cumsum([source.lengths[id] for id in source.ids])]).astype(np.int64)
-        cameras = list(source.schema.cameras.values())
-        height, width = size or cameras[0][:2]
-        shape = (int(starts[-1]), sum(c for _, _, c in cameras), int(height), int(width))
-        need = float(np.prod(shape)) / 1e9
-        if need > limit_gb:
-            raise UnusableInput(
-                f"the frame cache needs {need:.1f} GB and {limit_gb:g} GB are allowed; raise --cache-gb, or train at a "
-                "smaller frame size"
-            )
+        if not source.schema.cameras:
+            raise UnusableInput("the dataset has no camera, so there are no frames to learn from; use one that has")
+        lengths = source.lengths
+        starts = np.concatenate([[0], np.cumsum([lengths[id] for id in source.ids])]).astype(np.int64)
+        height, width = size or source.schema.size
+        shape = (int(starts[-1]), source.schema.channels, int(height), int(width))
+        _refuse_outsized(math.prod(shape) / 1e9, limit_gb)
         digest = hashlib.sha256(f"{source.digest}|{shape}".encode()).hexdigest()[:16]
         frames, fresh = _frame_array(shape, folder, digest)
         columns = _columns(shape[0], source.schema.space.width)
         texts = []
         for number, id in enumerate(source.ids):
-            clip = source.read(id, frames=fresh)
+            clip = source.read(id, frames=False)
             rows = slice(int(starts[number]), int(starts[number + 1]))
-            if fresh and clip.frames is not None:
-                frames[rows] = resize(clip.frames[0], shape[2:]).numpy()
+            if fresh:
+                _fill_frames(frames[rows], source, id)
             _fill_columns(columns, clip, rows)
             texts.append(clip.text[0] if clip.text else "")
         if fresh and folder is not None:
@@ -102,11 +105,33 @@ class Cache:
         return Cache(frames, starts, source.ids, space, columns, tuple(texts), fps, digest)
 
 
+def piece_of(schema: Schema) -> int:
+    """Number of frames to take from a stream at once, so that they fit in PIECE_BYTES."""
+    height, width = schema.size
+    return max(1, PIECE_BYTES // max(1, schema.channels * height * width))
+
+
 def resize(frames: Tensor, size: tuple[int, ...]) -> Tensor:
     """Resizes uint8 frames "t c h w" by area averaging; the same size is returned as it is."""
     if tuple(frames.shape[-2:]) == tuple(size):
         return frames
     return F.interpolate(frames.float(), size=tuple(size), mode="area").round().to(torch.uint8)
+
+
+def _refuse_outsized(need: float, limit: float) -> None:
+    if need > limit:
+        raise UnusableInput(
+            f"the frame cache needs {need:.1f} GB and {limit:g} GB are allowed; raise --cache-gb, or train at a "
+            "smaller frame size"
+        )
+
+
+def _fill_frames(target: npt.NDArray[np.uint8], source: Episodes, id: str) -> None:
+    count = 0
+    for piece in source.stream(id, piece_of(source.schema)):
+        target[count : count + piece.shape[1]] = resize(piece[0], target.shape[2:]).numpy()
+        count += piece.shape[1]
+    assert count == len(target), f"episode {id!r} streams {count} frames and is {len(target)} long"
 
 
 def _columns(rows: int, width: int) -> dict[str, npt.NDArray[Any]]:
@@ -127,23 +152,40 @@ def _fill_columns(columns: dict[str, npt.NDArray[Any]], clip: Clip, rows: slice)
 
 
 def _frame_array(shape: tuple[int, ...], folder: Path | None, digest: str) -> tuple[npt.NDArray[np.uint8], bool]:
-    """Returns the frame array and whether it must be filled."""
+    """Returns the frame array and whether it must be filled; a file has its name only when it is whole."""
     if folder is None:
         return np.empty(shape, np.uint8), True
     folder.mkdir(parents=True, exist_ok=True)
-    done, record = folder / f"{digest}.frames", folder / f"{digest}.json"
-    if record.exists() and done.exists() and json.loads(record.read_text()) == {"shape": list(shape)}:
+    _sweep(folder)
+    done = folder / f"{digest}.frames"
+    if done.exists() and done.stat().st_size == math.prod(shape):
         return np.memmap(done, np.uint8, "r", shape=shape), False
-    return np.memmap(folder / f"{digest}.{os.getpid()}.tmp", np.uint8, "w+", shape=shape), True
+    free = shutil.disk_usage(folder).free
+    if math.prod(shape) > free:  # filling a mapped file on a full disk would kill the process without a word
+        raise UnusableInput(
+            f"the frame cache needs {math.prod(shape) / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; make "
+            "room, or train at a smaller frame size"
+        )
+    with (folder / f"{digest}.{os.getpid()}.{next(_builds)}.tmp").open("w+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the mapping keeps the file open, and so the lock, as long as it lives
+        return np.memmap(file, np.uint8, "w+", shape=shape), True
+
+
+def _sweep(folder: Path) -> None:
+    """Removes the unfinished files of processes that were killed; those of living ones are locked."""
+    for path in folder.glob("*.tmp"):
+        try:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+        except (BlockingIOError, FileNotFoundError):  # it is being filled, or was finished this moment
+            continue
 
 
 def _finish(frames: npt.NDArray[np.uint8], folder: Path, digest: str) -> npt.NDArray[np.uint8]:
-    """Gives a filled frame file its name, its record last."""
+    """Gives a filled frame file its name."""
     assert isinstance(frames, np.memmap)
     frames.flush()
-    shape = frames.shape
-    os.replace(folder / f"{digest}.{os.getpid()}.tmp", folder / f"{digest}.frames")
-    temporary = folder / f"{digest}.{os.getpid()}.json"
-    temporary.write_text(json.dumps({"shape": list(shape)}))
-    os.replace(temporary, folder / f"{digest}.json")
-    return np.memmap(folder / f"{digest}.frames", np.uint8, "r", shape=shape)
+    done = folder / f"{digest}.frames"
+    os.replace(str(frames.filename), done)
+    return np.memmap(done, np.uint8, "r", shape=frames.shape)

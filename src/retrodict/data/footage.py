@@ -84,16 +84,28 @@ def examine(path: Path, length: int, schema: Schema, name: Path) -> Moments:
 def read(paths: Sequence[Path], length: int, schema: Schema) -> UInt8[Tensor, "1 t c h w"]:
     """Returns all frames of an episode; one file per camera, in order."""
     cameras = [np.concatenate(list(chunks(path, length, schema.fps, schema.size))) for path in paths]
+    return _stacked(cameras)
+
+
+def stream(
+    paths: Sequence[Path], length: int, schema: Schema, frames: int, starts: Sequence[float] = ()
+) -> Iterator[UInt8[Tensor, "1 n c h w"]]:
+    """Yields the frames of an episode in order, `frames` at a time (the last may be fewer).
+
+    `starts` says where in each camera's file the episode begins, in seconds (0 by default).
+    """
+    cameras = [
+        _even(chunks(path, length, schema.fps, schema.size, start), frames)
+        for path, start in zip(paths, starts or [0.0] * len(paths), strict=True)
+    ]
+    for parts in zip(*cameras, strict=True):
+        yield _stacked(parts)
+
+
+def _stacked(cameras: Sequence[Frames]) -> UInt8[Tensor, "1 t c h w"]:
+    """Joins the frames of several cameras, each (t, h, w, 3), along the channels."""
     pixels = cameras[0] if len(cameras) == 1 else np.concatenate(cameras, 3)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))[None]
-
-
-def stream(paths: Sequence[Path], length: int, schema: Schema, frames: int) -> Iterator[UInt8[Tensor, "1 n c h w"]]:
-    """Yields the frames of an episode in order, `frames` at a time (the last may be fewer)."""
-    cameras = [_even(chunks(path, length, schema.fps, schema.size), frames) for path in paths]
-    for parts in zip(*cameras, strict=True):
-        pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, 3)
-        yield torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))[None]
 
 
 def _even(source: Iterator[Frames], count: int) -> Iterator[Frames]:

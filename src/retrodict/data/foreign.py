@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from jaxtyping import UInt8
 
 from retrodict.clip import Clip
 from retrodict.data.durable import file_hash
@@ -119,9 +120,19 @@ class ForeignDataset:
         if images:
             clip = clip.with_(frames=frames_of(table, self.schema, f"{episode.data}, episode {id}"))
         elif frames and self.schema.cameras:
-            clip = clip.with_(frames=self._footage(episode))
+            clip = clip.with_(frames=torch.cat(list(self._footage(episode, episode.length)), 1))
         wanted = self.schema if frames else _without_cameras(self.schema)
         return conform(clip, wanted, f"{self.folder}, episode {id}")
+
+    def stream(self, id: str, frames: int = 64) -> Iterator[UInt8[torch.Tensor, "1 n c h w"]]:
+        """Yields the frames of one episode in order, `frames` at a time; raises as `read` does."""
+        if self.schema.video:
+            self.read(id, frames=False)  # checks the episode's rows
+            yield from self._footage(self._episodes[id], frames)
+        elif self.schema.cameras:
+            whole = self.read(id).frames
+            assert whole is not None  # there are cameras
+            yield from torch.split(whole, frames, dim=1)
 
     def _rows(self, episode: _Episode, images: bool) -> pa.Table:
         columns = [n for n, f in self._features.items() if f["dtype"] not in ("video", "image", "string")]
@@ -169,15 +180,12 @@ class ForeignDataset:
         near = np.abs(told - told[0] - grid).max() < 1e-3  # float32 rounds a time by up to this much
         return torch.from_numpy(grid if near else told - told[0])[None]
 
-    def _footage(self, episode: _Episode) -> torch.Tensor:
+    def _footage(self, episode: _Episode, frames: int) -> Iterator[torch.Tensor]:
         from retrodict.data import footage
 
-        cameras = []
-        for name in self.schema.cameras:
-            path, start = episode.videos[name]
-            parts = footage.chunks(path, episode.length, self.schema.fps, self.schema.size, start)
-            cameras.append(np.concatenate(list(parts)).transpose(0, 3, 1, 2))
-        return torch.from_numpy(np.ascontiguousarray(np.concatenate(cameras, 1)))[None]
+        places = [episode.videos[name] for name in self.schema.cameras]
+        paths, starts = [path for path, _ in places], [start for _, start in places]
+        return footage.stream(paths, episode.length, self.schema, frames, starts)
 
 
 def _without_cameras(schema: Schema) -> Schema:

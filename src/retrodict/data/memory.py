@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from retrodict.clip import Clip
 from retrodict.data.schema import Schema, conform, digest_of, hash_arrays, hash_rest, new_ids
@@ -45,6 +49,12 @@ class MemoryStore:
         self._require(id)
         clip = self._clips[id]
         return clip if frames else clip.with_(frames=None)
+
+    def stream(self, id: str, frames: int = 64) -> Iterator[UInt8[Tensor, "1 n c h w"]]:
+        """Yields the frames of one episode in order, `frames` at a time."""
+        whole = self.read(id).frames
+        if whole is not None:
+            yield from torch.split(whole, frames, dim=1)
 
     def append(
         self, clips: Sequence[Clip], provenance: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None

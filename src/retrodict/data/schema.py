@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from retrodict.clip import MISSING, PREDICTED, RECORDED, SOURCES, Clip
@@ -136,6 +137,14 @@ class Episodes(Protocol):
         Raises:
             UnknownName: no such episode.
             Damaged: the stored bytes are not the ones that were committed.
+        """
+        ...
+
+    def stream(self, id: str, frames: int = 64) -> Iterator[UInt8[Tensor, "1 n c h w"]]:
+        """Yields the frames of one episode in order, `frames` at a time (the last may be fewer); where they are video,
+        memory does not grow with the episode.
+
+        Raises: as `read`.
         """
         ...
 

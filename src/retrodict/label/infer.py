@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from retrodict.clip import ABSTAINED, PREDICTED, RECORDED, Clip
-from retrodict.data.cache import resize
+from retrodict.data.cache import piece_of, resize
 from retrodict.data.schema import Episodes, hash_arrays
 from retrodict.data.store import Store
 from retrodict.errors import UnusableInput
@@ -33,7 +33,7 @@ def infer_episode(inverse: InverseModel, source: Episodes, id: str) -> Distribut
     held = torch.zeros(0, dtype=torch.uint8)  # frames first .. first + len - 1 of the episode
     first = answered = 0
     parts = [torch.zeros(0, inverse.space.parameters)]
-    for piece in _frames(source, id):
+    for piece in source.stream(id, min(CHUNK, piece_of(source.schema))):
         frames = resize(piece[0], inverse.view.size)
         held = torch.cat([held, frames]) if len(held) else frames
         seen = first + len(held)
@@ -130,6 +130,10 @@ class Labelled:
         clip = self.source.read(id, frames=frames)
         return clip.with_(actions=own.actions, source=source, confidence=own.confidence)
 
+    def stream(self, id: str, frames: int = 64) -> Iterator[UInt8[Tensor, "1 n c h w"]]:
+        """Yields the frames of one episode in order, `frames` at a time."""
+        return self.source.stream(id, frames)
+
 
 def _labelled(inverse: InverseModel, source: Episodes, id: str) -> Clip:
     """Returns an episode's labels without its frames; what was recorded in the same space stays."""
@@ -143,13 +147,3 @@ def _labelled(inverse: InverseModel, source: Episodes, id: str) -> Clip:
         confidence = torch.where(recorded, 1.0, confidence)
         known = torch.where(recorded, RECORDED, known)
     return Clip(actions=actions, source=known, confidence=confidence, times=there.times, text=there.text)
-
-
-def _frames(source: Episodes, id: str) -> Iterator[UInt8[Tensor, "1 n c h w"]]:
-    """Yields an episode's frames in order, in pieces of at most CHUNK."""
-    if isinstance(source, Store):
-        yield from source.stream(id, CHUNK)
-        return
-    frames = source.read(id).frames
-    if frames is not None:
-        yield from torch.split(frames, CHUNK, dim=1)
