@@ -11,6 +11,9 @@ import pytest
 import torch
 
 from retrodict.clip import ABSTAINED, MISSING, PREDICTED, RECORDED, Clip
+from retrodict.data import cache
+from retrodict.data import export as export_module
+from retrodict.data import store as store_module
 from retrodict.data.check import check, copy_episodes
 from retrodict.data.export import export
 from retrodict.data.foreign import open_dataset
@@ -123,6 +126,46 @@ def test_video_is_cut_to_the_spans(tmp_path: Path) -> None:
     second = back.read(back.ids[1]).frames
     assert second is not None
     assert np.allclose(second[0, :, 0, 0, 0].numpy(), [129, 132, 135], atol=2)
+
+
+@pytest.mark.parametrize("keep_all", [False, True])
+def test_long_video_of_two_cameras_is_cut_without_being_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_all: bool
+) -> None:
+    names = ("observation.images.a", "observation.images.b")
+    schema = Schema(SPACE, dict.fromkeys(names, (136, 136, 3)), 10, video=True)
+    clips = []
+    for start in (10, 40):
+        clip = marked([R, R, M, R, R, R, A, P], start)
+        frames = (clip.frames * 3).repeat_interleave(17, 3).repeat_interleave(17, 4)  # type: ignore[operator]
+        clips.append(clip.with_(frames=torch.cat([frames, 255 - frames], 2)))
+    with Store.create(tmp_path / "d", schema) as source:
+        source.append(clips)
+    monkeypatch.setattr(store_module, "READ_BYTES", 1)
+    monkeypatch.setattr(cache, "PIECE_BYTES", 2 * 6 * 136 * 136)  # two frames at a time: spans lie across pieces
+    report = export(source, tmp_path / "out", keep_all=keep_all)
+    back = open_dataset(tmp_path / "out")
+    lengths = [9, 9] if keep_all else [2, 3, 1] * 2
+    assert list(back.lengths.values()) == lengths
+    assert report.rows == sum(lengths)
+    firsts = [10, 40] if keep_all else [10, 13, 17, 40, 43, 47]
+    for id, first, length in zip(back.ids, firsts, lengths, strict=True):
+        pixels = back.read(id).frames
+        assert pixels is not None
+        wanted = 3 * np.arange(first, first + length)
+        assert np.allclose(pixels[0, :, 0, 0, 0].numpy(), wanted, atol=2)
+        assert np.allclose(pixels[0, :, 3, 0, 0].numpy(), 255 - wanted, atol=2)
+    assert not list((tmp_path / "out").rglob("encoded*"))
+
+
+def test_large_images_make_more_files_and_the_same_rows(
+    tmp_path: Path, source: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(source, tmp_path / "few")
+    monkeypatch.setattr(export_module, "_GROUP_BYTES", 1)
+    export(source, tmp_path / "many")
+    assert len(list((tmp_path / "many").glob("data/*/*"))) > len(list((tmp_path / "few").glob("data/*/*"))) == 1
+    assert rows(tmp_path / "many") == rows(tmp_path / "few")
 
 
 def test_a_check_counts_and_finds_what_is_wrong(tmp_path: Path, source: MemoryStore) -> None:

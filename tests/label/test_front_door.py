@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,20 @@ def test_the_same_command_again_changes_nothing(footage: Path, labelled: tuple[P
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
     again = json.loads(done.stdout)
     assert {**again, "files": None} == {**told, "files": None}
+
+
+def test_other_rows_than_are_there_are_refused_and_a_kill_before_the_first_label_is_survived(
+    labelled: tuple[Path, dict[str, object], int], footage: Path, tmp_path: Path
+) -> None:
+    run = labelled[0].with_name("moves.run") / "train"
+    (tmp_path / "videos").mkdir()
+    shutil.copy(footage / "videos" / NAMES[3], tmp_path / "videos")
+    (tmp_path / "d.run/labels/meta/retrodict").mkdir(parents=True)
+    (tmp_path / "d.run/labels/meta/retrodict/lock").touch()
+    job = Job(videos=tmp_path / "videos", out=tmp_path / "d", run=run)
+    assert label(job, None, Log(quiet=True)).written is not None
+    with pytest.raises(UnusableInput, match="other rows"):
+        label(replace(job, keep_all=True), None, Log(quiet=True))
 
 
 def test_a_run_labels_other_videos_and_strict_refuses_what_nobody_measured(

@@ -23,7 +23,7 @@ from retrodict.data.durable import to_json, write
 from retrodict.data.export import EXPORT_FILE, Export, export
 from retrodict.data.importers import Fate, import_videos
 from retrodict.data.label_file import read_labels
-from retrodict.data.store import Store
+from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnusableInput
 from retrodict.label.infer import Labelled, infer_episodes, recorded_answers
 from retrodict.label.verdict import HELD_OUT, PRECISION, Verdict, held_out, judge
@@ -172,7 +172,7 @@ def seen_size(size: tuple[int, int]) -> tuple[int, int]:
 def _labels(folder: Path, source: Store, inverse: InverseModel, model: str) -> Store:
     """Opens the store of labels for writing, or makes it; labels of another model are refused."""
     schema = replace(source.schema, space=inverse.space, cameras={}, video=False, proprio=(), rewards=False)
-    if not folder.exists():
+    if not (folder / SCHEMA_FILE).is_file():  # absent, or a kill came before it was made
         return Store.create(folder, schema)
     store = Store.open(folder, write=True)
     models = {str(commit.provenance["model"]) for commit in store.commits}
@@ -205,8 +205,10 @@ def _written(job: Job, labelled: Labelled) -> Export:
     if not record.is_file():
         return export(labelled, job.out, keep_all=job.keep_all)
     found = json.loads(record.read_bytes())
-    if found["digest"] != labelled.digest:
-        raise UnusableInput(f"{job.out} holds other labels; remove it to write it anew, or name another folder")
+    if found["digest"] != labelled.digest or found.get("keep_all", False) != job.keep_all:
+        raise UnusableInput(
+            f"{job.out} holds other labels, or other rows of them; remove it to write it anew, or name another folder"
+        )
     return Export(**found["rows"])
 
 
