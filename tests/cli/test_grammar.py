@@ -29,7 +29,7 @@ GRAMMAR = {
     "recipes": COMMON,
     "record": f"ENV --out [--episodes] [--frames] [--policy=expert] [--random] [--seed] [--set] {COMMON}",
     "train": "RECIPE --data --out [--size=tiny] [--labels] [--seed] [--set] [--frame-size] [--budget] [--restart] "
-    f"[--cache-gb=20.0] {COMMON}",
+    f"[--cache-gb=20.0] [--track=nothing] {COMMON}",
 }
 
 

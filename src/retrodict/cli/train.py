@@ -63,6 +63,8 @@ class Train(Telling):
     """A stage to do anew; may be repeated."""
     cache_gb: float = 20.0
     """Most disk space for the cache of frames, in GB."""
+    track: Literal["nothing", "tensorboard"] = "nothing"
+    """Where the metrics go besides the JSON lines of each stage: OUT/stages/STAGE/tensorboard."""
 
     def run(self, line: str) -> int:
         """Trains, writes the system, and tells time and memory by stage."""
@@ -73,9 +75,10 @@ class Train(Telling):
         name, recipe = load(self.recipe)
         config = with_settings(getattr(recipe, self.size)(), self.set)
         budget = seconds(self.budget)
+        log = Log(quiet=self.json, tensorboard=self.track == "tensorboard")
         source = open_dataset(self.data)
         data = views(source, self.labels, self.seed, size(self.frame_size), self.out / "cache", self.cache_gb)
-        with Run(self.out, data, self.seed, log=Log(quiet=self.json), restart=self.restart, resume=line) as run:
+        with Run(self.out, data, self.seed, log=log, restart=self.restart, resume=line) as run:
             if budget:
                 run.seconds = Shares(budget)
             about = {
