@@ -173,3 +173,16 @@ def test_threads_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
         assert cli.main(["recipes"]) == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_what_the_system_refuses_is_one_message_that_names_the_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a file").touch()
+    out = tmp_path / "a file/data"
+    assert cli.main(["record", "sprites", "--episodes", "1", "--out", str(out)]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("retrodict: ")
+    assert str(tmp_path / "a file") in shown
+    assert "may be written by you" in shown
+    assert "Traceback" not in shown

@@ -82,3 +82,28 @@ def test_an_interrupt_keeps_the_groups_that_were_committed(tmp_path: Path, monke
     assert record(tmp_path / "d", "--episodes", str(collect.GROUP + 10)) == 0
     assert record(tmp_path / "whole", "--episodes", str(collect.GROUP + 10)) == 0
     assert Store.open(tmp_path / "d").digest == Store.open(tmp_path / "whole").digest
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--policy", "nowhere"], "nowhere"),
+        (["--random", "2"], "must lie in 0..1"),
+        (["--set", "size=large"], "size must be of type int, got 'large'"),
+        (["--set", "siez=45"], "Did you mean 'size'"),
+        (["--set", "n=3"], "no option of world 'sprites' named 'n'"),
+        (["--set", "fps=0"], "fps"),
+        (["--episodes", "1000001"], "1,000,000 levels"),
+    ],
+)
+def test_wrong_use_writes_nothing(
+    tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert record(tmp_path / "d", "--episodes", "2", *more) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
+def test_the_next_command_can_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["record", "sprites", "--episodes", "1", "--out", str(tmp_path / "a b")]) == 0
+    assert f"--data '{tmp_path}/a b' --labels" in capsys.readouterr().out

@@ -122,3 +122,29 @@ def test_label_scores_by_hand() -> None:
     speed = ActionSpace((continuous("speed", ("v",)),))
     values = torch.tensor([[0.0], [0.5], [1.0]])
     assert scores(Distribution.point(speed, values), values)["r2_speed"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_fewer_labels_than_one_are_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(data, tmp_path / "r", "--labels", "-5") == 2
+    assert "ask for 1 or more" in capsys.readouterr().err
+
+
+def test_tracking_is_handed_to_the_log_of_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+
+    class Events:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            opened.append(Path(folder))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("retrodict.run.log._tensorboard", lambda: Events)
+    assert train(data, tmp_path / "plain") == 0
+    assert opened == []
+    assert train(data, tmp_path / "r", "--track", "tensorboard") == 0
+    assert [path.parts[-3:] for path in opened] == [("stages", "policy", "tensorboard")]
+    assert (tmp_path / "r/stages/policy/metrics.jsonl").is_file()  # beside, not in place of

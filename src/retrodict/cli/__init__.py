@@ -59,12 +59,24 @@ def guarded(work: Callable[[], int], line: str) -> int:
     except BrokenPipeError:  # who reads our output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _fail(error, 2, _of_the_system(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _PACKAGES:
             raise
         install = f"{sys.executable} -m pip install {_PACKAGES[package]}"
         return _fail(error, 2, str(MissingPackage(package, "this command", install)))
+
+
+def _of_the_system(error: OSError) -> str:
+    """Says what the operating system refused, where, and what to look at."""
+    place = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    what = error.strerror or str(error) or type(error).__name__
+    return (
+        f"{f'{place}: ' if place else ''}{what}. Check that this path exists, may be written by you, and has room on "
+        "its disk; RETRODICT_TRACE=1 shows where it was needed"
+    )
 
 
 def _fail(error: BaseException, code: int, message: str = "") -> int:

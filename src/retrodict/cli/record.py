@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,26 +54,28 @@ class Record(Telling):
         from retrodict.run.collect import collect
 
         world = make(self.env, ROWS, **options(self.set))
+        actor = actor_of(self.policy, world, self.random, self.seed)  # before anything is written
         provenance = {
             "command": "record", "env": self.env, "options": options(self.set), "policy": self.policy,
             "random": self.random, "seed": self.seed,
         }  # fmt: skip
         with _opened(self.out, world, provenance) as store:
             levels = self._levels(store)
-            actor = actor_of(self.policy, world, self.random, self.seed)
             say = None if self.json else partial(print, file=sys.stderr, flush=True)
             collect(world, levels, actor, store, provenance, self.frames, say)
             frames = sum(store.lengths.values())
             told = {"dataset": str(self.out), "episodes": len(store.ids), "frames": frames, "digest": store.digest}
         self.tell(told, [
             f"{self.out}: {told['episodes']} episodes, {frames} frames",
-            f"next: retrodict train vpt --data {self.out} --labels 64 --out runs/vpt",
+            f"next: retrodict train vpt --data {shlex.quote(str(self.out))} --labels 64 --out runs/vpt",
         ])  # fmt: skip
         return DONE
 
     def _check(self) -> None:
         if (self.episodes > 0) == (self.frames > 0):
             raise UnusableInput("give either --episodes or --frames, a positive number")
+        if self.episodes > LEVELS:
+            raise UnusableInput(f"one --seed has {LEVELS:,} levels, so that no two share one; record more with another")
         if not 0 <= self.seed < MOST_SEEDS:
             raise UnusableInput(f"--seed must lie in 0..{MOST_SEEDS - 1}; got {self.seed}")
         if self.random and self.policy != "expert":

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from retrodict import rng
-from retrodict.clip import MISSING, Clip
+from retrodict.clip import MISSING, PREDICTED, RECORDED, Clip
 from retrodict.data.cache import Cache
 from retrodict.errors import UnusableInput
 from retrodict.roles import View
@@ -62,7 +62,7 @@ class Steps:
 
     def known(self) -> Steps:
         """Only the steps that carry an action."""
-        keep = np.isin(self.columns["source"][self.index], (1, 2))
+        keep = np.isin(self.columns["source"][self.index], (RECORDED, PREDICTED))
         return self.only(np.flatnonzero(keep))
 
     def only(self, positions: npt.NDArray[Any]) -> Steps:
@@ -74,8 +74,10 @@ class Steps:
         """`count` steps drawn uniformly without replacement; the address names the draw.
 
         Raises:
-            UnusableInput: there are fewer steps than asked for.
+            UnusableInput: there are fewer steps than asked for, or none is asked for.
         """
+        if count < 1:
+            raise UnusableInput(f"{count} labels were asked for; ask for 1 or more")
         if count > len(self):
             raise UnusableInput(f"{count} labels were asked for and the data has {len(self)} steps; ask for fewer")
         picked = rng.numpy_rng(*address, "labels").choice(len(self), count, replace=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 from typing import Any
 
 import gymnasium
@@ -21,7 +23,7 @@ def worlds() -> tuple[str, ...]:
     return (*_OWN, *(f"procgen:{game}" for game in _PROCGEN))
 
 
-def make(name: str, n: int = 1, **options: Any) -> World:
+def make(name: str, n: int = 1, /, **options: Any) -> World:
     """Makes n copies of a world: a name of `worlds()`, a BabyAI level such as "BabyAI-GoToRedBall-v0", or a
     Gymnasium id that renders "rgb_array".
 
@@ -30,30 +32,48 @@ def make(name: str, n: int = 1, **options: Any) -> World:
         MissingPackage: its simulator is not installed.
         UnusableInput: an option that this world does not have, or a value it cannot use.
     """
+    kind, given = _kind(name)
+    _check(kind, name, options, given)
     try:
-        return _make(name, n, options)
+        return kind(n, **given | options)
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        if "unexpected keyword argument" not in str(error):  # of Gymnasium's environments, which check their own
             raise
         raise UnusableInput(f"world {name!r}: {error}") from error
 
 
-def _make(name: str, n: int, options: dict[str, Any]) -> World:
+def _check(kind: Callable[..., World], name: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuses options that a world does not have, and values that are not of the kind of its own."""
+    known = dict(list(signature(kind).parameters.items())[1:])  # without n
+    free = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values())
+    for option, value in options.items():
+        if option in given or option == "n" or (option not in known and not free):
+            raise UnknownName(f"option of world {name!r}", option, {*known} - {*given})
+        if option not in known:
+            continue
+        usual = known[option].default
+        wanted = int if usual is None else type(usual)  # a limit or a rate that the world chooses itself
+        if type(value) is not wanted and not (usual is None and value is None):
+            raise UnusableInput(f"world {name!r}: {option} must be of type {wanted.__name__}, got {value!r}")
+
+
+def _kind(name: str) -> tuple[Callable[..., World], dict[str, Any]]:
+    """Returns a world's class, and what its name says of its options."""
     if name == "sprites":
         from retrodict.envs.sprites import Sprites
 
-        return Sprites(n, **options)
+        return Sprites, {}
     if name == "babyai" or name.startswith("BabyAI-"):
         from retrodict.envs.babyai import BabyAI
 
-        return BabyAI(n, **(options if name == "babyai" else {"level": name} | options))
+        return BabyAI, {} if name == "babyai" else {"level": name}
     game = name.removeprefix("procgen:")
     if name in ("maze", "coinrun") or (name != game and game in _PROCGEN):
         from retrodict.envs.procgen import Procgen
 
-        return Procgen(n, game=game, **options)
+        return Procgen, {"game": game}
     if name in gymnasium.registry:
         from retrodict.envs.pixels import Pixels
 
-        return Pixels(n, id=name, **options)
+        return Pixels, {"id": name}
     raise UnknownName("world", name, [*worlds(), *gymnasium.registry])

@@ -55,8 +55,10 @@ class World(VectorEnv[Any, Any, Any], ABC):
         limit: int,
         native: spaces.Space[Any],
     ) -> None:
-        if n < 1 or limit < 1:
-            raise UnusableInput(f"world {name!r} needs n >= 1 and limit >= 1; got n={n}, limit={limit}")
+        if n < 1 or limit < 1 or fps < 1:
+            raise UnusableInput(
+                f"world {name!r} needs n, limit and fps of 1 or more; got n={n}, limit={limit}, fps={fps}"
+            )
         self.name, self.size, self.actions, self.fps, self.limit = name, size, actions, fps, limit
         self.num_envs = n
         self.single_observation_space = spaces.Box(0, 255, (*size, 3), np.uint8)
