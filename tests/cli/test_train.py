@@ -13,7 +13,7 @@ from retrodict.cli.measure import scores
 from retrodict.cli.train import Shares
 from retrodict.data.store import Store
 from retrodict.run.checkpoint import load_system
-from retrodict.spaces import ActionSpace, Distribution, categorical, continuous
+from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +148,14 @@ def test_tracking_is_handed_to_the_log_of_the_run(data: Path, tmp_path: Path, mo
     assert train(data, tmp_path / "r", "--track", "tensorboard") == 0
     assert [path.parts[-3:] for path in opened] == [("stages", "policy", "tensorboard")]
     assert (tmp_path / "r/stages/policy/metrics.jsonl").is_file()  # beside, not in place of
+
+
+def test_every_part_of_an_action_is_measured() -> None:
+    keys = Segment("keys", "binary", ("run", "jump"))
+    space = ActionSpace((categorical("turn", ("left", "none", "right")), keys))
+    truth = torch.tensor([[1, 0, 0, 1, 0], [1, 0, 0, 1, 1], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0]]).float()
+    said = torch.tensor([[9, 0, 0, 9, -9], [9, 0, 0, 9, -9], [9, 0, 0, 9, -9], [0, 0, 9, -9, -9]]).float()
+    found = scores(Distribution(space, said), truth)
+    assert found == {
+        "steps": 4, "accuracy_turn": 0.75, "majority_turn": 0.5, "accuracy_keys": 0.75, "majority_keys": 0.5,
+    }  # fmt: skip

@@ -78,6 +78,15 @@ def test_broken_and_foreign_files_are_named_and_the_rest_is_done(tmp_path: Path,
     assert again.digest == store.digest
 
 
+def test_a_link_to_nowhere_is_named(tmp_path: Path, folder: Path) -> None:
+    (folder / "gone.mp4").symlink_to(tmp_path / "moved away.mp4")
+    _, fates = import_videos(folder, tmp_path / "d")
+    assert [(fate.file, fate.what) for fate in fates] == [
+        ("a.mp4", "images"), ("gone.mp4", "refused"), ("more/b.mp4", "images"),
+    ]  # fmt: skip
+    assert "link to nowhere" in fates[1].reason
+
+
 def test_damage_in_the_middle_of_a_video_is_refused(tmp_path: Path, folder: Path) -> None:
     data = bytearray((folder / "a.mp4").read_bytes())
     start = data.index(b"mdat") + 1200

@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrodict.cli.label import told
 from retrodict.clip import PREDICTED, RECORDED
+from retrodict.data.export import Export
 from retrodict.data.foreign import open_dataset
 from retrodict.data.video import Writer
 from retrodict.envs.rollout import expert, rollout
 from retrodict.envs.sprites import Sprites
 from retrodict.errors import UnusableInput
-from retrodict.label.job import Job, label, seen_size
+from retrodict.label.job import Job, LabelReport, label, seen_size
+from retrodict.label.verdict import Verdict, Word
 from retrodict.rng import numpy_rng
 from retrodict.run.log import Log
 
@@ -159,6 +162,21 @@ def test_a_run_labels_other_videos_and_strict_refuses_what_nobody_measured(
     assert told.verdict.word == "not actions"
     assert told.written is None
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "said", "unsaid"),
+    [
+        ("usable", "lerobot-train --dataset.repo_id='local/a b' --dataset.root='a b'", "not to train on"),
+        ("not actions", "not to train on", "next:"),
+    ],
+)
+def test_what_comes_next_follows_from_the_verdict(word: Word, said: str, unsaid: str) -> None:
+    steps = {"missing": 0, "recorded": 1, "predicted": 2, "abstained": 0}
+    report = LabelReport(Verdict(word, "why"), (), 4, steps, (0,) * 10, Export(1, 3, 2, 0, 0, 1))
+    text = "\n".join(told(Path("a b"), Path("a b.run"), report))
+    assert said in text
+    assert unsaid not in text
 
 
 @pytest.mark.parametrize(

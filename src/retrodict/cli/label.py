@@ -106,11 +106,18 @@ def told(out: Path, folder: Path, report: LabelReport) -> list[str]:
     lines.append(f"verdict: {report.verdict.word}. {report.verdict.reason}")
     if report.written is None:
         return [*lines, f"nothing was written to {out}; the labels and their confidence are in {folder}/labels"]
-    place = shlex.quote(str(out))
+    written = f"{out}: {report.written.episodes} episodes, {report.written.rows} rows"
+    if report.verdict.word == "not actions":
+        return [
+            *lines,
+            f"{written}, not to train on (see {folder}/report.json). More labels, or labels of something that can be "
+            "seen, may help: name another --out then",
+        ]
+    place, name = shlex.quote(str(out)), shlex.quote(f"local/{out.name}")
     return [
         *lines,
-        f"{out}: {report.written.episodes} episodes, {report.written.rows} rows to train on (see {folder}/report.json)",
+        f"{written} to train on (see {folder}/report.json)",
         f"next: retrodict train bc --data {place} --out runs/bc",
-        f"      lerobot-train --dataset.repo_id=local/{out.name} --dataset.root={place} --policy.type=act "
+        f"      lerobot-train --dataset.repo_id={name} --dataset.root={place} --policy.type=act "
         "--policy.push_to_hub=false",
     ]

@@ -53,19 +53,14 @@ class Measure(Telling):
 
 
 def scores(belief: Distribution, truth: Tensor) -> dict[str, Any]:
-    """Scores labels: over merged classes for a single choice, R² by axis for numbers, as plain JSON values."""
+    """Scores labels as plain JSON values: over merged classes for a single choice, else part by part."""
     from retrodict.measure.intervals import wilson
-    from retrodict.measure.labels import axis_scores, calibration, class_scores, risk_coverage
+    from retrodict.measure.labels import calibration, class_scores, risk_coverage
 
     space = belief.space
     segment = space.discrete
     if segment is None:
-        spans = [(s, c) for s, c, _ in space.slices() if s.kind == "continuous"]
-        r2 = {
-            segment.name: axis_scores(truth[:, columns].numpy(), belief.mode()[:, columns].numpy(), segment.values).r2
-            for segment, columns in spans
-        }
-        return {"steps": len(truth), **{f"r2_{name}": value for name, value in r2.items()}}
+        return {"steps": len(truth), **_by_part(belief, truth)}
     right = space.classes(truth), space.classes(belief.mode())
     found = class_scores(right[0].numpy(), right[1].numpy(), segment.merged_names)
     correct = (right[0] == right[1]).numpy()
@@ -78,6 +73,25 @@ def scores(belief: Distribution, truth: Tensor) -> dict[str, Any]:
         "area_under_risk_coverage": kept.area, "log_likelihood": _mean(belief.log_prob(truth, merge=True)),
         "recall": found.recall, "classes": list(segment.merged_names), "confusion": found.confusion.tolist(),
     }  # fmt: skip
+
+
+def _by_part(belief: Distribution, truth: Tensor) -> dict[str, Any]:
+    """Scores every part of an action by itself: R² by axis for numbers, else the share that is right."""
+    from retrodict.label.verdict import agree, commonest
+    from retrodict.measure.labels import axis_scores
+    from retrodict.spaces import ActionSpace
+
+    found: dict[str, Any] = {}
+    for segment, columns, _ in belief.space.slices():
+        said, true = belief.mode()[:, columns], truth[:, columns]
+        if segment.kind == "continuous":
+            found[f"r2_{segment.name}"] = axis_scores(true.numpy(), said.numpy(), segment.values).r2
+            continue
+        alone = ActionSpace((segment,))
+        constant = commonest(alone, true).expand_as(true)
+        for name, answer in (("accuracy", said), ("majority", constant)):
+            found[f"{name}_{segment.name}"] = float(agree(alone, answer, true).float().mean())
+    return found
 
 
 def _mean(values: Tensor) -> float | None:

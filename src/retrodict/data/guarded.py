@@ -100,7 +100,7 @@ class Decoder:
 
     def _ask(self, file: Path, request: dict[str, Any]) -> Iterator[tuple[int, tuple[int, int, int], bytearray]]:
         if not file.is_file():
-            raise Undecodable(file, "there is no such file")
+            raise Undecodable(file, "there is no such file, or it is a link to nowhere")
         child = self._child()
         finished = False
         try:

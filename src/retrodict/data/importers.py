@@ -103,7 +103,9 @@ def _find(folder: Path, out: Path, labels: Path | None) -> tuple[list[str], list
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         inside = out.resolve() in path.resolve().parents
-        if inside or not path.is_file() or path.name.startswith(".") or (labels and path.samefile(labels)):
+        if inside or path.is_dir() or path.name.startswith("."):
+            continue
+        if labels is not None and path.is_file() and path.samefile(labels):
             continue
         if path.suffix.lower() in SUFFIXES:
             files.append(name)

@@ -86,7 +86,9 @@ def look(path: str) -> Facts:
         whole = round(rate)  # a rate measured from rounded times is whole when every frame is on the whole grid
         rate = float(whole) if whole and _off_grid(times, whole) < GRID else rate
         box.seek(0)
-        first = next(box.decode(stream))
+        first = next(box.decode(stream), None)
+        if first is None:
+            raise ValueError("none of its frames can be decoded")
         turned = first.rotation % 180 == 90
         height, width = (first.width, first.height) if turned else (first.height, first.width)
         return Facts(

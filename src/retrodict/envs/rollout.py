@@ -227,7 +227,10 @@ def policy_actor(
     if policy.space != world.actions:
         raise Incompatible(f"the policy speaks {policy.space.columns}; {world.name} takes {world.actions.columns}")
     if policy.view.size != world.size:
-        raise Incompatible(f"the policy sees frames of {policy.view.size} pixels; {world.name} has {world.size}")
+        raise Incompatible(
+            f"the policy sees frames of {policy.view.size} pixels (height, width); {world.name} has {world.size}. Many "
+            "worlds have an option for it, such as --set size=36; or train with another --frame-size"
+        )
     memory: Memory = None
     seen: list[Clip] = []
     taken: list[Tensor] = []  # taken[i] leads from seen[i] to seen[i + 1]
