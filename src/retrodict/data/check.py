@@ -74,15 +74,3 @@ def _files(store: Store) -> list[str]:
         if not path.is_file() or path.read_bytes() != wanted:
             problems.append(f"{path} differs from what the commits say; opening the dataset for writing repairs it")
     return problems
-
-
-def copy_episodes(source: Episodes, store: Store) -> tuple[str, ...]:
-    """Appends every episode of a source that the store does not have yet, one commit each; returns the new ids.
-
-    Raises:
-        UnusableInput: an episode does not fit the store's schema.
-    """
-    new = [id for id in source.ids if id not in store.lengths]
-    for id in new:
-        store.append([source.read(id)], {"copied_from": source.digest}, [id])
-    return tuple(new)
