@@ -10,7 +10,6 @@ import torch
 
 from retrodict.clip import MISSING, SOURCES, Clip
 from retrodict.data.foreign import open_dataset
-from retrodict.data.schema import Episodes
 from retrodict.data.staging import Totals, derived
 from retrodict.data.store import Store
 from retrodict.errors import RetrodictError
