@@ -104,6 +104,22 @@ def test_wrong_use_writes_nothing(
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "no scripted expert"),
+        (["--policy", "random", "--set", "render_mode=human"], "cannot be set"),
+        (["--policy", "random", "--set", "colour=red"], "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_wrong_use_of_a_foreign_world_writes_nothing(
+    tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["record", "CartPole-v1", "--episodes", "2", "--out", str(tmp_path / "d"), *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
 def test_the_next_command_can_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["record", "sprites", "--episodes", "1", "--out", str(tmp_path / "a b")]) == 0
     assert f"--data '{tmp_path}/a b' --labels" in capsys.readouterr().out

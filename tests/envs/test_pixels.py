@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from retrodict.cli.act import scored
 from retrodict.envs.catalog import make
 from retrodict.envs.pixels import Pixels, shrunk
 from retrodict.envs.rollout import rollout, uniform
@@ -93,3 +94,15 @@ def test_what_cannot_be_seen_is_refused() -> None:
         Pixels(1, "RetrodictTestLamp-v0", grey=True).reset(seed=0)
     with pytest.raises(UnusableInput, match="no scripted expert"):
         Pixels(1, "RetrodictTestLamp-v0").expert()
+
+
+def test_what_a_success_is_is_told_or_left_open() -> None:
+    lamp = Pixels(1, "RetrodictTestLamp-v0", size=8)
+    list(rollout(lamp, [0], uniform(lamp)))
+    assert lamp.tells_success
+    pole = Pixels(1, "CartPole-v1", size=8)
+    assert not pole.has_expert
+    shown = scored("random", pole, range(2), uniform(pole))
+    assert not pole.tells_success
+    assert shown["success"] is shown["success_low"] is shown["success_high"] is None
+    assert shown["mean_return"] == shown["mean_steps"] > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,9 +49,8 @@ class Act(Telling):
         rows = [scored(self.policy, world, levels, actor_of(self.policy, world))]
         if self.policy != "random":
             rows.append(scored("random", world, levels, actor_of("random", world)))
-        if self.policy != "expert":
-            with suppress(UnusableInput):  # this world has no expert
-                rows.append(scored("expert", world, levels, actor_of("expert", world)))
+        if self.policy != "expert" and world.has_expert:
+            rows.append(scored("expert", world, levels, actor_of("expert", world)))
         told = {"env": self.env, "episodes": self.episodes, "first_level": first, "policies": rows}
         lines = table(rows, ("policy", "success", "success_low", "success_high", "mean_return", "mean_steps"))
         self.tell(told, [f"{self.env}: {self.episodes} levels that no recording has", *lines])
@@ -60,13 +58,17 @@ class Act(Telling):
 
 
 def scored(name: str, world: World, levels: range, actor: Actor) -> dict[str, Any]:
-    """Plays the levels: share of successes with Wilson's 95 % interval, mean return and length."""
+    """Plays the levels: share of successes with Wilson's 95 % interval, mean return and length.
+
+    The share is None where the world does not say what a success is.
+    """
     from retrodict.envs.rollout import score
     from retrodict.measure.intervals import wilson
 
     played = score(world, levels, actor)
-    rate = wilson(sum(map(bool, played["success"])), len(levels))
+    rate = wilson(sum(map(bool, played["success"])), len(levels)) if world.tells_success else None
     return {
-        "policy": name, "success": rate.value, "success_low": rate.low, "success_high": rate.high,
+        "policy": name, "success": rate and rate.value, "success_low": rate and rate.low,
+        "success_high": rate and rate.high,
         "mean_return": sum(played["returns"]) / len(levels), "mean_steps": sum(played["lengths"]) / len(levels),
     }  # fmt: skip

@@ -16,7 +16,7 @@ class Pixels(World):
     """n copies of a Gymnasium environment, its pictures averaged down to `size` x `size`. It has no expert.
 
     `limit` defaults to the environment's own; success is `info["success"]` or `info["is_success"]` where it is given,
-    and otherwise false. Further options go to `gymnasium.make`.
+    and otherwise false, with `tells_success` false as well. Further options go to `gymnasium.make`.
 
     Raises:
         UnknownName: no such id.
@@ -30,6 +30,8 @@ class Pixels(World):
             raise UnknownName("Gymnasium id", id, list(gymnasium.registry))
         if size < 1:
             raise UnusableInput(f"size must be 1 or more pixels; got {size}")
+        if taken := {"render_mode", "disable_env_checker"} & set(options):
+            raise UnusableInput(f"{id}: {sorted(taken)} cannot be set, since frames have to be rendered as arrays")
         try:
             self._envs = [
                 gymnasium.make(id, render_mode="rgb_array", disable_env_checker=True, **options) for _ in range(n)
@@ -44,6 +46,7 @@ class Pixels(World):
         native = first.action_space
         super().__init__(id, n, (size, size), layout(native), fps, limit, native)
         self._pictures = np.zeros((n, size, size, 3), np.uint8)
+        self.tells_success = False  # until it does
 
     def _start(self, mask: Bool[np.ndarray, "n"]) -> None:
         for row in map(int, np.flatnonzero(mask)):
@@ -57,6 +60,7 @@ class Pixels(World):
         success = np.zeros(self.num_envs, bool)
         for row in map(int, np.flatnonzero(live)):
             _, rewards[row], over[row], cut, told = self._envs[row].step(actions[row])
+            self.tells_success |= "success" in told or "is_success" in told
             success[row] = bool(told.get("success", told.get("is_success", False)))
             self._truncated[row] = cut and not over[row]  # its own limit may be shorter than ours
             self._draw(row)

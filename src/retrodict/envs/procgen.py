@@ -100,6 +100,11 @@ class Procgen(World):
     def _frames(self) -> UInt8[np.ndarray, "n h w 3"]:
         return self._pictures.copy()
 
+    @property
+    def has_expert(self) -> bool:
+        """True where `expert` answers."""
+        return self.game in ("maze", "coinrun")
+
     def expert(self) -> Int64[np.ndarray, "n"]:
         """Returns, for maze, a step of a shortest path from the exact state; for coinrun the best blind mixture."""
         if self.game == "coinrun":

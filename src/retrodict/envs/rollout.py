@@ -189,6 +189,8 @@ def expert(world: World, random: float = 0.0, seed: int = 0) -> Actor:
     """Acts as the world's scripted expert, with this share of uniform actions mixed in."""
     if not 0 <= random <= 1:
         raise UnusableInput(f"the share of random actions must lie in 0..1; got {random}")
+    if not world.has_expert:
+        world.expert()  # says so before anything is played or written
     dice = _Dice(world, world.actions.width + 1, "expert", seed)
 
     def act(clip: Clip) -> Tensor:

@@ -44,6 +44,7 @@ class World(VectorEnv[Any, Any, Any], ABC):
     actions: ActionSpace
     fps: int
     limit: int
+    tells_success: bool = True  # False where the game never said whether an episode was a success
 
     def __init__(
         self,
@@ -134,6 +135,11 @@ class World(VectorEnv[Any, Any, Any], ABC):
         rewards = np.where(live, rewards, 0.0)
         infos = {"success": self._success.copy(), "unseen": live & self.done & self._unseen}
         return self._frames(), rewards, self._terminated.copy(), self._truncated.copy(), infos
+
+    @property
+    def has_expert(self) -> bool:
+        """True where `expert` answers."""
+        return type(self).expert is not World.expert
 
     def expert(self) -> np.ndarray:
         """Returns the scripted expert's native actions for the present states.
