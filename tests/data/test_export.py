@@ -156,6 +156,9 @@ def test_long_video_of_two_cameras_is_cut_without_being_held(
         assert np.allclose(pixels[0, :, 0, 0, 0].numpy(), wanted, atol=2)
         assert np.allclose(pixels[0, :, 3, 0, 0].numpy(), 255 - wanted, atol=2)
     assert not list((tmp_path / "out").rglob("encoded*"))
+    found = check(source.folder)
+    assert found["problems"] == []
+    assert found["still_share"] == 0
 
 
 def test_large_images_make_more_files_and_the_same_rows(
@@ -168,7 +171,10 @@ def test_large_images_make_more_files_and_the_same_rows(
     assert rows(tmp_path / "many") == rows(tmp_path / "few")
 
 
-def test_a_check_counts_and_finds_what_is_wrong(tmp_path: Path, source: MemoryStore) -> None:
+def test_a_check_counts_and_finds_what_is_wrong(
+    tmp_path: Path, source: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "PIECE_BYTES", 3 * 8 * 8)  # a frame at a time
     with Store.create(tmp_path / "d", SCHEMA) as store:
         for id in source.ids:
             store.append([source.read(id)], ids=[id])

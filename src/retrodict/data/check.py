@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from retrodict.clip import MISSING, SOURCES, Clip
+from retrodict.data.cache import piece_of
 from retrodict.data.foreign import open_dataset
+from retrodict.data.schema import Episodes
 from retrodict.data.staging import Totals, derived
 from retrodict.data.store import Store
 from retrodict.errors import RetrodictError
@@ -31,13 +33,14 @@ def check(folder: Path | str) -> dict[str, Any]:
     steps = still = 0
     for id in source.ids:
         try:
-            clip = source.read(id)
+            clip = source.read(id, frames=False)
+            unmoved = _still(source, id)
         except RetrodictError as error:
             problems.append(str(error))
             continue
         counts.update(_sources(clip))
         steps += clip.steps
-        still += _still(clip)
+        still += unmoved
     return {
         "folder": str(folder),
         "kind": "retrodict" if isinstance(source, Store) else "LeRobot",
@@ -57,10 +60,14 @@ def _sources(clip: Clip) -> dict[str, int]:
     return {name: int((clip.source == number).sum()) for number, name in enumerate(SOURCES)}
 
 
-def _still(clip: Clip) -> int:
-    if clip.frames is None:
-        return 0
-    return sum(torch.equal(a, b) for a, b in zip(clip.frames[0, :-1], clip.frames[0, 1:], strict=True))
+def _still(source: Episodes, id: str) -> int:
+    """Counts the steps whose two frames are equal, holding few frames at a time."""
+    still, last = 0, None
+    for piece in source.stream(id, piece_of(source.schema)):
+        frames = piece[0] if last is None else torch.cat([last, piece[0]])
+        still += int((frames[1:] == frames[:-1]).flatten(1).all(1).sum())
+        last = frames[-1:]
+    return still
 
 
 def _files(store: Store) -> list[str]:
