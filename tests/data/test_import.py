@@ -108,6 +108,8 @@ def test_nothing_is_written_when_no_file_is_usable_or_a_label_is_wrong(tmp_path:
             import_videos(folder, tmp_path / "d", labels=labels)
     with pytest.raises(UnusableInput, match=r"no usable video.*x\.mp4"):
         import_videos(empty, tmp_path / "d")
+    with pytest.raises(UnusableInput, match=r"frames per second, 1\.\.1000; got 0"):
+        import_videos(folder, tmp_path / "d", fps=0)
     with pytest.raises(UnusableInput, match="not a folder"):
         import_videos(tmp_path / "absent", tmp_path / "d")
     assert not (tmp_path / "d").exists()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from retrodict.errors import Interrupted, MissingPackage, RetrodictError
+from retrodict.errors import Interrupted, MissingPackage, RetrodictError, UnusableInput
 
 # A package that is named here and absent becomes a message with the line that installs it.
 _PACKAGES = {
@@ -38,6 +38,8 @@ def _do(argv: Sequence[str], line: str) -> int:
         verb = parse(argv)
     except SystemExit as leaving:  # --help, or wrong use, already told
         return leaving.code if isinstance(leaving.code, int) else 2
+    if verb.threads < 0:
+        raise UnusableInput(f"--threads must be 1 or more, or 0 for as many as torch chooses; got {verb.threads}")
     if verb.threads:
         import torch
 

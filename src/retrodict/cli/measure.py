@@ -35,6 +35,8 @@ class Measure(Telling):
         from retrodict.label.infer import recorded_answers
         from retrodict.run.checkpoint import load_system
 
+        if self.episodes < 0:
+            raise UnusableInput(f"--episodes must be 1 or more, or 0 for all; got {self.episodes}")
         system = load_system(self.folder)
         inverse = system.decoded().inverse
         if inverse is None:

@@ -56,9 +56,13 @@ def _split(pair: str) -> tuple[str, Any]:
     if not (name and mark):
         raise UnusableInput(f"{pair!r} sets nothing; write it as name=value, such as fit.steps=200")
     try:
-        return name, json.loads(text)
+        return name, json.loads(text, parse_constant=_no_number)
     except ValueError:
         return name, text
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")  # NaN and Infinity, which Python would read
 
 
 def _replaced(config: Any, path: list[str], value: Any, pair: str) -> Any:

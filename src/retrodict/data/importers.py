@@ -135,7 +135,7 @@ def _schema(looks: Mapping[str, Facts], space: ActionSpace, fps: int | None, fit
     groups: dict[tuple[int, int, int | None], list[str]] = {}
     for file, facts in looks.items():
         width, height = fit or (facts.width, facts.height)
-        groups.setdefault((width, height, fps or _whole_rate(facts)), []).append(file)
+        groups.setdefault((width, height, _whole_rate(facts) if fps is None else fps), []).append(file)
     (width, height, rate), *others = groups
     if others or rate is None:
         listed = "; ".join(
