@@ -283,3 +283,16 @@ def test_indexing_keeps_space_and_weight() -> None:
     assert dist[:, 0].weight == 2.0
     with pytest.raises(UnusableInput, match="needs 11"):
         Distribution(MIXED, torch.zeros(2, 9))
+
+
+def test_no_temperature_changes_which_merged_class_is_likeliest() -> None:
+    """A sure answer beside a class of many values: heat alone must not hand the answer to the many."""
+    space = ActionSpace((categorical("key", tuple("abcdef"), groups=(tuple("bcdef"),)),))
+    belief = Distribution(space, torch.tensor([[2.0, 0.0, 0.0, 0.0, 0.0, 0.0]]))
+    plain = belief.merged()[0]
+    assert plain.argmax() == 0
+    for temperature in (0.1, 1.0, 5.0, 100.0):
+        hot = belief.scaled(temperature)
+        expected = plain ** (1 / temperature) / (plain ** (1 / temperature)).sum()
+        assert torch.allclose(hot.merged()[0], expected, atol=1e-5)
+        assert torch.equal(hot.mode(), belief.mode())

@@ -299,7 +299,10 @@ class Distribution:
         return Distribution(self.space, torch.cat(parts, -1), weight)
 
     def scaled(self, temperature: float) -> Distribution:
-        """Divides logits by a temperature, and multiplies standard deviations by it."""
+        """Divides log probabilities by a temperature, and multiplies standard deviations by it.
+
+        Merged values share one temperature as one class, so that no temperature changes which class is likeliest.
+        """
         if temperature <= 0:
             raise UnusableInput(f"temperature must be positive; got {temperature}")
         parts = []
@@ -308,6 +311,9 @@ class Distribution:
             if segment.kind in GAUSSIAN:
                 mean, log_std = part.chunk(2, -1)
                 parts += [mean, log_std + math.log(temperature)]
+            elif segment.groups:
+                within, whole = _by_class(segment, part)
+                parts.append(within + whole / temperature)
             else:
                 parts.append(part / temperature)
         return replace(self, params=torch.cat(parts, -1))
@@ -344,6 +350,14 @@ class Distribution:
                 normal = torch.randn(mean.shape, generator=rng, device=part.device, dtype=part.dtype)
                 parts.append((mean + log_std.exp() * normal) * scale + center)
         return torch.cat(parts, -1)
+
+
+def _by_class(segment: Segment, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Splits logits into that of each value within its merged class and that of its class; they add up again."""
+    same = torch.tensor(segment.merged, device=logits.device)
+    alike = same.unsqueeze(-1) == same  # value k, value j
+    whole = logits.unsqueeze(-2).masked_fill(~alike, -torch.inf).logsumexp(-1)
+    return logits - whole, whole
 
 
 def _normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,7 @@ def fit_temperature(logits: Floats, truth: Ints, merged: Sequence[int] | None = 
 
 
 def match_accuracy(logits: Floats, truth: Ints, merged: Sequence[int] | None = None) -> float:
-    """Finds the temperature at which the mean confidence of softmax(logits[n, k] / T) equals the accuracy.
+    """Finds the temperature of class probabilities at which mean confidence equals accuracy.
 
     With few held-out labels this is far steadier than the likeliest temperature, which follows the worst single
     mistake. The accuracy is (correct + 1) / (n + 2), so that faultless labels do not ask for certainty. Source:
@@ -72,20 +72,20 @@ def match_accuracy(logits: Floats, truth: Ints, merged: Sequence[int] | None = N
     classes = np.arange(logits.shape[1]) if merged is None else numbers("merged", np.asarray(merged))
     truth = numbers("truth", truth, int(classes.max()) + 1)
     count = same_length(logits=logits, truth=truth)
-    groups = np.eye(int(classes.max()) + 1)[classes]
+    top = logits.max(1, keepdims=True)
+    shares_ = np.exp(logits - top) @ np.eye(int(classes.max()) + 1)[classes]
+    whole = np.log(np.maximum(shares_, np.finfo(float).tiny))  # log probability of each class, up to a constant
+    correct = float((whole.argmax(1) == truth).sum())  # no temperature changes which class is likeliest
+    wanted = (correct + 1) / (count + 2)
 
-    def beliefs(log_t: float) -> Floats:
-        scaled = logits / math.exp(log_t)
-        shares_ = np.exp(scaled - scaled.max(1, keepdims=True))
-        merged_shares: Floats = (shares_ / shares_.sum(1, keepdims=True)) @ groups
-        return merged_shares
+    def mean_confidence(log_t: float) -> float:
+        scaled = whole / math.exp(log_t)
+        return float((1 / np.exp(scaled - scaled.max(1, keepdims=True)).sum(1)).mean())
 
     low, high = math.log(0.01), math.log(100.0)
     for _ in range(60):
         middle = (low + high) / 2
-        found = beliefs(middle)
-        wanted = (float((found.argmax(1) == truth).sum()) + 1) / (count + 2)
-        low, high = (middle, high) if float(found.max(1).mean()) > wanted else (low, middle)
+        low, high = (middle, high) if mean_confidence(middle) > wanted else (low, middle)
     return math.exp(low)
 
 
