@@ -305,6 +305,8 @@ class Distribution:
         """
         if temperature <= 0:
             raise UnusableInput(f"temperature must be positive; got {temperature}")
+        if temperature == 1:
+            return self
         parts = []
         for segment, _, parameters in self.space.slices():
             part = self.params[..., parameters]
