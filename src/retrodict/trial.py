@@ -6,7 +6,6 @@ and test frames) is the same for all recipes and seeds, and is never looked at b
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -270,10 +269,9 @@ def trial(
     log = log or Log(quiet=True)
     with recorded(chosen, seed, base / "data", log.say) as store:
         cache = Cache.build(store, folder=base / "cache")
-    began = time.monotonic()
     with Run(folder, views(cache, budget, seed), seed, log=log) as run:
         system = run.finish(recipe.train(cfg, run), {"recipe": recipe.__name__.rpartition(".")[2]})
-    seconds = time.monotonic() - began
+    seconds = sum(float(stage["seconds"]) for stage in run.stages.values())  # also of stages done earlier
     values = measured(system, chosen, test or held_out(chosen), wanted)
     return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about))
 
