@@ -33,7 +33,7 @@ FLOORS = (
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 STRANGERS = {"data", "envs", "models"}
-MAY_SEE_ALL = {"__init__"}  # the public names, imported when first asked for
+MAY_SEE_ALL = {"__init__", "__main__"}  # the public names, imported when first asked for; the front door
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -93,7 +93,8 @@ def test_imports_have_no_circle() -> None:
     arrows: dict[str, set[str]] = {}
     for file in FILES:
         arrows.setdefault(unit(file), set()).update(other for other, _ in own_imports(file) if other != unit(file))
-    arrows.pop("__init__", None)
+    for door in MAY_SEE_ALL:
+        arrows.pop(door, None)
     while arrows:
         free = {name for name, others in arrows.items() if not others & set(arrows)}
         assert free, f"these import each other in a circle: {sorted(arrows)}"
