@@ -48,8 +48,6 @@ class Demo(Verb):
         first = [] if self.world == "sprites" or self.micro else [self._sprites()]
         lanes = self._lanes()
         self._do(plan, lanes[0], line, first)
-        if first:
-            _say_first(self.out)
         self._do(plan, lanes[1], line)
         self._report(plan, line, time.monotonic() - began)
         return DONE
@@ -144,16 +142,3 @@ class Demo(Verb):
         (self.out / "result.json").write_text(json.dumps(shown, indent=1))
         print(table.text_table(shown))
         print(f"report: {self.out / 'report.html'}  ({seconds:.0f} s)")
-
-
-def _say_first(out: Path) -> None:
-    path = next(iter(sorted((out / "jobs").glob("first-*.json"))), None)
-    if path is None:
-        return
-    found = json.loads(path.read_text())
-    print(
-        f"first result, sprites: {found['labels']['accuracy']:.0%} of the actions right from 64 labels "
-        f"(majority {found['labels']['majority']:.0%}); cloning those labels solves {found['success']['value']:.0%} "
-        f"of unseen levels ({found['seconds']:.0f} s)",
-        flush=True,
-    )

@@ -271,8 +271,13 @@ def first_result(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
     inverse, policy = system.inverse, system.policy
     assert inverse is not None
     assert policy is not None
-    found = _label_scores(inverse, trial.held_out(chosen, small.test))
-    return {"labels": found, "success": asdict(trial.success(policy, chosen))}
+    found, solved = _label_scores(inverse, trial.held_out(chosen, small.test)), trial.success(policy, chosen)
+    print(
+        f"first result, sprites: {found['accuracy']:.0%} of the actions right from 64 labels (majority "
+        f"{found['majority']:.0%}); cloning those labels solves {solved.value:.0%} of unseen levels",
+        flush=True,
+    )
+    return {"labels": found, "success": asdict(solved)}
 
 
 WORK: dict[str, Callable[[Plan, Job, Log], dict[str, Any]]] = {
