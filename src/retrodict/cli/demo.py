@@ -140,5 +140,9 @@ class Demo(Verb):
         shown = result(self, plan, line)
         page.write(self.out / "report.html", shown, pictures(plan, self.seed, self.labels))
         (self.out / "result.json").write_text(json.dumps(shown, indent=1))
+        if self.full:  # what is committed as results/demo/WORLD.json: no times and no folders of this machine
+            kept = {key: value for key, value in shown.items() if key not in ("stages", "commands", "notes")}
+            kept["command"] = f"retrodict demo --world {self.world} --full"
+            (self.out / "committed.json").write_text(json.dumps(kept, indent=1) + "\n")
         print(table.text_table(shown))
         print(f"report: {self.out / 'report.html'}  ({seconds:.0f} s)")
