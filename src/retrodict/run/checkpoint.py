@@ -18,6 +18,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from retrodict import rng
+from retrodict.data.durable import sync
 from retrodict.errors import Damaged, UnknownName, UnusableInput
 from retrodict.nn.part import Part, build
 from retrodict.roles import System
@@ -35,15 +36,6 @@ def sync_write(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Waits until a folder's entries are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def save_folder(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
     """Writes state and manifest beside `folder`, then gives them its name: the folder is whole or absent."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -53,7 +45,7 @@ def save_folder(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[s
     sync_write(temporary / STATE, state)
     whole = {**manifest, "files": {STATE: {"bytes": len(state), "sha256": hashlib.sha256(state).hexdigest()}}}
     sync_write(temporary / MANIFEST, json.dumps(whole, indent=1, sort_keys=True).encode())
-    sync_folder(temporary)
+    sync(temporary)
     if folder.exists():  # a whole one of the same name: replaced, and for a moment both are there
         old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
         os.rename(folder, old)
@@ -61,7 +53,7 @@ def save_folder(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[s
         shutil.rmtree(old)
     else:
         os.rename(temporary, folder)
-    sync_folder(folder.parent)
+    sync(folder.parent)
 
 
 def load_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
