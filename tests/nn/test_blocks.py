@@ -7,7 +7,7 @@ import torch
 
 from retrodict.errors import UnusableInput
 from retrodict.nn.conv import Impala, PatchGrid, normalise, patch_for, stem, stem_shape, to_bytes
-from retrodict.nn.part import Part, build, count_parameters
+from retrodict.nn.part import Part, build
 from retrodict.nn.quantize import GroupedVQ
 
 
@@ -212,8 +212,3 @@ def test_a_subclass_remembers_its_own_arguments() -> None:
 def test_only_parts_of_the_package_are_built() -> None:
     with pytest.raises(UnusableInput, match="only parts of"):
         build(Leaf().describe())
-
-
-def test_shared_parameters_count_once() -> None:
-    leaf = Leaf(3)
-    assert count_parameters([leaf, Tree(leaf)]) == 12

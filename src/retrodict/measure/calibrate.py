@@ -65,8 +65,9 @@ def match_accuracy(logits: Floats, truth: Ints, merged: Sequence[int] | None = N
     """Finds the temperature of class probabilities at which mean confidence equals accuracy.
 
     With few held-out labels this is far steadier than the likeliest temperature, which follows the worst single
-    mistake. The accuracy is (correct + 1) / (n + 2), so that faultless labels do not ask for certainty. Source:
-    expectation consistency, Clarté et al., ICML 2023. What no temperature in 0.01..100 reaches gives the nearer end.
+    mistake. The accuracy is (correct + 1) / (n + 2), so that faultless labels do not ask for certainty. What no
+    temperature in 0.01..100 reaches gives the nearer end. Source: expectation consistency, Clarté et al., arXiv
+    2303.02644.
     """
     logits = floats("logits", logits, axes=2)
     classes = np.arange(logits.shape[1]) if merged is None else numbers("merged", np.asarray(merged))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -109,8 +109,3 @@ def _rich(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_rich(item) for item in value)
     return value
-
-
-def count_parameters(parts: Iterable[nn.Module]) -> int:
-    """Number of trainable values, each counted once."""
-    return sum(p.numel() for p in {id(p): p for part in parts for p in part.parameters()}.values())
