@@ -22,15 +22,17 @@ _FIT = "training: steps × batch at peak rate"
 
 
 def meanings(config: type) -> dict[str, str]:
-    """Returns what the comment beside each field of a Config says; a field without one is about training."""
+    """Returns what the comment above and beside each field of a Config says; one without is about training."""
     source = inspect.cleandoc(inspect.getsource(config))
     lines = source.splitlines()
     body = next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     found = {}
     for node in body:
         if isinstance(node, ast.AnnAssign):
-            _, _, comment = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")
-            found[ast.unparse(node.target)] = comment.strip() or (_FIT if ast.unparse(node.annotation) == "Fit" else "")
+            _, _, beside = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")
+            above = lines[node.lineno - 2].strip()
+            comment = f"{above[1:].strip() if above.startswith('#') else ''} {beside.strip()}".strip()
+            found[ast.unparse(node.target)] = comment or (_FIT if ast.unparse(node.annotation) == "Fit" else "")
     return found
 
 
