@@ -224,6 +224,16 @@ def test_temperature_one_changes_nothing_and_more_flattens() -> None:
     assert two.scaled(2.0).probabilities().tolist() == pytest.approx([0.75, 0.25])
     with pytest.raises(UnusableInput, match="positive"):
         dist.scaled(0.0)
+    with pytest.raises(UnusableInput, match="one for each parameter"):
+        dist.scaled(torch.ones(2))
+
+
+def test_a_temperature_for_each_value_is_that_of_the_value_that_is_answered() -> None:
+    dist = Distribution(
+        ActionSpace((code("z", 2),)), torch.tensor([[2 * math.log(3.0), 0.0], [0.0, 4 * math.log(2.0)]])
+    )
+    scaled = dist.scaled(torch.tensor([2.0, 4.0])).probabilities()
+    assert scaled.tolist() == [pytest.approx([0.75, 0.25]), pytest.approx([1 / 3, 2 / 3])]
 
 
 def test_merge_averages_probabilities_by_weight() -> None:

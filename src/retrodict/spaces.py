@@ -183,7 +183,7 @@ class Distribution:
         for segment, columns, _ in space.slices():
             value = actions[..., columns]
             if segment.kind in GAUSSIAN:
-                center, scale = _normaliser(segment, value)
+                center, scale = normaliser(segment, value)
                 parts += [(value - center) / scale, torch.full_like(value, _POINT_LOG_STD)]
             elif segment.kind == "binary":
                 parts.append((value * 2 - 1) * _POINT_LOGIT)
@@ -225,7 +225,7 @@ class Distribution:
             elif segment.kind == "binary":
                 total = total - F.binary_cross_entropy_with_logits(part, value, reduction="none").sum(-1)
             else:
-                center, scale = _normaliser(segment, value)
+                center, scale = normaliser(segment, value)
                 mean, log_std = part.chunk(2, -1)
                 z = ((value - center) / scale - mean) * torch.exp(-log_std)
                 total = total + (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - scale.log()).sum(-1)
@@ -247,7 +247,7 @@ class Distribution:
                 parts.append((part > 0).to(part.dtype))
             else:
                 mean = part.chunk(2, -1)[0]
-                center, scale = _normaliser(segment, mean)
+                center, scale = normaliser(segment, mean)
                 parts.append(mean * scale + center)
         return torch.cat(parts, -1)
 
@@ -271,7 +271,7 @@ class Distribution:
                 total = total * part.abs().sigmoid().prod(-1)
             else:
                 mean, log_std = part.chunk(2, -1)
-                _, scale = _normaliser(segment, mean)
+                _, scale = normaliser(segment, mean)
                 margin = segment.tolerance * (segment.high - segment.low) / scale
                 total = total * torch.erf(margin * torch.exp(-log_std) / math.sqrt(2)).prod(-1)
         return total
@@ -298,26 +298,36 @@ class Distribution:
                 parts += [mean, 0.5 * (second - mean**2).clamp_min(1e-12).log()]
         return Distribution(self.space, torch.cat(parts, -1), weight)
 
-    def scaled(self, temperature: float) -> Distribution:
+    def scaled(self, temperature: float | Float[Tensor, "p"]) -> Distribution:
         """Divides log probabilities by a temperature, and multiplies standard deviations by it.
 
-        Merged values share one temperature as one class, so that no temperature changes which class is likeliest.
+        One number, or one for each parameter: a choice then takes that of its likeliest value, a key and an axis their
+        own (an axis that of its log standard deviation). Merged values are scaled as one class, so that no temperature
+        changes which class is likeliest.
         """
-        if temperature <= 0:
-            raise UnusableInput(f"temperature must be positive; got {temperature}")
-        if temperature == 1:
+        each = torch.as_tensor(temperature, dtype=self.params.dtype, device=self.params.device)
+        if not bool((each > 0).all()) or each.numel() not in (1, self.space.parameters):
+            raise UnusableInput(
+                f"expected one positive temperature, or {self.space.parameters}, one for each parameter; got {each}"
+            )
+        if bool((each == 1).all()):
             return self
-        parts = []
-        for segment, _, parameters in self.space.slices():
-            part = self.params[..., parameters]
+        each = each.flatten().expand(self.space.parameters)
+        best, parts = self.mode(), []
+        for segment, columns, parameters in self.space.slices():
+            part, by = self.params[..., parameters], each[parameters]
             if segment.kind in GAUSSIAN:
                 mean, log_std = part.chunk(2, -1)
-                parts += [mean, log_std + math.log(temperature)]
-            elif segment.groups:
-                within, whole = _by_class(segment, part)
-                parts.append(within + whole / temperature)
+                parts += [mean, log_std + by.chunk(2, -1)[1].log()]
+            elif segment.kind == "binary":
+                parts.append(part / by)
             else:
-                parts.append(part / temperature)
+                own = by[best[..., columns].argmax(-1)].unsqueeze(-1)
+                if segment.groups:
+                    within, whole = _by_class(segment, part)
+                    parts.append(within + whole / own)
+                else:
+                    parts.append(part / own)
         return replace(self, params=torch.cat(parts, -1))
 
     def __getitem__(self, index: Any) -> Distribution:
@@ -348,7 +358,7 @@ class Distribution:
                 parts.append(hard + (relaxed - relaxed.detach()) if soft else hard)
             else:
                 mean, log_std = part.chunk(2, -1)
-                center, scale = _normaliser(segment, mean)
+                center, scale = normaliser(segment, mean)
                 normal = torch.randn(mean.shape, generator=rng, device=part.device, dtype=part.dtype)
                 parts.append((mean + log_std.exp() * normal) * scale + center)
         return torch.cat(parts, -1)
@@ -362,7 +372,8 @@ def _by_class(segment: Segment, logits: Tensor) -> tuple[Tensor, Tensor]:
     return logits - whole, whole
 
 
-def _normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
+def normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Center and scale of a continuous segment, one a column: a normalised number is (number - center) / scale."""
     center = like.new_tensor(segment.center) if segment.center else like.new_zeros(segment.width)
     scale = like.new_tensor(segment.scale) if segment.scale else like.new_ones(segment.width)
     return center, scale

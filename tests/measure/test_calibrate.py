@@ -1,53 +1,28 @@
 """Calibration against closed forms, and its promises against simulations in which they could fail."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from retrodict.errors import UnusableInput
 from retrodict.measure.calibrate import (
+    PRIOR,
     abstention_threshold,
+    class_temperatures,
     conformal_cutoff,
     conformal_margin,
     conformal_sets,
-    fit_temperature,
     folds,
     labels_needed,
     match_accuracy,
+    temperatures,
 )
-
-
-def test_temperature_of_two_classes_by_hand() -> None:
-    # A gap of 4 is right three times in four: sigmoid(4 / T) = 3/4, so T = 4 / ln 3.
-    logits = np.array([[4.0, 0.0]] * 4)
-    found = fit_temperature(logits, np.array([0, 0, 0, 1]))
-    assert found.value == pytest.approx(4 / np.log(3), rel=1e-3)
-    assert found.after == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)), rel=1e-6)
-    assert found.before == pytest.approx(np.log1p(np.exp(-4)) + 0.25 * 4, rel=1e-6)
-    assert not found.at_edge
-
-
-def test_merged_values_count_as_one_class() -> None:
-    # Values 0 and 2 are alike: together they have weight 2 e^(x/T) against 1; 3/4 right gives e^(x/T) = 3/2.
-    logits = np.array([[2.0, 0.0, 2.0]] * 4)
-    found = fit_temperature(logits, np.array([0, 0, 0, 1]), merged=(0, 1, 0))
-    assert found.value == pytest.approx(2 / np.log(1.5), rel=1e-3)
-
-
-def test_calibrated_logits_need_no_temperature_and_sharpened_ones_theirs() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 1.5, (6000, 4))
-    chosen = (logits + rng.gumbel(size=logits.shape)).argmax(1)
-    assert fit_temperature(logits, chosen).value == pytest.approx(1.0, abs=0.05)
-    assert fit_temperature(3 * logits, chosen).value == pytest.approx(3.0, abs=0.15)
-
-
-def test_faultless_labels_are_said_to_push_against_the_bracket() -> None:
-    found = fit_temperature(np.array([[1.0, 0.0]] * 5), np.zeros(5, int))
-    assert found.at_edge
-    assert found.value == pytest.approx(0.1, rel=0.01)
-    assert fit_temperature(np.array([[9.0, 0.0]] * 5), np.ones(5, int)).value == pytest.approx(10.0, rel=0.01)
+from retrodict.segments import Segment
+from retrodict.spaces import ActionSpace, Distribution, categorical, continuous
 
 
 @given(st.integers(2, 60), st.data())
@@ -113,9 +88,9 @@ def test_the_promised_precision_holds_when_confidence_says_nothing() -> None:
 @pytest.mark.parametrize(
     "refused",
     [
-        lambda: fit_temperature(np.zeros((0, 2)), np.zeros(0, int)),
-        lambda: fit_temperature(np.zeros((2, 2)), np.array([0, 2])),
-        lambda: fit_temperature(np.zeros((2, 2)), np.array([0, 1]), merged=(0,)),
+        lambda: match_accuracy(np.zeros((0, 2)), np.zeros(0, int)),
+        lambda: match_accuracy(np.zeros((2, 2)), np.array([0, 2])),
+        lambda: match_accuracy(np.zeros((2, 2)), np.array([0, 1]), merged=(0,)),
         lambda: folds(3, 4, seed=0),
         lambda: folds(3, 1, seed=0),
         lambda: conformal_cutoff(np.array([1.5])),
@@ -148,3 +123,59 @@ def test_merged_values_are_one_class_when_matching() -> None:
     logits = np.log(np.array([[0.4, 0.4, 0.2]] * 8))
     temperature = match_accuracy(logits, np.array([0] * 8), merged=[0, 0, 1])
     assert np.log(4) / temperature == pytest.approx(np.log(9), abs=1e-6)
+
+
+def test_calibrated_logits_need_no_temperature_and_sharpened_ones_theirs() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, (6000, 4))
+    chosen = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    assert match_accuracy(logits, chosen) == pytest.approx(1.0, abs=0.05)
+    assert match_accuracy(3 * logits, chosen) == pytest.approx(3.0, abs=0.15)
+    assert class_temperatures(3 * logits, chosen) == pytest.approx([3.0] * 4, abs=0.3)
+
+
+def test_each_class_gets_the_temperature_of_its_own_mistakes_by_hand() -> None:
+    """Class 0 is right 20 times of 20, class 1 10 of 20: their accuracies are drawn to (30 + 1) / (40 + 2)."""
+    logits = np.array([[2.0, -2.0]] * 20 + [[-2.0, 2.0]] * 20)
+    truth = np.array([0] * 20 + [1] * 10 + [0] * 10)
+    overall = 31 / 42
+    first, second = class_temperatures(logits, truth)
+    for found, right in ((first, 20), (second, 10)):
+        wanted = (right + PRIOR * overall) / (20 + PRIOR)
+        assert 1 / (1 + np.exp(-4 / found)) == pytest.approx(wanted, abs=1e-6)
+    assert first < match_accuracy(logits, truth) < second
+
+
+def test_a_class_that_was_never_answered_takes_the_temperature_of_all() -> None:
+    logits = np.array([[2.0, -2.0, -9.0]] * 8)
+    truth = np.array([0] * 6 + [1] * 2)
+    found = class_temperatures(logits, truth)
+    assert found[1] == found[2] == pytest.approx(match_accuracy(logits, truth))
+
+
+def test_every_kind_of_segment_is_made_as_sure_as_it_is_right() -> None:
+    """A choice, two keys and an axis that claims a tenth of its true error."""
+    space = ActionSpace(
+        (
+            categorical("move", ("a", "b", "c"), (("b", "c"),)),
+            Segment("keys", "binary", ("x", "y")),
+            continuous("turn", ("yaw",), center=(2.0,), scale=(4.0,)),
+        )
+    )
+    truth = torch.zeros(400, space.width)
+    truth[:, 0] = (torch.arange(400) % 4 > 0).float()  # a in 3 of 4, else b
+    truth[:, 1] = 1 - truth[:, 0]
+    truth[:, 3] = (torch.arange(400) % 2).float()
+    truth[:, 5] = 2 + 4 * torch.randn(400, generator=torch.Generator().manual_seed(0))
+    params = torch.zeros(400, space.parameters)
+    params[:, 0], params[:, 3], params[:, 6] = 5.0, 3.0, math.log(0.1)
+    params[:, 4] = (2 * truth[:, 4] - 1) * 0.1  # always right and hardly sure
+    found = temperatures(Distribution(space, params), truth)
+    assert found[1] == found[2]  # one class
+    scaled = Distribution(space, params).scaled(found)
+    assert scaled.merged("move")[:, 0].mean().item() == pytest.approx(0.75, abs=0.01)
+    assert scaled.probabilities("keys")[:, 0].mean().item() == pytest.approx(0.5, abs=0.01)
+    assert scaled.probabilities("keys")[:, 1].max().item() <= 401 / 402 + 1e-4
+    spread = scaled.params[0, 6].exp().item()
+    assert spread == pytest.approx(((truth[:, 5] - 2) / 4).square().mean().sqrt().item(), rel=1e-4)
+    assert torch.equal(scaled.mode(), Distribution(space, params).mode())

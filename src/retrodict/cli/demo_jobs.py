@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -241,8 +241,8 @@ def inverse_only(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
 
     cache = _opened(plan, job.seed)
     main = plan.result(Job("vpt", 64, job.seed))
-    chosen = tuple(json.loads(main.read_text())["about"]["inputs"]) if main.exists() else vpt.tiny().inputs[0]
-    cfg = replace(plan.config(vpt, plan.world), inputs=(chosen,))
+    cfg = plan.config(vpt, plan.world)
+    chosen = tuple(json.loads(main.read_text())["about"]["front"]) if main.exists() else vpt.fronts(cfg)[0]
     data = trial.views(cache, _budget(plan, cache, job), job.seed)
     with Run(plan.folder(job.seed) / f"inverse-{job.labels}", data, job.seed, log=log) as run:
         inverse = vpt.fit_inverse(cfg, run, chosen)
@@ -265,7 +265,7 @@ def first_result(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
     chosen = trial.resized(trial.setting("sprites"), frames=6_000, episodes=100, test_frames=1_000)
     with trial.recorded(chosen, job.seed, small.data(job.seed)) as store:
         cache = Cache.build(store, folder=small.folder(job.seed) / "cache")
-    cfg = vpt.Config(inputs=(("difference", "changed"),), folds=2, fit=Fit(200, 32), clone=Fit(400, 64))
+    cfg = vpt.Config(inputs=(("difference", "changed"),), folds=4, fit=Fit(200, 32), clone=Fit(400, 64))
     with Run(small.folder(job.seed) / "vpt", trial.views(cache, 64, job.seed), job.seed, log=log) as run:
         system = run.finish(vpt.train(cfg, run), {"recipe": "vpt"})
     inverse, policy = system.inverse, system.policy

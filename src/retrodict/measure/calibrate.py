@@ -7,86 +7,100 @@ Everything here must be fitted on answers that the model gave to labels it was n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from retrodict.errors import UnusableInput
 from retrodict.measure.inputs import Flags, Floats, Ints, flags, floats, numbers, same_length, shares
 from retrodict.measure.intervals import exact_lower
 from retrodict.rng import numpy_rng
+from retrodict.segments import ONE_HOT
+from retrodict.spaces import Distribution, normaliser
 
-LOWEST, HIGHEST = 0.1, 10.0  # bracket of the temperature; few faultless labels would ask for zero
-_GRID = 41  # first look at log T: with merged classes the loss may have two valleys
-_GOLDEN = (math.sqrt(5) - 1) / 2
+PRIOR = 4.0  # labels' worth of trust, for each predicted class, in what is true of all classes together
 
 
-@dataclass(frozen=True, slots=True)
-class Temperature:
-    """A fitted temperature and the mean negative log likelihood (nats per label) at 1 and at `value`.
+def match_accuracy(logits: Floats, truth: Ints, merged: Sequence[int] | None = None) -> float:
+    """Finds the temperature of class probabilities at which mean confidence equals accuracy.
 
-    `at_edge` says that the labels asked for more than the bracket allows, as a few faultless labels do.
+    `logits` are [n, k]; `merged` gives each of the k values its class (`Segment.merged`) and `truth` holds classes; by
+    default every value is its own class. With few held-out labels this is far steadier than the likeliest temperature,
+    which follows the worst single mistake. The accuracy is (correct + 1) / (n + 2), so that faultless labels do not
+    ask for certainty. What no temperature in 0.01..100 reaches gives the nearer end. Source: expectation consistency,
+    Clarté et al., arXiv 2303.02644.
     """
-
-    value: float
-    before: float
-    after: float
-    at_edge: bool
+    whole, truth, _ = _by_class(logits, truth, merged)
+    return _match(whole, ((whole.argmax(1) == truth).sum() + 1) / (len(truth) + 2))
 
 
-def fit_temperature(logits: Floats, truth: Ints, merged: Sequence[int] | None = None) -> Temperature:
-    """Finds the temperature in 0.1..10 at which softmax(logits[n, k] / T) explains the labels best.
+def class_temperatures(logits: Floats, truth: Ints, merged: Sequence[int] | None = None) -> Floats:
+    """Finds a temperature for each of the k values: that at which answers of its class are as sure as they are right.
 
-    `merged` gives each of the k values its class (`Segment.merged`) and `truth` holds classes; by default every value
-    is its own class. Source: Guo et al., ICML 2017, with the likelihood taken after merging.
+    A model may be faultless in one class and guess between two others with the same assurance, which no single
+    temperature mends. The accuracy of a class is drawn to that of all, as if `PRIOR` more answers had it; a class
+    that was never answered takes the temperature of all. Arguments: as `match_accuracy`.
     """
+    whole, truth, classes = _by_class(logits, truth, merged)
+    said = whole.argmax(1)
+    correct = said == truth
+    overall = float((correct.sum() + 1) / (len(truth) + 2))
+    found = np.full(whole.shape[1], _match(whole, overall))
+    for number in np.unique(said):
+        mine = said == number
+        found[number] = _match(whole[mine], (correct[mine].sum() + PRIOR * overall) / (mine.sum() + PRIOR))
+    return found[classes]
+
+
+def temperatures(belief: Distribution, truth: Float[Tensor, "n d"]) -> Float[Tensor, "p"]:
+    """Finds the temperatures (`Distribution.scaled`) that make a belief (axis n) as sure as it is right.
+
+    `truth` holds actions that the model had not seen. A choice gets one temperature for each class that it may answer,
+    a key one of its own, and an axis that at which its errors are as large as it says (root mean square); all lie in
+    0.01..100.
+    """
+    parts = []
+    for segment, columns, parameters in belief.space.slices():
+        params, actions = belief.params[..., parameters].double(), truth[..., columns].double()
+        if segment.kind in ONE_HOT:
+            classes = torch.tensor(segment.merged)[actions.argmax(-1)]
+            found = class_temperatures(params.numpy(), classes.numpy(), segment.merged)
+        elif segment.kind == "binary":
+            keys = zip(params.unbind(-1), actions.unbind(-1), strict=True)
+            found = np.array([match_accuracy(np.stack([0 * x, x], 1), (on >= 0.5).long().numpy()) for x, on in keys])
+        else:
+            (mean, log_std), (center, scale) = params.chunk(2, -1), normaliser(segment, actions)
+            error = ((actions - center) / scale - mean) * (-log_std).exp()
+            spread = error.square().mean(0).sqrt().clamp(0.01, 100)
+            found = torch.cat([torch.ones_like(spread), spread]).numpy()
+        parts.append(torch.from_numpy(found))
+    return torch.cat(parts).float()
+
+
+def _by_class(logits: Floats, truth: Ints, merged: Sequence[int] | None) -> tuple[Floats, Ints, Ints]:
+    """Returns log probabilities of the classes up to a constant [n, classes], the true classes, and each value's."""
     logits = floats("logits", logits, axes=2)
     classes = np.arange(logits.shape[1]) if merged is None else numbers("merged", np.asarray(merged))
     if len(classes) != logits.shape[1]:
         raise UnusableInput(f"merged has {len(classes)} entries for {logits.shape[1]} logits; give one class per value")
     truth = numbers("truth", truth, int(classes.max()) + 1)
     same_length(logits=logits, truth=truth)
-    alike = classes == truth[:, None]
-
-    def loss(log_t: float) -> float:
-        scaled = logits / math.exp(log_t)
-        inside = np.logaddexp.reduce(np.where(alike, scaled, -np.inf), axis=1)
-        return float((np.logaddexp.reduce(scaled, axis=1) - inside).mean())
-
-    grid = np.linspace(math.log(LOWEST), math.log(HIGHEST), _GRID)
-    best = int(np.argmin([loss(float(x)) for x in grid]))
-    log_t = _golden(loss, float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)]))
-    at_edge = log_t - grid[0] < 1e-3 or grid[-1] - log_t < 1e-3
-    return Temperature(math.exp(log_t), loss(0.0), loss(log_t), bool(at_edge))
-
-
-def match_accuracy(logits: Floats, truth: Ints, merged: Sequence[int] | None = None) -> float:
-    """Finds the temperature of class probabilities at which mean confidence equals accuracy.
-
-    With few held-out labels this is far steadier than the likeliest temperature, which follows the worst single
-    mistake. The accuracy is (correct + 1) / (n + 2), so that faultless labels do not ask for certainty. What no
-    temperature in 0.01..100 reaches gives the nearer end. Source: expectation consistency, Clarté et al., arXiv
-    2303.02644.
-    """
-    logits = floats("logits", logits, axes=2)
-    classes = np.arange(logits.shape[1]) if merged is None else numbers("merged", np.asarray(merged))
-    truth = numbers("truth", truth, int(classes.max()) + 1)
-    count = same_length(logits=logits, truth=truth)
     top = logits.max(1, keepdims=True)
     shares_ = np.exp(logits - top) @ np.eye(int(classes.max()) + 1)[classes]
-    whole = np.log(np.maximum(shares_, np.finfo(float).tiny))  # log probability of each class, up to a constant
-    correct = float((whole.argmax(1) == truth).sum())  # no temperature changes which class is likeliest
-    wanted = (correct + 1) / (count + 2)
+    return np.log(np.maximum(shares_, np.finfo(float).tiny)), truth, classes
 
-    def mean_confidence(log_t: float) -> float:
-        scaled = whole / math.exp(log_t)
-        return float((1 / np.exp(scaled - scaled.max(1, keepdims=True)).sum(1)).mean())
 
+def _match(whole: Floats, wanted: float) -> float:
+    """Finds the temperature in 0.01..100 at which the mean of the largest probability is `wanted`, by bisection."""
+    gaps = whole - whole.max(1, keepdims=True)
     low, high = math.log(0.01), math.log(100.0)
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if mean_confidence(middle) > wanted else (low, middle)
+        mean = float((1 / np.exp(gaps / math.exp(middle)).sum(1)).mean())
+        low, high = (middle, high) if mean > wanted else (low, middle)
     return math.exp(low)
 
 
@@ -165,19 +179,3 @@ def _rank(count: int, level: float) -> int:
     if not 0 < level < 1:
         raise UnusableInput(f"expected a level between 0 and 1, such as 0.95; got {level}")
     return math.ceil((count + 1) * level - 1e-9)
-
-
-def _golden(loss: Callable[[float], float], low: float, high: float) -> float:
-    """Finds the minimum of a function with one valley between low and high."""
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = loss(left), loss(right)
-    while high - low > 1e-5:
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = loss(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = loss(right)
-    return (low + high) / 2

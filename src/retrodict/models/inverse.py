@@ -60,7 +60,7 @@ class TransitionNet(nn.Module):
 
 
 class Inverse(Part):
-    """A supervised inverse model q(a | o, o') with a calibration temperature."""
+    """A supervised inverse model q(a | o, o') with calibration temperatures, one for each parameter."""
 
     temperature: Tensor
 
@@ -82,7 +82,7 @@ class Inverse(Part):
         self.net = TransitionNet(view, inputs, pool, kind, patch, width, depth, hidden)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, space.parameters)
-        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("temperature", torch.ones(space.parameters))
 
     def belief(self, frames: UInt8[Tensor, "n f c h w"]) -> Distribution:
         """Answers windows, uncalibrated."""
@@ -90,5 +90,5 @@ class Inverse(Part):
 
     def infer(self, clip: Clip) -> Distribution:
         """Answers every step of the clip, calibrated: axes "b t-1"."""
-        belief = self.belief(windows(clip, self.view)).scaled(float(self.temperature))
+        belief = self.belief(windows(clip, self.view)).scaled(self.temperature)
         return Distribution(self.space, belief.params.view(clip.rows, clip.steps, self.space.parameters))

@@ -18,7 +18,7 @@ from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.data.batch import Steps
 from retrodict.label.verdict import HELD_OUT, held_out
-from retrodict.measure.calibrate import match_accuracy
+from retrodict.measure.calibrate import temperatures
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import cloning, labelled
 from retrodict.models.policy import ClipPolicy
@@ -45,9 +45,10 @@ class Config:
 
     # pairs of what the inverse is shown and how it pools, compared on held-out labels (own)
     inputs: tuple[tuple[str, str], ...] = (("difference", "changed"), ("both", "flatten"), ("both", "mean_max"))
-    folds: int = 4  # parts of the labels for cross-fitting: choice of input, temperature (own)
-    # pixels a side of the inverse's patches, 0: the largest up to 8 that gives 7 a side; the maze's 4 was chosen on
-    patch: int = 0  # 2,500 further labels of seed 0's training levels, so not within the 64 (own)
+    # pixels a side of the inverse's patches, compared with them; 0: the largest up to 8 that gives 7 a side (own)
+    patches: tuple[int, ...] = (0,)
+    compared: int = 4  # parts of the labels for the cross-fitting that compares (own)
+    folds: int = 8  # parts of the labels for the cross-fitting that calibrates (own)
     frames: int = 2  # frames shown (paper: 128)
     before: int = 0  # of these, before the present one (paper: half)
     width: int = 32  # channels of the encoder (paper: 64, 128, 128)
@@ -63,7 +64,9 @@ class Config:
 def micro() -> Config:
     """Settings for contract tests."""
     few = Fit(8, 8)
-    return Config(inputs=(("both", "flatten"),), folds=2, width=8, depth=1, hidden=16, choose=few, fit=few, clone=few)
+    return Config(
+        inputs=(("both", "flatten"),), compared=2, folds=2, width=8, depth=1, hidden=16, choose=few, fit=few, clone=few
+    )
 
 
 def tiny() -> Config:
@@ -72,8 +75,8 @@ def tiny() -> Config:
 
 
 def maze() -> Config:
-    """For Procgen's maze, finer than 8 pixels. Patch 4 was chosen on 2,500 labels of training levels beyond the 64."""
-    return Config(patch=4)
+    """For Procgen's maze, whose cells are smaller than 8 pixels: finer patches are compared as well."""
+    return Config(patches=(0, 4))
 
 
 def paper() -> Config:
@@ -82,73 +85,84 @@ def paper() -> Config:
     return Config(frames=16, before=8, width=128, depth=6, hidden=1024, fit=long, clone=Fit(200_000, 256, 1.81e-4))
 
 
-def inverse_for(cfg: Config, data: Steps, inputs: tuple[str, str], *address: int | str) -> Inverse:
+Front = tuple[str, str, int]  # inputs, pool and patch of an inverse model
+
+
+def fronts(cfg: Config) -> list[Front]:
+    """What is compared: every input at every patch."""
+    return [(inputs, pool, patch) for patch in cfg.patches for inputs, pool in cfg.inputs]
+
+
+def inverse_for(cfg: Config, data: Steps, front: Front, *address: int | str) -> Inverse:
     """Builds the inverse model for this data's frames; the address seeds its weights."""
     view = View(cfg.frames, cfg.before, size=data.cache.size, channels=data.cache.channels)
+    inputs, pool, patch = front
     with rng.isolated(*address):
-        patch = cfg.patch or patch_for(data.cache.size)
-        return Inverse(view, data.cache.space, *inputs, "grid", patch, cfg.width, cfg.depth, cfg.hidden, cfg.dropout)
+        patch = patch or patch_for(data.cache.size)
+        size = (patch, cfg.width, cfg.depth, cfg.hidden, cfg.dropout)
+        return Inverse(view, data.cache.space, inputs, pool, "grid", *size)
 
 
-def cross_fit(cfg: Config, run: Run, inputs: tuple[str, str], fit: Fit, stage: str) -> tuple[Tensor, Tensor]:
-    """Answers every labelled step by a model that has not seen it: (parameters, true actions)."""
+def cross_fit(cfg: Config, run: Run, front: Front, folds: int, fit: Fit, stage: str) -> tuple[Distribution, Tensor]:
+    """Answers every labelled step by a model that has not seen it: (belief, true actions)."""
     answers, truths = [], []
-    folds = min(cfg.folds, len(run.data.labelled))
+    folds = min(folds, len(run.data.labelled))
     for number in range(folds):
         rest, held = run.data.labelled.fold(folds, number, run.seed)
-        name = f"{stage}/{'+'.join(inputs)}/{number}"
-        model = inverse_for(cfg, rest, inputs, run.seed, name)
+        name = f"{stage}/{_name(front)}/{number}"
+        model = inverse_for(cfg, rest, front, run.seed, name)
         model = run.fit(name, model, labelled, rest.shown(model.view), fit)
         with torch.no_grad():
             for _, clip in held.shown(model.view).batches(512):
                 assert clip.frames is not None
                 answers.append(model.belief(clip.frames.to(run.device)).params.cpu())
         truths.append(held.target_actions())
-    return torch.cat(answers), torch.cat(truths)
+    return Distribution(run.data.labelled.cache.space, torch.cat(answers)), torch.cat(truths)
 
 
-def choose_inputs(cfg: Config, run: Run) -> tuple[tuple[str, str], dict[str, float]]:
-    """Compares the inputs on held-out labels by likelihood; returns the best and the table."""
-    if len(cfg.inputs) == 1:
-        return cfg.inputs[0], {}
+def choose_front(cfg: Config, run: Run) -> tuple[Front, dict[str, float]]:
+    """Compares the fronts on held-out labels by likelihood (nats per label); returns the best and the table."""
+    every = fronts(cfg)
+    if len(every) == 1:
+        return every[0], {}
     table = {}
-    for inputs in cfg.inputs:
-        params, truth = cross_fit(cfg, run, inputs, cfg.choose, "choose")
-        belief = Distribution(run.data.labelled.cache.space, params)
-        table["+".join(inputs)] = float(belief.log_prob(truth, merge=True).mean())
-    best = max(cfg.inputs, key=lambda inputs: table["+".join(inputs)])
-    return best, table
+    for front in every:
+        belief, truth = cross_fit(cfg, run, front, cfg.compared, cfg.choose, "choose")
+        table[_name(front)] = float(belief.log_prob(truth, merge=True).mean())
+    return max(every, key=lambda front: table[_name(front)]), table
 
 
-def fit_inverse(cfg: Config, run: Run, inputs: tuple[str, str]) -> Inverse:
+def _name(front: Front) -> str:
+    inputs, pool, patch = front
+    return f"{inputs}+{pool}" + (f"+{patch}" if patch else "")
+
+
+def fit_inverse(cfg: Config, run: Run, front: Front) -> Inverse:
     """Fits the inverse model on all labels."""
     few = run.data.labelled
-    inverse = inverse_for(cfg, few, inputs, run.seed, "inverse")
+    inverse = inverse_for(cfg, few, front, run.seed, "inverse")
     return run.fit("inverse", inverse, labelled, few.shown(inverse.view), cfg.fit)
 
 
 def train(cfg: Config, run: Run) -> System:
-    """Chooses the input, fits the inverse model on all labels, calibrates, labels all video, clones the labels."""
-    inputs, table = choose_inputs(cfg, run)
-    inverse = fit_inverse(cfg, run, inputs)
-    evidence = calibrate(cfg, run, inverse, inputs)
+    """Chooses the front, fits the inverse model on all labels, calibrates, labels all video, clones the labels."""
+    front, table = choose_front(cfg, run)
+    inverse = fit_inverse(cfg, run, front)
+    evidence = calibrate(cfg, run, inverse, front)
     labels = run.label("labels", inverse, run.data.unlabelled)
     view = View(size=labels.cache.size, channels=labels.cache.channels)
     with rng.isolated(run.seed, "policy"):
         patch = patch_for(view.size)
         policy = ClipPolicy(view, inverse.space, cfg.pool, "grid", patch, cfg.width, cfg.depth, cfg.hidden)
     policy = run.fit("policy", policy, cloning, labels.shown(view), cfg.clone)
-    return System(inverse=inverse, policy=policy, about={"inputs": list(inputs), "compared": table, HELD_OUT: evidence})
+    return System(inverse=inverse, policy=policy, about={"front": list(front), "compared": table, HELD_OUT: evidence})
 
 
-def calibrate(cfg: Config, run: Run, inverse: Inverse, inputs: tuple[str, str]) -> dict[str, Any]:
-    """Sets the temperature at which confidence equals accuracy on held-out labels; returns the evidence.
+def calibrate(cfg: Config, run: Run, inverse: Inverse, front: Front) -> dict[str, Any]:
+    """Sets the temperatures at which held-out answers are, class by class, as sure as they are right; returns them.
 
     The held-out answers come from cross-fitting at the full settings.
     """
-    params, truth = cross_fit(cfg, run, inputs, cfg.fit, "calibrate")
-    segment = inverse.space.discrete
-    if segment is not None:
-        classes = inverse.space.classes(truth).numpy()
-        inverse.temperature.fill_(match_accuracy(params.double().numpy(), classes, segment.merged))
-    return held_out(Distribution(inverse.space, params).scaled(float(inverse.temperature)), truth)
+    belief, truth = cross_fit(cfg, run, front, cfg.folds, cfg.fit, "calibrate")
+    inverse.temperature.copy_(temperatures(belief, truth))
+    return held_out(belief.scaled(inverse.temperature.cpu()), truth)
