@@ -306,3 +306,26 @@ def test_no_temperature_changes_which_merged_class_is_likeliest() -> None:
         expected = plain ** (1 / temperature) / (plain ** (1 / temperature)).sum()
         assert torch.allclose(hot.merged()[0], expected, atol=1e-5)
         assert torch.equal(hot.mode(), belief.mode())
+
+
+def test_bounds_of_a_choice_are_the_set_of_what_is_left_open_by_hand() -> None:
+    """Probabilities 0.6, 0.3, 0.1 and a limit of 0.25 leave the first two open; b and c look alike."""
+    params = torch.tensor([[0.6, 0.3, 0.1]]).log()
+    plain = Distribution(ActionSpace((categorical("key", tuple("abc")),)), params)
+    limits = torch.full((3,), 0.25)
+    assert plain.bounds(limits).tolist() == [[[0, 0, 0], [1, 1, 0]]]
+    assert plain.bounds(torch.full((3,), 0.5)).tolist() == [[[1, 0, 0], [1, 0, 0]]]  # one value is certain
+    assert plain.bounds(torch.full((3,), 0.9)).tolist() == [[[1, 0, 0], [1, 0, 0]]]  # the mode always belongs
+    alike = Distribution(ActionSpace((categorical("key", tuple("abc"), (tuple("bc"),)),)), params)
+    assert alike.bounds(limits).tolist() == [[[0, 0, 0], [1, 1, 1]]]  # b or c: 0.4
+
+
+def test_bounds_of_keys_and_axes_by_hand() -> None:
+    space = ActionSpace(
+        (Segment("keys", "binary", ("x", "y")), continuous("turn", ("yaw",), center=(2.0,), scale=(4.0,)))
+    )
+    params = torch.tensor([[math.log(9.0), 0.1, 0.5, math.log(0.25)]])  # x is on at 0.9, y at 0.52
+    found = Distribution(space, params).bounds(torch.tensor([0.2, 0.2, 0.0, 2.0]))
+    mean, half = 2 + 4 * 0.5, 2.0 * 0.25 * 4
+    assert found[0, 0].tolist() == pytest.approx([1, 0, mean - half])
+    assert found[0, 1].tolist() == pytest.approx([1, 1, mean + half])

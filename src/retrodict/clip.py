@@ -21,11 +21,11 @@ MISSING, RECORDED, PREDICTED, ABSTAINED = 0, 1, 2, 3  # values of Clip.source
 SOURCES = ("missing", "recorded", "predicted", "abstained")
 
 _PER_FRAME = ("frames", "segment", "times", "proprio", "features")
-_PER_STEP = ("actions", "source", "confidence", "rewards", "ends")
+_PER_STEP = ("actions", "source", "confidence", "bounds", "rewards", "ends")
 _DTYPES = {
     "frames": torch.uint8, "actions": torch.float32, "source": torch.uint8, "confidence": torch.float32,
-    "rewards": torch.float32, "ends": torch.float32, "segment": torch.int32, "times": torch.float64,
-    "proprio": torch.float32,
+    "bounds": torch.float32, "rewards": torch.float32, "ends": torch.float32, "segment": torch.int32,
+    "times": torch.float64, "proprio": torch.float32,
 }  # fmt: skip
 
 
@@ -43,6 +43,7 @@ class Clip:
     actions: Float32[Tensor, "b t-1 *a"] | None = None  # laid out as the ActionSpace says; *a = (d,) or (k, d)
     source: UInt8[Tensor, "b t-1"] | None = None  # MISSING, RECORDED, PREDICTED or ABSTAINED
     confidence: Float32[Tensor, "b t-1"] | None = None  # probability that a predicted action is right; 1 if recorded
+    bounds: Float32[Tensor, "b t-1 2 d"] | None = None  # lowest and highest value of each action column left open
     rewards: Float32[Tensor, "b t-1"] | None = None
     ends: Float32[Tensor, "b t-1"] | None = None  # probability that the episode terminated at this step
     segment: Int32[Tensor, "b t"] | None = None  # episode number within the row, -1 padding

@@ -155,3 +155,18 @@ def _number(segment: Segment, value: str | float) -> float:
     if not math.isfinite(number):
         raise UnusableInput(f"segment {segment.name!r} takes finite numbers; got {value!r}")
     return number
+
+
+def by_class(segment: Segment, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Splits logits into that of each value within its merged class and that of its class; they add up again."""
+    same = torch.tensor(segment.merged, device=logits.device)
+    alike = same.unsqueeze(-1) == same  # value k, value j
+    whole = logits.unsqueeze(-2).masked_fill(~alike, -torch.inf).logsumexp(-1)
+    return logits - whole, whole
+
+
+def normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Center and scale of a continuous segment, one a column: a normalised number is (number - center) / scale."""
+    center = like.new_tensor(segment.center) if segment.center else like.new_zeros(segment.width)
+    scale = like.new_tensor(segment.scale) if segment.scale else like.new_ones(segment.width)
+    return center, scale

@@ -17,7 +17,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from retrodict.errors import Incompatible, UnknownName, UnusableInput
-from retrodict.segments import GAUSSIAN, KINDS, ONE_HOT, Kind, Segment, categorical, code, continuous, segment_vector
+from retrodict.segments import (
+    GAUSSIAN,
+    KINDS,
+    ONE_HOT,
+    Kind,
+    Segment,
+    by_class,
+    categorical,
+    code,
+    continuous,
+    normaliser,
+    segment_vector,
+)  # fmt: skip
 
 __all__ = ["KINDS", "ActionSpace", "Distribution", "Kind", "Segment", "categorical", "code", "continuous"]
 
@@ -276,6 +288,35 @@ class Distribution:
                 total = total * torch.erf(margin * torch.exp(-log_std) / math.sqrt(2)).prod(-1)
         return total
 
+    def bounds(self, limits: Float[Tensor, "p"]) -> Float[Tensor, "*n 2 d"]:
+        """The lowest and the highest value of each action column that is left open: sets and intervals in one form.
+
+        `limits` (`measure.calibrate.limits`) hold for every value of a choice and every key the probability from which
+        it belongs to the set, and for an axis, in the place of its log standard deviation, how many standard
+        deviations lie to each side. A value in the set has highest 1; the only one in it has lowest 1 as well. The
+        mode always belongs to the set.
+        """
+        lows, highs, best = [], [], self.mode()
+        for segment, columns, parameters in self.space.slices():
+            part, own, top = self.params[..., parameters], limits[parameters], best[..., columns]
+            if segment.kind in GAUSSIAN:
+                _, scale = normaliser(segment, part)
+                half = part.chunk(2, -1)[1].exp() * own.chunk(2)[1] * scale
+                lows.append(top - half)
+                highs.append(top + half)
+                continue
+            if segment.kind == "binary":
+                sure = part.sigmoid()
+                on, off = (sure >= own) | (top > 0.5), (1 - sure >= own) | (top <= 0.5)
+                lows.append((on & ~off).to(part.dtype))
+                highs.append(on.to(part.dtype))
+                continue
+            same = torch.tensor(segment.merged, device=part.device)
+            open_ = (self.merged(segment.name)[..., same] >= own) | (same == same[top.argmax(-1)].unsqueeze(-1))
+            lows.append((open_ & (open_.sum(-1, keepdim=True) == 1)).to(part.dtype))
+            highs.append(open_.to(part.dtype))
+        return torch.stack([torch.cat(lows, -1), torch.cat(highs, -1)], -2)
+
     def merge(self, other: Distribution) -> Distribution:
         """Mixes two beliefs by their weights: probabilities are averaged, Gaussians matched in mean and variance."""
         if other.space != self.space:
@@ -324,7 +365,7 @@ class Distribution:
             else:
                 own = by[best[..., columns].argmax(-1)].unsqueeze(-1)
                 if segment.groups:
-                    within, whole = _by_class(segment, part)
+                    within, whole = by_class(segment, part)
                     parts.append(within + whole / own)
                 else:
                     parts.append(part / own)
@@ -362,18 +403,3 @@ class Distribution:
                 normal = torch.randn(mean.shape, generator=rng, device=part.device, dtype=part.dtype)
                 parts.append((mean + log_std.exp() * normal) * scale + center)
         return torch.cat(parts, -1)
-
-
-def _by_class(segment: Segment, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Splits logits into that of each value within its merged class and that of its class; they add up again."""
-    same = torch.tensor(segment.merged, device=logits.device)
-    alike = same.unsqueeze(-1) == same  # value k, value j
-    whole = logits.unsqueeze(-2).masked_fill(~alike, -torch.inf).logsumexp(-1)
-    return logits - whole, whole
-
-
-def normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Center and scale of a continuous segment, one a column: a normalised number is (number - center) / scale."""
-    center = like.new_tensor(segment.center) if segment.center else like.new_zeros(segment.width)
-    scale = like.new_tensor(segment.scale) if segment.scale else like.new_ones(segment.width)
-    return center, scale

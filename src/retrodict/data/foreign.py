@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from retrodict.clip import Clip
 from retrodict.data.durable import file_hash
 from retrodict.data.export import EXPORT_FILE
-from retrodict.data.lerobot import frames_of
+from retrodict.data.lerobot import BOUNDS, frames_of
 from retrodict.data.schema import Episodes, Schema, conform, hash_arrays
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import Damaged, UnknownName, UnusableInput
@@ -160,12 +160,15 @@ class ForeignDataset:
                 return None
             return torch.from_numpy(values(name)[:-1, 0].copy()).to(dtype)[None]
 
-        action = values("action", self.schema.space.width).astype(np.float32)
+        def wide(name: str) -> torch.Tensor:
+            return torch.from_numpy(values(name, self.schema.space.width)[:-1].astype(np.float32))[None]
+
         state = values("observation.state", len(self.schema.proprio)) if self.schema.proprio else None
         return Clip(
-            actions=torch.from_numpy(action[:-1])[None],
+            actions=wide("action"),
             source=steps("retrodict.source", torch.uint8),
             confidence=steps("retrodict.confidence", torch.float32),
+            bounds=torch.stack([wide(name) for name in BOUNDS], 2) if self.schema.bounds else None,
             rewards=steps("next.reward", torch.float32) if self.schema.rewards else None,
             ends=steps("next.done", torch.float32) if self.schema.rewards else None,
             times=self._times(table),
@@ -189,7 +192,7 @@ class ForeignDataset:
 
 
 def _without_cameras(schema: Schema) -> Schema:
-    return Schema(schema.space, {}, schema.fps, False, schema.proprio, schema.rewards)
+    return replace(schema, cameras={}, video=False)
 
 
 @contextmanager
@@ -218,7 +221,8 @@ def _schema(folder: Path, info: Mapping[str, Any], cameras: Sequence[str] | None
     rewards = "next.reward" in features and "next.done" in features
     state = features.get("observation.state")
     proprio = () if state is None else _names(state)
-    return Schema(_space(folder, features["action"]), chosen, int(info["fps"]), kinds == {"video"}, proprio, rewards)
+    space, video, bounds = _space(folder, features["action"]), kinds == {"video"}, set(BOUNDS) <= set(features)
+    return Schema(space, chosen, int(info["fps"]), video, proprio, rewards, bounds)
 
 
 def _space(folder: Path, feature: Mapping[str, Any]) -> ActionSpace:

@@ -29,6 +29,7 @@ from retrodict.errors import Damaged
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+BOUNDS = ("retrodict.low", "retrodict.high")
 CHUNK = 1000  # files per folder
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _TYPES = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
@@ -52,6 +53,8 @@ def features(schema: Schema) -> dict[str, dict[str, Any]]:
     if schema.proprio:
         result["observation.state"] = _vector("float32", schema.proprio)
     result["action"] = _vector("float32", schema.space.columns)
+    if schema.bounds:
+        result |= {name: _vector("float32", schema.space.columns) for name in BOUNDS}
     if schema.rewards:
         result |= {"next.reward": _scalar("float32"), "next.done": _scalar("bool")}
     result |= {
@@ -104,6 +107,8 @@ def columns_of(clip: Clip, schema: Schema, episode: int, first_row: int, task: i
     if clip.proprio is not None:
         result["observation.state"] = clip.proprio[0].numpy()
     result["action"] = _padded(clip.actions)
+    if schema.bounds:
+        result |= dict(zip(BOUNDS, np.moveaxis(_padded(clip.bounds), 1, 0), strict=True))
     if schema.rewards:
         result["next.reward"] = _padded(clip.rewards)
         result["next.done"] = _padded(clip.ends).astype(bool)
@@ -215,17 +220,21 @@ def vector_column(table: pa.Table, name: str, width: int) -> npt.NDArray[Any]:
 def clip_of(table: pa.Table, schema: Schema, text: str) -> Clip:
     """Returns one episode, without frames, from the rows that `table_of` wrote."""
 
-    def steps(name: str, width: int, dtype: torch.dtype) -> Tensor:
-        values = torch.from_numpy(np.array(vector_column(table, name, width)[:-1])).to(dtype)[None]
-        return values if name == "action" else values[..., 0]
+    def rows(name: str, width: int, dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(np.array(vector_column(table, name, width)[:-1])).to(dtype)[None]
 
+    def steps(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+        return rows(name, 1, dtype)[..., 0]
+
+    width = schema.space.width
     state = vector_column(table, "observation.state", len(schema.proprio)) if schema.proprio else None
     return Clip(
-        actions=steps("action", schema.space.width, torch.float32),
-        source=steps("retrodict.source", 1, torch.uint8),
-        confidence=steps("retrodict.confidence", 1, torch.float32),
-        rewards=steps("next.reward", 1, torch.float32) if schema.rewards else None,
-        ends=steps("next.done", 1, torch.float32) if schema.rewards else None,
+        actions=rows("action", width, torch.float32),
+        source=steps("retrodict.source", torch.uint8),
+        confidence=steps("retrodict.confidence"),
+        bounds=torch.stack([rows(name, width, torch.float32) for name in BOUNDS], 2) if schema.bounds else None,
+        rewards=steps("next.reward") if schema.rewards else None,
+        ends=steps("next.done") if schema.rewards else None,
         times=torch.from_numpy(np.array(vector_column(table, "retrodict.time", 1)[:, 0]))[None],
         text=(text,),
         proprio=None if state is None else torch.from_numpy(np.array(state))[None],

@@ -28,7 +28,8 @@ class Schema:
 
     `cameras` maps a name to (height, width, channels); several stack on the channel axis of a Clip in this order.
     `fps` is frames per second. `video` stores frames as mp4 (lossy) in place of PNG images (lossless). `proprio`
-    names the columns of the recorded low-dimensional observation. `rewards` stores rewards and ends.
+    names the columns of the recorded low-dimensional observation. `rewards` stores rewards and ends, `bounds` what each
+    action is known to lie between.
 
     Raises:
         UnusableInput: a camera, a rate or a name that cannot be stored.
@@ -40,6 +41,7 @@ class Schema:
     video: bool = False
     proprio: tuple[str, ...] = ()
     rewards: bool = False
+    bounds: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.fps, bool) or not isinstance(self.fps, int) or not 1 <= self.fps <= 1000:
@@ -80,6 +82,7 @@ class Schema:
             "video": self.video,
             "proprio": list(self.proprio),
             "rewards": self.rewards,
+            "bounds": self.bounds,
         }
         plain: dict[str, Any] = json.loads(json.dumps(value))  # tuples become lists, as they do on disk
         return plain
@@ -100,6 +103,7 @@ class Schema:
             value["video"],
             tuple(value["proprio"]),
             value["rewards"],
+            value["bounds"],
         )
 
 
@@ -175,6 +179,7 @@ def conform(clip: Clip, schema: Schema, name: str = "episode") -> Clip:
         actions=actions,
         source=source,
         confidence=_confidence(clip, source, name),
+        bounds=_bounds(clip, actions, name) if schema.bounds else None,
         rewards=(zeros if clip.rewards is None else clip.rewards) if schema.rewards else None,
         ends=(zeros if clip.ends is None else clip.ends) if schema.rewards else None,
         times=torch.arange(t, dtype=torch.float64)[None] / schema.fps if clip.times is None else clip.times,
@@ -215,8 +220,18 @@ def _confidence(clip: Clip, source: Tensor, name: str) -> Tensor:
     return (source == RECORDED).float()
 
 
+def _bounds(clip: Clip, actions: Tensor, name: str) -> Tensor:
+    """What each action lies between; an action without bounds is its own."""
+    if clip.bounds is None:
+        return torch.stack([actions, actions], 2)
+    _expect(clip.bounds, "bounds", (1, clip.steps, 2, actions.shape[-1]), name, True)
+    if not bool((clip.bounds[:, :, 0] <= clip.bounds[:, :, 1]).all()):
+        raise UnusableInput(f"{name}: the lower bound of an action lies above the upper one")
+    return clip.bounds
+
+
 def _check_numbers(clip: Clip, name: str) -> None:
-    for field in ("actions", "rewards", "ends", "proprio", "times"):
+    for field in ("actions", "bounds", "rewards", "ends", "proprio", "times"):
         value = getattr(clip, field)
         if value is not None and not bool(torch.isfinite(value).all()):
             step = int((~torch.isfinite(value)).nonzero()[0, 1])
@@ -243,7 +258,8 @@ def hash_arrays(*parts: Tensor | str | None) -> str:
 def hash_rest(clip: Clip) -> str:
     """Returns the SHA-256 of what an episode holds besides frames and times."""
     text = None if clip.text is None else "\x1f".join(clip.text)
-    return hash_arrays(clip.actions, clip.source, clip.confidence, clip.rewards, clip.ends, clip.proprio, text)
+    steps = (clip.actions, clip.source, clip.confidence, clip.bounds, clip.rewards, clip.ends)
+    return hash_arrays(*steps, clip.proprio, text)
 
 
 def digest_of(schema: Schema, episodes: Iterable[tuple[str, str, str]]) -> str:

@@ -72,15 +72,17 @@ def recorded_answers(
 
 
 def infer_episodes(
-    inverse: InverseModel, source: Episodes, labels: Store, model: str, say: Callable[[str], None] | None = None
-) -> None:
+    inverse: InverseModel, source: Episodes, labels: Store, model: str, limits: Float[Tensor, "p"] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> None:  # fmt: skip
     """Appends the labels of every episode that `labels` does not hold yet, in groups; recorded actions stay.
 
-    `labels` is a store without frames; its commits are bound to the model and to the frames of the episodes.
+    `labels` is a store without frames; its commits are bound to the model and to the frames of the episodes. With
+    `limits` (`Distribution.bounds`) each label says what it lies between.
     """
     waiting = iter([id for id in source.ids if id not in labels.lengths])
     while ids := list(islice(waiting, GROUP)):
-        clips = [_labelled(inverse, source, id) for id in ids]
+        clips = [_labelled(inverse, source, id, limits) for id in ids]
         labels.append(clips, {"model": model, "frames": {id: source.hash(id) for id in ids}}, ids)
         if say is not None:
             say(f"labelled {len(labels.ids)} of {len(source.ids)} episodes")
@@ -95,7 +97,7 @@ class Labelled:
 
     def __init__(self, source: Episodes, labels: Store, abstain_below: float = 0.0) -> None:
         self.source, self.labels, self.abstain_below = source, labels, abstain_below
-        self.schema = replace(source.schema, space=labels.schema.space)
+        self.schema = replace(source.schema, space=labels.schema.space, bounds=labels.schema.bounds)
         bound = {id: hash for commit in labels.commits for id, hash in commit.provenance["frames"].items()}
         for id in source.ids:
             if bound.get(id) != source.hash(id):
@@ -128,17 +130,18 @@ class Labelled:
         unsure = (own.source == PREDICTED) & (own.confidence < self.abstain_below)
         source = torch.where(unsure, ABSTAINED, own.source)
         clip = self.source.read(id, frames=frames)
-        return clip.with_(actions=own.actions, source=source, confidence=own.confidence)
+        return clip.with_(actions=own.actions, source=source, confidence=own.confidence, bounds=own.bounds)
 
     def stream(self, id: str, frames: int = 64) -> Iterator[UInt8[Tensor, "1 n c h w"]]:
         """Yields the frames of one episode in order, `frames` at a time."""
         return self.source.stream(id, frames)
 
 
-def _labelled(inverse: InverseModel, source: Episodes, id: str) -> Clip:
+def _labelled(inverse: InverseModel, source: Episodes, id: str, limits: Float[Tensor, "p"] | None) -> Clip:
     """Returns an episode's labels without its frames; what was recorded in the same space stays."""
     belief = infer_episode(inverse, source, id)
     actions, confidence = belief.mode()[None], belief.confidence().clamp(0, 1)[None]
+    bounds = None if limits is None else belief.bounds(limits)[None]
     known = torch.full(confidence.shape, PREDICTED, dtype=torch.uint8)
     there = source.read(id, frames=False)
     if source.schema.space == inverse.space and there.actions is not None and there.source is not None:
@@ -146,4 +149,7 @@ def _labelled(inverse: InverseModel, source: Episodes, id: str) -> Clip:
         actions = torch.where(recorded.unsqueeze(-1), there.actions, actions)
         confidence = torch.where(recorded, 1.0, confidence)
         known = torch.where(recorded, RECORDED, known)
-    return Clip(actions=actions, source=known, confidence=confidence, times=there.times, text=there.text)
+        if bounds is not None:
+            bounds = torch.where(recorded[..., None, None], there.actions.unsqueeze(2), bounds)
+    times, text = there.times, there.text
+    return Clip(actions=actions, source=known, confidence=confidence, bounds=bounds, times=times, text=text)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from retrodict.clip import PREDICTED, SOURCES
 from retrodict.data.batch import Steps
@@ -23,6 +24,7 @@ from retrodict.data.durable import to_json, write
 from retrodict.data.export import EXPORT_FILE, Export, export
 from retrodict.data.importers import Fate, import_videos
 from retrodict.data.label_file import read_labels
+from retrodict.data.schema import Schema
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnusableInput
 from retrodict.label.infer import Labelled, infer_episodes, recorded_answers
@@ -108,11 +110,13 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
     with store:
         system = given or _trained(job, store, train, log, resume).decoded()
         inverse = _inverse(system)
-        verdict = judge(_evidence(job, system, inverse, store), job.precision)
+        evidence = _evidence(job, system, inverse, store)
+        verdict = judge(evidence, job.precision)
         log.say(f"{verdict.word}: {verdict.reason}")
         model = _fingerprint(job.run or job.folder / "train")
-        with _labels(job.folder / "labels", store, inverse, model) as labels:
-            infer_episodes(inverse, store, labels, model, log.say)
+        limits = None if evidence is None else torch.tensor(evidence["limits"])
+        with _labels(job.folder / "labels", store, inverse, model, limits is not None) as labels:
+            infer_episodes(inverse, store, labels, model, limits, log.say)
             labelled = Labelled(store, labels, verdict.abstain_below)
             written = None if job.strict and not verdict.usable else _written(job, labelled)
             steps, histogram = _counted(labelled)
@@ -169,9 +173,9 @@ def seen_size(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def _labels(folder: Path, source: Store, inverse: InverseModel, model: str) -> Store:
+def _labels(folder: Path, source: Store, inverse: InverseModel, model: str, bounds: bool) -> Store:
     """Opens the store of labels for writing, or makes it; labels of another model are refused."""
-    schema = replace(source.schema, space=inverse.space, cameras={}, video=False, proprio=(), rewards=False)
+    schema = Schema(inverse.space, {}, source.schema.fps, bounds=bounds)
     if not (folder / SCHEMA_FILE).is_file():  # absent, or a kill came before it was made
         return Store.create(folder, schema)
     store = Store.open(folder, write=True)

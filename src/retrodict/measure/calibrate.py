@@ -18,8 +18,8 @@ from retrodict.errors import UnusableInput
 from retrodict.measure.inputs import Flags, Floats, Ints, flags, floats, numbers, same_length, shares
 from retrodict.measure.intervals import exact_lower
 from retrodict.rng import numpy_rng
-from retrodict.segments import ONE_HOT
-from retrodict.spaces import Distribution, normaliser
+from retrodict.segments import ONE_HOT, normaliser
+from retrodict.spaces import Distribution
 
 PRIOR = 4.0  # labels' worth of trust, for each predicted class, in what is true of all classes together
 
@@ -77,6 +77,32 @@ def temperatures(belief: Distribution, truth: Float[Tensor, "n d"]) -> Float[Ten
             spread = error.square().mean(0).sqrt().clamp(0.01, 100)
             found = torch.cat([torch.ones_like(spread), spread]).numpy()
         parts.append(torch.from_numpy(found))
+    return torch.cat(parts).float()
+
+
+def limits(belief: Distribution, truth: Float[Tensor, "n d"], level: float = 0.9) -> Float[Tensor, "p"]:
+    """Finds the limits (`Distribution.bounds`) whose sets and intervals hold the true action with this probability.
+
+    `belief` (axis n) is calibrated and `truth` was not seen by the model. Where labels are too few for the promise
+    (9 for 0.9) a set holds every value; an axis then gets a half-width of 100 standard deviations. When the answers
+    come from cross-fitting, the promise is that of cross-conformal prediction. Source: Vovk, Annals of Mathematics
+    and Artificial Intelligence 2015; Sadinle et al., JASA 2019.
+    """
+    parts = []
+    for segment, columns, parameters in belief.space.slices():
+        part, actions = belief.params[..., parameters].double(), truth[..., columns].double()
+        if segment.kind in ONE_HOT:
+            classes = torch.tensor(segment.merged)[actions.argmax(-1)]
+            given = belief.merged(segment.name).double().gather(-1, classes[:, None])[:, 0]
+            parts.append(torch.full((segment.width,), conformal_cutoff(given.clamp(0, 1).numpy(), level)))
+        elif segment.kind == "binary":
+            given = torch.where(actions >= 0.5, part.sigmoid(), (-part).sigmoid())
+            parts.append(torch.tensor([conformal_cutoff(key.numpy(), level) for key in given.unbind(-1)]))
+        else:
+            (mean, log_std), (center, scale) = part.chunk(2, -1), normaliser(segment, actions)
+            error = ((actions - center) / scale - mean) * (-log_std).exp()
+            found = [conformal_margin(axis.numpy(), level) for axis in error.unbind(-1)]
+            parts.append(torch.tensor([0.0] * len(found) + [100.0 if f is None else f for f in found]))
     return torch.cat(parts).float()
 
 
