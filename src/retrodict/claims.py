@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +18,15 @@ from retrodict.errors import UnknownName
 from retrodict.measure import intervals
 from retrodict.run.log import Log
 from retrodict.run.run import config_digest, versions
-from retrodict.trial import Setting, Trial, baselines, held_out, setting, trial
+from retrodict.trial import OF_ANSWERS, Answers, Setting, Trial, baselines, held_out, setting, trial
 
 
 @dataclass(frozen=True)
 class Figure:
     """A published figure of a recipe: where it is measured, by which preset, what, and what it should reach.
 
-    `labels` is the number of recorded actions that are not hidden; 0 hides none.
+    `labels` is the number of recorded actions that are not hidden; 0 hides none. `at_most` says that the target is a
+    bound from above. A `pooled` figure is that of the answers of all seeds together.
     """
 
     setting: str
@@ -33,6 +36,8 @@ class Figure:
     target: float | None = None
     seeds: int = 3
     tier: str = "tiny"
+    at_most: bool = False
+    pooled: bool = False
 
 
 def commit_of_source() -> str:
@@ -50,16 +55,33 @@ def commit_of_source() -> str:
 def summary(name: str, figure: Figure, recipe_name: str, digest: str, trials: Sequence[Trial]) -> dict[str, Any]:
     """Joins the seeds of a figure into what is committed under results/."""
     values = np.array([t.values[figure.measure] for t in trials])
-    share = None if figure.measure == "bits_recovered" else (0.0, 1.0)  # all other measures are shares
-    estimate = intervals.t_interval(values, within=share)
+    share = None if figure.measure in ("bits_recovered", "set_size", "gain_at_80") else (0.0, 1.0)
+    estimate = _pooled(figure.measure, trials) if figure.pooled else intervals.t_interval(values, within=share)
     return {
         "name": name, "recipe": recipe_name, "tier": figure.tier, "measure": figure.measure, "setting": figure.setting,
-        "labels": figure.labels, "preset": figure.preset, "target": figure.target,
+        "labels": figure.labels, "preset": figure.preset, "target": figure.target, "at_most": figure.at_most,
         "value": round(estimate.value, 4), "low": _rounded(estimate.low), "high": _rounded(estimate.high),
         "config": digest, "command": f"retrodict check {recipe_name} --claim {name} --seeds {len(trials)}",
         "seeds": [{"seed": t.seed, "value": round(t.values[figure.measure], 4), "seconds": t.seconds} for t in trials],
         "commit": commit_of_source(), "versions": versions(),
     }  # fmt: skip
+
+
+def _pooled(measure: str, trials: Sequence[Trial]) -> intervals.Estimate:
+    """The measure of all seeds' answers together; the interval is of drawing seeds again with replacement."""
+    given = [t.answers for t in trials if t.answers is not None]
+    draws = itertools.combinations_with_replacement(range(len(given)), len(given))
+    values, weights = [], []
+    for draw in draws:
+        values.append(OF_ANSWERS[measure](Answers.joined([given[i] for i in draw])))
+        weights.append(math.factorial(len(draw)) / math.prod(math.factorial(draw.count(i)) for i in set(draw)))
+    whole = OF_ANSWERS[measure](Answers.joined(given))
+    if len(given) == 1:
+        return intervals.Estimate(whole, None, None, 1)
+    order = np.argsort(values)
+    share = np.cumsum(np.array(weights)[order]) / sum(weights)
+    low, high = (values[order[np.searchsorted(share, q)]] for q in (0.025, 0.975))
+    return intervals.Estimate(whole, low, high, len(given))
 
 
 def claim(

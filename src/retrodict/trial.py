@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Schema
 from retrodict.data.store import Store
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.label.gate import gated
+from retrodict.label.verdict import HELD_OUT
 from retrodict.measure import intervals, labels, latents
-from retrodict.roles import InverseModel, Policy, System
+from retrodict.roles import InverseModel, Policy, Score, System
 from retrodict.run.collect import collect, schema_of
 from retrodict.run.log import Log
 from retrodict.run.run import Run, Views
@@ -50,11 +54,19 @@ class Setting:
     episodes: int = 200
     options: Mapping[str, Any] = field(default_factory=dict)
     changed: Mapping[str, Any] = field(default_factory=dict)
+    foreign: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> {"world": name, options}
 
 
 SETTINGS: dict[str, Setting] = {
     "sprites": Setting("sprites", random=0.3, copies=64, episodes=300, changed={"textures": "noise"}),
-    "babyai": Setting("babyai", random=0.2),
+    "babyai": Setting(
+        "babyai",
+        foreign={
+            "another game": {"world": "sprites"},
+            "bricks": {"world": "babyai", "textures": "bricks"},
+            "speckles": {"world": "babyai", "textures": "speckles"},
+        },
+    ),
     "maze": Setting("maze", random=0.15, copies=16, episodes=100),
 }
 
@@ -116,33 +128,66 @@ def views(cache: Cache, budget: int, seed: int) -> Views:
 
 @dataclass(frozen=True)
 class Answers:
-    """What an inverse model says about test steps: merged classes, confidence, and the truth."""
+    """What an inverse model says about test steps: merged classes, confidence, the sets of what is left open, and the
+    truth."""
 
     names: tuple[str, ...]
     truth: np.ndarray
     predicted: np.ndarray
     confidence: np.ndarray
+    sets: np.ndarray  # n k; without limits, the answer alone
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which steps are right."""
+        return np.asarray(self.truth == self.predicted)
 
     @property
     def accuracy(self) -> float:
         """Share of steps that are right."""
-        return float((self.truth == self.predicted).mean())
+        return float(self.correct.mean())
+
+    @staticmethod
+    def joined(several: Sequence[Answers]) -> Answers:
+        """Puts the answers of several seeds together."""
+        columns = ([getattr(each, name) for each in several] for name in ("truth", "predicted", "confidence", "sets"))
+        return Answers(several[0].names, *map(np.concatenate, columns))
 
 
-def answers(inverse: InverseModel, cache: Cache) -> Answers:
-    """Labels every known test step."""
+def answers(inverse: InverseModel, cache: Cache, limits: Sequence[float] = ()) -> Answers:
+    """Labels every known test step; `limits` are those of its sets (`label.verdict.held_out`)."""
     segment = inverse.space.discrete
     if segment is None:
         raise UnusableInput("label accuracy needs a single choice of values")
     steps = Steps.all(cache).known().shown(inverse.view)
     belief = beliefs(inverse, steps)
     truth = inverse.space.classes(steps.target_actions())
+    first = [segment.merged.index(number) for number in range(len(segment.merged_names))]
+    found = torch.tensor(list(limits)) if limits else torch.full((inverse.space.parameters,), torch.inf)
     return Answers(
         segment.merged_names,
         truth.numpy(),
         inverse.space.classes(belief.mode()).numpy(),
         belief.confidence().double().clamp(0, 1).numpy(),
+        belief.bounds(found)[:, 1, first].numpy() > 0.5,
     )
+
+
+def _gain(given: Answers) -> float:
+    """How many more of the labels are right when the least sure fifth is left out."""
+    curve = labels.risk_coverage(given.confidence, given.correct)
+    at = min(int(np.searchsorted(curve.coverage, 0.8)), len(curve.risk) - 1)
+    return float(1 - curve.risk[at]) - given.accuracy
+
+
+OF_ANSWERS: dict[str, Callable[[Answers], float]] = {
+    "label_accuracy": lambda given: given.accuracy,
+    "probe_accuracy": lambda given: given.accuracy,
+    "calibration_error": lambda given: labels.calibration(given.confidence, given.correct).error,
+    "set_cover": lambda given: float(given.sets[np.arange(len(given.truth)), given.truth].mean()),
+    "set_size": lambda given: float(given.sets.sum(1).mean()),
+    "gain_at_80": _gain,
+}
 
 
 @torch.no_grad()
@@ -187,19 +232,22 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
     """Measures a system on held-out frames and levels; `wanted` names the measures.
 
     label_accuracy: of the (decoded) inverse, indistinguishable actions merged. probe_accuracy: the same, by name of
-    the latent literature. bits_recovered: mutual information of codes and actions, shuffle-corrected. success: of the
-    (decoded) policy. state_only: how often the policy's likeliest action is the recorded one, which is what the first
-    frame alone tells. calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same
-    states drawn with another texture.
+    the latent literature. set_cover and set_size: how often its 90 % sets hold the truth, and how many values they
+    hold. gain_at_80: how much accuracy rises when the least sure fifth is left out. foreign_refused and own_refused:
+    share of steps, of the foreign video that is refused least and of the test video, that the system's score refuses.
+    bits_recovered: mutual information of codes and actions, shuffle-corrected. success: of the (decoded) policy.
+    state_only: how often the policy's likeliest action is the recorded one, which is what the first frame alone tells.
+    calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same states drawn with
+    another texture.
     """
     spoken = system.decoded()
     values: dict[str, float] = {}
     for name in wanted:
-        if name in ("label_accuracy", "probe_accuracy"):
-            values[name] = answers(_need(spoken.inverse, name), test).accuracy
-        elif name == "calibration_error":
-            given = answers(_need(spoken.inverse, name), test)
-            values[name] = labels.calibration(given.confidence, given.truth == given.predicted).error
+        if name in OF_ANSWERS:
+            values[name] = OF_ANSWERS[name](_answered(spoken, name, test))
+        elif name in ("foreign_refused", "own_refused"):
+            videos = [Steps.all(test)] if name == "own_refused" else _foreign(chosen, test.size)
+            values[name] = min(refused(_need(system.score, name), video) for video in videos)
         elif name == "bits_recovered":
             values[name] = bits(_need(system.inverse, name), test).corrected
         elif name == "success":
@@ -214,9 +262,34 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
 
 
 MEASURES = (
-    "label_accuracy", "probe_accuracy", "calibration_error", "bits_recovered", "success", "state_only",
-    "texture_agreement",
+    *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
 )  # fmt: skip
+
+
+def _answered(spoken: System, name: str, test: Cache) -> Answers:
+    limits = spoken.about.get(HELD_OUT, {}).get("limits", ())
+    return answers(_need(spoken.inverse, name), test, limits)
+
+
+@torch.no_grad()
+def refused(score: Score, video: Steps) -> float:
+    """Share of the steps of a video at which a score is negative."""
+    return float(torch.cat([(score(clip.cut(0, 2)) < 0).float() for _, clip in video.batches(256)]).mean())
+
+
+def _foreign(chosen: Setting, size: tuple[int, int]) -> list[Steps]:
+    """Video that a model of this setting must not label: other worlds and looks, and noise, at its frame size."""
+    from retrodict.envs.catalog import make
+    from retrodict.envs.rollout import rollout, uniform
+
+    videos = []
+    for kind in chosen.foreign.values():
+        world = make(kind["world"], 8, **{name: value for name, value in kind.items() if name != "world"})
+        clips = [clip for clip, _, _ in rollout(world, range(TEST, TEST + 32), uniform(world))]
+        videos.append(Steps.all(Cache.build(MemoryStore(schema_of(world), clips), size)))
+    noise = torch.randint(0, 256, (1, 500, 3, *size), generator=rng.torch_rng("foreign"), dtype=torch.uint8)
+    schema = Schema(videos[0].cache.space, {"observation.image": (*size, 3)}, 10)
+    return [*videos, Steps.all(Cache.build(MemoryStore(schema, [Clip(frames=noise)])))]
 
 
 @torch.no_grad()
@@ -259,6 +332,7 @@ class Trial:
     seconds: float
     stages: dict[str, dict[str, Any]]
     about: dict[str, Any]
+    answers: Answers | None = None  # where a measure of answers was wanted
 
 
 def trial(
@@ -270,10 +344,12 @@ def trial(
     with recorded(chosen, seed, base / "data", log.say) as store:
         cache = Cache.build(store, folder=base / "cache")
     with Run(folder, views(cache, budget, seed), seed, log=log) as run:
-        system = run.finish(recipe.train(cfg, run), {"recipe": recipe.__name__.rpartition(".")[2]})
+        system = run.finish(gated(recipe.train(cfg, run), run), {"recipe": recipe.__name__.rpartition(".")[2]})
     seconds = sum(float(stage["seconds"]) for stage in run.stages.values())  # also of stages done earlier
-    values = measured(system, chosen, test or held_out(chosen), wanted)
-    return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about))
+    test = test or held_out(chosen)
+    values = measured(system, chosen, test, wanted)
+    given = _answered(system.decoded(), wanted[0], test) if set(wanted) & set(OF_ANSWERS) else None
+    return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about), given)
 
 
 def resized(chosen: Setting, frames: int | None = None, episodes: int | None = None, **more: Any) -> Setting:

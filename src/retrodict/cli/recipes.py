@@ -86,17 +86,22 @@ def described(name: str) -> dict[str, Any]:
     declared: dict[str, Figure] = dict(getattr(module, "FIGURES", {}))
     figures = [_shown(_declared(key, figure) | _committed(name, key)) for key, figure in declared.items()]
     measured = [figure for figure in figures if figure["value"] is not None]
-    reached = [figure for figure in measured if figure["target"] is None or figure["value"] >= figure["target"]]
+    reached = [figure for figure in measured if _reaches(figure)]
     status = "works" if figures and len(reached) == len(figures) else "partial" if measured else "planned"
     return {"name": name, "system": head["system"], "summary": head["summary"], "paper": head["paper"],
             "claim": head["claim"], "status": status, "figures": figures}  # fmt: skip
+
+
+def _reaches(figure: dict[str, Any]) -> bool:
+    value, target = figure["value"], figure["target"]
+    return target is None or (value <= target if figure["at_most"] else value >= target)
 
 
 def _declared(name: str, figure: Figure) -> dict[str, Any]:
     from retrodict.claims import beside
 
     home = next((home for home in RESULTS if home.is_dir()), RESULTS[-1])
-    return {"name": name, "tier": figure.tier, "target": figure.target, "seeds": [],
+    return {"name": name, "tier": figure.tier, "target": figure.target, "at_most": figure.at_most, "seeds": [],
             "baselines": beside(figure.measure, figure.setting, home)}  # fmt: skip
 
 
@@ -116,8 +121,8 @@ def _shown(figure: dict[str, Any]) -> dict[str, Any]:
     """Keeps what a listing tells of a figure; `seeds` becomes a count."""
     plain = {key: figure.get(key) for key in ("name", "tier", "value", "low", "high")}
     return {**plain, "seeds": len(figure.get("seeds") or ()), "target": figure.get("target"),
-            "baselines": figure.get("baselines") or {}, "command": figure.get("command"),
-            "result": figure.get("result")}  # fmt: skip
+            "at_most": bool(figure.get("at_most")), "baselines": figure.get("baselines") or {},
+            "command": figure.get("command"), "result": figure.get("result")}  # fmt: skip
 
 
 def _figure_line(figure: dict[str, Any]) -> str:

@@ -69,6 +69,7 @@ class Train(Telling):
     def run(self, line: str) -> int:
         """Trains, writes the system, and tells time and memory by stage."""
         from retrodict.data.foreign import open_dataset
+        from retrodict.label.gate import gated
         from retrodict.run.log import Log
         from retrodict.run.run import Run, config_digest
 
@@ -85,7 +86,7 @@ class Train(Telling):
                 "recipe": name, "size": self.size, "set": list(self.set), "config": config_digest(config),
                 "data": {"source": source.digest, "labels": len(data.labelled), "steps": len(data.unlabelled)},
             }  # fmt: skip
-            system = run.finish(recipe.train(config, run), about)
+            system = run.finish(gated(recipe.train(config, run), run), about)
             stages = [{"stage": stage, **spent} for stage, spent in run.stages.items()]
         parts = sorted(system.parts())
         told = {"run": str(self.out), "recipe": name, "parts": parts, "stages": stages}

@@ -82,7 +82,7 @@ class Schema:
             "video": self.video,
             "proprio": list(self.proprio),
             "rewards": self.rewards,
-            "bounds": self.bounds,
+            **({"bounds": True} if self.bounds else {}),  # absent from datasets that were written before it was known
         }
         plain: dict[str, Any] = json.loads(json.dumps(value))  # tuples become lists, as they do on disk
         return plain
@@ -94,7 +94,7 @@ class Schema:
         for name in value:
             if name not in known:
                 raise UnknownName("key of a schema", name, known)
-        if absent := known - set(value):
+        if absent := known - set(value) - {"bounds"}:
             raise UnusableInput(f"a schema needs the keys {sorted(absent)}, which are absent")
         return Schema(
             ActionSpace.from_json(value["space"]),
@@ -103,7 +103,7 @@ class Schema:
             value["video"],
             tuple(value["proprio"]),
             value["rewards"],
-            value["bounds"],
+            value.get("bounds", False),
         )
 
 
@@ -258,8 +258,8 @@ def hash_arrays(*parts: Tensor | str | None) -> str:
 def hash_rest(clip: Clip) -> str:
     """Returns the SHA-256 of what an episode holds besides frames and times."""
     text = None if clip.text is None else "\x1f".join(clip.text)
-    steps = (clip.actions, clip.source, clip.confidence, clip.bounds, clip.rewards, clip.ends)
-    return hash_arrays(*steps, clip.proprio, text)
+    bounds = () if clip.bounds is None else (clip.bounds,)
+    return hash_arrays(clip.actions, clip.source, clip.confidence, *bounds, clip.rewards, clip.ends, clip.proprio, text)
 
 
 def digest_of(schema: Schema, episodes: Iterable[tuple[str, str, str]]) -> str:

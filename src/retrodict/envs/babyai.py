@@ -23,11 +23,12 @@ ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
 # In levels that only ask to go somewhere these change 4 % of frames (a key or ball picked up, a box opened).
 ALIKE = ("pickup", "drop", "toggle", "done")
 _GOING = ("BabyAI-GoToRedBall", "BabyAI-GoToRedBlueBall", "BabyAI-GoToObj-", "BabyAI-GoToObjS", "BabyAI-GoToLocal")
+TEXTURES = ("plain", "bricks", "speckles")
 _DONE = ACTIONS.index("done")
 
 
 class BabyAI(World):
-    """A level of BabyAI; `size` is a multiple of 7 pixels, 56 being minigrid's tile of 8.
+    """A level of BabyAI; `size` is a multiple of 7 pixels, 56 being minigrid's tile of 8. `textures` is how tiles look.
 
     Raises:
         MissingPackage: minigrid is not installed.
@@ -35,18 +36,26 @@ class BabyAI(World):
     """
 
     def __init__(
-        self, n: int, level: str = "BabyAI-GoToRedBall-v0", size: int = 56, limit: int = 64, fps: int = 10
+        self,
+        n: int,
+        level: str = "BabyAI-GoToRedBall-v0",
+        size: int = 56,
+        limit: int = 64,
+        fps: int = 10,
+        textures: str = "plain",
     ) -> None:
         level = level if level.startswith("BabyAI-") else f"BabyAI-{level}-v0"
         if size % VIEW or size < VIEW:
             raise UnusableInput(f"BabyAI needs a size that is a multiple of {VIEW}, such as 56; got {size}")
+        if textures not in TEXTURES:
+            raise UnknownName("texture pack", textures, TEXTURES)
         groups = [ALIKE] if level.startswith(_GOING) else []
         actions = ActionSpace((categorical("key", ACTIONS, groups),))
         super().__init__(level, n, (size, size), actions, fps, limit, spaces.Discrete(len(ACTIONS)))
         self.games = [_game(level, limit) for _ in range(n)]
         self._bots = [_Bot(game) for game in self.games]
         self._views = np.zeros((n, VIEW, VIEW, 3), np.uint8)
-        self._tiles = _Tiles(size // VIEW)
+        self._tiles = _Tiles(size // VIEW, textures)
 
     def _start(self, mask: Bool[np.ndarray, "n"]) -> None:
         for row in np.flatnonzero(mask):
@@ -182,8 +191,8 @@ class _Bot:
 class _Tiles:
     """Every tile that was met, drawn once by minigrid and kept as a table."""
 
-    def __init__(self, pixels: int) -> None:
-        self.pixels = pixels
+    def __init__(self, pixels: int, textures: str = "plain") -> None:
+        self.pixels, self.textures = pixels, textures
         self._images = np.zeros((0, pixels, pixels, 3), np.uint8)
         self._number = np.full(2 * 256 * 8 * 4, -1)  # (agent here, type, colour, state) -> row of _images
 
@@ -208,4 +217,15 @@ class _Tiles:
         image = Grid.render_tile(
             item, agent_dir=3 if agent else None, highlight=kind != 0, tile_size=self.pixels
         )  # what is seen is highlighted
-        return np.asarray(image, np.uint8)
+        return _textured(np.asarray(image, np.uint8), self.textures)
+
+
+def _textured(tile: UInt8[np.ndarray, "p p 3"], textures: str) -> UInt8[np.ndarray, "p p 3"]:
+    """Draws a tile over a ground of the pack: bricks with joints, or speckles."""
+    if textures == "plain":
+        return tile
+    y, x = np.mgrid[: len(tile), : len(tile)] * 8 // len(tile)
+    joint = (y % 4 == 0) | ((x + 4 * (y // 4)) % 8 == 0)
+    ground = np.where(joint, 30, 110) if textures == "bricks" else (x * 37 + y * 91 + x * y * 17) % 120
+    tinted = tile * 0.6 + ground[..., None] * np.array([0.5, 0.4, 0.3])
+    return np.asarray(tinted, np.uint8)

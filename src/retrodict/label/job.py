@@ -27,6 +27,7 @@ from retrodict.data.label_file import read_labels
 from retrodict.data.schema import Schema
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnusableInput
+from retrodict.label.gate import gated
 from retrodict.label.infer import Labelled, infer_episodes, recorded_answers
 from retrodict.label.verdict import HELD_OUT, PRECISION, Verdict, held_out, judge
 from retrodict.roles import InverseModel, System
@@ -159,7 +160,7 @@ def _trained(job: Job, store: Store, train: Callable[[Run], System] | None, log:
     _enough(len(known))
     views = Views(Steps.all(cache, hidden=True), known)
     with Run(job.folder / "train", views, job.seed, log=log, resume=resume) as run:
-        return run.finish(train(run), {"data": {"source": store.digest, "labels": len(known)}})
+        return run.finish(gated(train(run), run), {"data": {"source": store.digest, "labels": len(known)}})
 
 
 def seen_size(size: tuple[int, int]) -> tuple[int, int]:

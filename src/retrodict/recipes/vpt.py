@@ -31,7 +31,12 @@ from retrodict.spaces import Distribution
 FIGURES = {
     "babyai_label_accuracy_64": Figure("babyai", "label_accuracy", target=0.82),
     "babyai_success_64": Figure("babyai", "success", target=0.75),
-    "babyai_calibration_error_64": Figure("babyai", "calibration_error"),
+    "calibration_error": Figure("babyai", "calibration_error", target=0.05, at_most=True, pooled=True),
+    "set_cover_90": Figure("babyai", "set_cover", target=0.87, pooled=True),
+    "set_size_90": Figure("babyai", "set_size", pooled=True),
+    "gain_at_80": Figure("babyai", "gain_at_80", target=0.03, pooled=True),
+    "foreign_refused": Figure("babyai", "foreign_refused", target=0.95),
+    "own_refused": Figure("babyai", "own_refused", target=0.20, at_most=True),
     "label_accuracy_64": Figure("sprites", "label_accuracy", target=0.90, seeds=5),
     "success_64": Figure("sprites", "success", target=0.90, seeds=5),
     "texture_agreement_64": Figure("sprites", "texture_agreement", seeds=5),

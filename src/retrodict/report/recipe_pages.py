@@ -99,7 +99,7 @@ def _figures(module: ModuleType, told: Sequence[Entry]) -> list[str]:
     rows = []
     for figure in told:
         declared = module.FIGURES[figure["name"]]
-        target = "" if declared.target is None else f"≥ {declared.target:.2f}"
+        target = "" if declared.target is None else f"{'≤' if declared.at_most else '≥'} {declared.target:.2f}"
         rows.append([
             f"`{figure['name']}`", declared.setting, declared.measure.replace("_", " "),
             str(declared.labels or "all"), f"`{declared.preset}`", target, measured(figure),
