@@ -94,7 +94,7 @@ def described(name: str) -> dict[str, Any]:
 
 def _reaches(figure: dict[str, Any]) -> bool:
     value, target = figure["value"], figure["target"]
-    return target is None or (value <= target if figure["at_most"] else value >= target)
+    return target is None or (value <= target if figure.get("at_most") else value >= target)
 
 
 def _declared(name: str, figure: Figure) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _shown(figure: dict[str, Any]) -> dict[str, Any]:
     """Keeps what a listing tells of a figure; `seeds` becomes a count."""
     plain = {key: figure.get(key) for key in ("name", "tier", "value", "low", "high")}
     return {**plain, "seeds": len(figure.get("seeds") or ()), "target": figure.get("target"),
-            "at_most": bool(figure.get("at_most")), "baselines": figure.get("baselines") or {},
+            **({"at_most": True} if figure.get("at_most") else {}), "baselines": figure.get("baselines") or {},
             "command": figure.get("command"), "result": figure.get("result")}  # fmt: skip
 
 
