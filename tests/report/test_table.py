@@ -72,3 +72,11 @@ def test_numbers_as_words() -> None:
     assert [memory(800), memory(1400), memory(None)] == ["800 MB", "1.4 GB", "—"]
     assert [plural(1, "seed"), plural(1024, "label")] == ["1 seed", "1,024 labels"]
     assert visible("a\x1b\n\u202e\udcff é動") == "a\\x1b\\n\\u202e\\udcff é動"
+
+
+def test_baselines_that_learn_nothing_need_no_second_seed() -> None:
+    """Random play is played once; what is compared are the policies that were trained."""
+    route = {"name": "cloned", "success": 0.9, "low": 0.8, "high": 1.0, "seeds": 3, "kind": "route"}
+    random = {"name": "random", "success": 0.2, "low": 0.1, "high": 0.3, "seeds": 1, "kind": "baseline"}
+    assert ONE_SEED not in text_table({"policies": [route, random]})
+    assert ONE_SEED in text_table({"policies": [route | {"seeds": 1}, random]})

@@ -251,11 +251,12 @@ def risk_coverage(title: str, desc: str, points: Sequence[Point], width: float) 
     if len(known) > 1:
         parts.append(path([(x(p["coverage"]), y(p["accuracy"])) for p in known], "curve s0"))
     noted = _noted(known)
-    heights = spread([y(p["accuracy"]) + 18 for p in noted], [LINE + 4] * len(noted), y.end, y.start)
-    for p, height in zip(noted, heights, strict=True):
+    low = bool(noted) and y(noted[-1]["accuracy"]) < (y.start + y.end) / 2  # the curve runs above: write below it
+    for place, p in enumerate(noted):
         words = f"{share(p['accuracy'])} right when labelling {share(p['coverage'])}"
+        row = (len(noted) - 1 - place) * (LINE + 4)
         parts.append(mark(x(p["coverage"]), y(p["accuracy"]), 0))
-        parts.append(text(x(p["coverage"]), height + 4, words, "end", "label halo"))
+        parts.append(text(x.end, y.start - 10 - row if low else y.end + 16 + row, words, "end", "label halo"))
     return drawing(width, y.start + 42, title, desc, *parts)
 
 

@@ -91,6 +91,11 @@ def is_one_seed(rows: Sequence[Mapping[str, Any]]) -> bool:
     return any(row.get("seeds") == 1 for row in rows if _value(row) is not None)
 
 
+def compared(policies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the policies that learn, which differ from seed to seed; all, where none is marked so."""
+    return [row for row in policies if row.get("kind", "route") == "route"] or list(policies)
+
+
 def ranked(policies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Returns policies from the most to the least successful, those without a figure last."""
     return sorted(policies, key=lambda row: -math.inf if _value(row) is None else _value(row), reverse=True)

@@ -8,7 +8,7 @@ from typing import Any
 from retrodict.report import charts, numbers, pictures
 from retrodict.report.markup import Markup, element, join
 from retrodict.report.pictures import ClipPicture
-from retrodict.report.result import ONE_SEED, interval, is_one_seed, number, plural, ranked, share
+from retrodict.report.result import ONE_SEED, compared, interval, is_one_seed, number, plural, ranked, share
 
 WIDE, NARROW, HALF = 720.0, 340.0, 360.0
 MOST_CODES = 24
@@ -237,7 +237,7 @@ def policies(rows: Sequence[Row]) -> Markup:
         _drawn(lambda width: charts.dots("Success of policies", desc, rows, width)),
         element("p", " \u2002 ".join(key), class_="key"),
         numbers.folded("Success of policies", head, table, (1, 2, 3, 4)),
-        badge=ONE_SEED if is_one_seed(rows) else None,
+        badge=ONE_SEED if is_one_seed(compared(rows)) else None,
     )
 
 

@@ -12,6 +12,7 @@ from retrodict.report.result import (
     ONE_SEED,
     Result,
     check,
+    compared,
     duration,
     interval,
     is_one_seed,
@@ -92,7 +93,7 @@ def _curves(what: str, part: Row) -> str:
 
 
 def _policies(rows: Sequence[Row]) -> str:
-    title = "success of policies" + (f" ({ONE_SEED})" if is_one_seed(rows) else "")
+    title = "success of policies" + (f" ({ONE_SEED})" if is_one_seed(compared(rows)) else "")
     lines = [f"{_cell(title, _NAME + 24)}0{'1':>{_SCALE - 1}}"]
     for row in ranked(rows):
         low, high, value = row.get("low"), row.get("high"), row.get("success")
