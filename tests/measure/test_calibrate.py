@@ -206,3 +206,11 @@ def test_too_few_labels_leave_everything_open() -> None:
     found = belief.bounds(limits(belief, belief.mode()))[0]
     assert found[1, :3].tolist() == [1, 1, 1]
     assert found[1, 3] - found[0, 3] == pytest.approx(200)
+
+
+def test_labels_that_were_answered_several_times_count_once() -> None:
+    logits = np.array([[2.0, -2.0]] * 6 + [[-1.0, 1.0]] * 4)
+    truth = np.array([0] * 5 + [1] * 4 + [0])
+    thrice = np.concatenate([logits] * 3), np.concatenate([truth] * 3)
+    assert match_accuracy(*thrice, None, 3) == pytest.approx(match_accuracy(logits, truth))
+    assert class_temperatures(*thrice, None, 3) == pytest.approx(class_temperatures(logits, truth))

@@ -265,7 +265,7 @@ def first_result(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
     chosen = trial.resized(trial.setting("sprites"), frames=6_000, episodes=100, test_frames=1_000)
     with trial.recorded(chosen, job.seed, small.data(job.seed)) as store:
         cache = Cache.build(store, folder=small.folder(job.seed) / "cache")
-    cfg = vpt.Config(inputs=(("difference", "changed"),), folds=4, fit=Fit(200, 32), clone=Fit(400, 64))
+    cfg = vpt.Config(inputs=(("difference", "changed"),), folds=4, repeats=1, fit=Fit(200, 32), clone=Fit(400, 64))
     with Run(small.folder(job.seed) / "vpt", trial.views(cache, 64, job.seed), job.seed, log=log) as run:
         system = run.finish(vpt.train(cfg, run), {"recipe": "vpt"})
     inverse, policy = system.inverse, system.policy

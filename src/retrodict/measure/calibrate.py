@@ -24,20 +24,21 @@ from retrodict.spaces import Distribution
 PRIOR = 4.0  # labels' worth of trust, for each predicted class, in what is true of all classes together
 
 
-def match_accuracy(logits: Floats, truth: Ints, merged: Sequence[int] | None = None) -> float:
+def match_accuracy(logits: Floats, truth: Ints, merged: Sequence[int] | None = None, repeats: int = 1) -> float:
     """Finds the temperature of class probabilities at which mean confidence equals accuracy.
 
     `logits` are [n, k]; `merged` gives each of the k values its class (`Segment.merged`) and `truth` holds classes; by
     default every value is its own class. With few held-out labels this is far steadier than the likeliest temperature,
     which follows the worst single mistake. The accuracy is (correct + 1) / (n + 2), so that faultless labels do not
-    ask for certainty. What no temperature in 0.01..100 reaches gives the nearer end. Source: expectation consistency,
-    Clarté et al., arXiv 2303.02644.
+    ask for certainty. What no temperature in 0.01..100 reaches gives the nearer end. Labels that were answered by
+    several cross-fittings stand there `repeats` times and count once. Source: expectation consistency, Clarté et al.,
+    arXiv 2303.02644.
     """
     whole, truth, _ = _by_class(logits, truth, merged)
-    return _match(whole, ((whole.argmax(1) == truth).sum() + 1) / (len(truth) + 2))
+    return _match(whole, ((whole.argmax(1) == truth).sum() / repeats + 1) / (len(truth) / repeats + 2))
 
 
-def class_temperatures(logits: Floats, truth: Ints, merged: Sequence[int] | None = None) -> Floats:
+def class_temperatures(logits: Floats, truth: Ints, merged: Sequence[int] | None = None, repeats: int = 1) -> Floats:
     """Finds a temperature for each of the k values: that at which answers of its class are as sure as they are right.
 
     A model may be faultless in one class and guess between two others with the same assurance, which no single
@@ -47,18 +48,19 @@ def class_temperatures(logits: Floats, truth: Ints, merged: Sequence[int] | None
     whole, truth, classes = _by_class(logits, truth, merged)
     said = whole.argmax(1)
     correct = said == truth
-    overall = float((correct.sum() + 1) / (len(truth) + 2))
+    overall = float((correct.sum() / repeats + 1) / (len(truth) / repeats + 2))
     found = np.full(whole.shape[1], _match(whole, overall))
     for number in np.unique(said):
         mine = said == number
-        found[number] = _match(whole[mine], (correct[mine].sum() + PRIOR * overall) / (mine.sum() + PRIOR))
+        right, count = correct[mine].sum() / repeats, mine.sum() / repeats
+        found[number] = _match(whole[mine], (right + PRIOR * overall) / (count + PRIOR))
     return found[classes]
 
 
-def temperatures(belief: Distribution, truth: Float[Tensor, "n d"]) -> Float[Tensor, "p"]:
+def temperatures(belief: Distribution, truth: Float[Tensor, "n d"], repeats: int = 1) -> Float[Tensor, "p"]:
     """Finds the temperatures (`Distribution.scaled`) that make a belief (axis n) as sure as it is right.
 
-    `truth` holds actions that the model had not seen. A choice gets one temperature for each class that it may answer,
+    `truth` holds actions that the model had not seen, each `repeats` times. A choice gets one temperature for each class that it may answer,
     a key one of its own, and an axis that at which its errors are as large as it says (root mean square); all lie in
     0.01..100.
     """
@@ -67,10 +69,11 @@ def temperatures(belief: Distribution, truth: Float[Tensor, "n d"]) -> Float[Ten
         params, actions = belief.params[..., parameters].double(), truth[..., columns].double()
         if segment.kind in ONE_HOT:
             classes = torch.tensor(segment.merged)[actions.argmax(-1)]
-            found = class_temperatures(params.numpy(), classes.numpy(), segment.merged)
+            found = class_temperatures(params.numpy(), classes.numpy(), segment.merged, repeats)
         elif segment.kind == "binary":
             keys = zip(params.unbind(-1), actions.unbind(-1), strict=True)
-            found = np.array([match_accuracy(np.stack([0 * x, x], 1), (on >= 0.5).long().numpy()) for x, on in keys])
+            both = [(np.stack([0 * x, x], 1), (on >= 0.5).long().numpy()) for x, on in keys]
+            found = np.array([match_accuracy(logits, on, None, repeats) for logits, on in both])
         else:
             (mean, log_std), (center, scale) = params.chunk(2, -1), normaliser(segment, actions)
             error = ((actions - center) / scale - mean) * (-log_std).exp()

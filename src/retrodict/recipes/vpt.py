@@ -9,6 +9,7 @@ Run     retrodict train vpt --data D --out RUN --size tiny
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import torch
@@ -54,6 +55,7 @@ class Config:
     patches: tuple[int, ...] = (0,)
     compared: int = 4  # parts of the labels for the cross-fitting that compares (own)
     folds: int = 8  # parts of the labels for the cross-fitting that calibrates (own)
+    repeats: int = 3  # cross-fittings that calibrate, each with its own parts: one alone is a matter of luck (own)
     frames: int = 2  # frames shown (paper: 128)
     before: int = 0  # of these, before the present one (paper: half)
     width: int = 32  # channels of the encoder (paper: 64, 128, 128)
@@ -70,7 +72,16 @@ def micro() -> Config:
     """Settings for contract tests."""
     few = Fit(8, 8)
     return Config(
-        inputs=(("both", "flatten"),), compared=2, folds=2, width=8, depth=1, hidden=16, choose=few, fit=few, clone=few
+        inputs=(("both", "flatten"),),
+        compared=2,
+        folds=2,
+        repeats=1,
+        width=8,
+        depth=1,
+        hidden=16,
+        choose=few,
+        fit=few,
+        clone=few,
     )
 
 
@@ -108,13 +119,15 @@ def inverse_for(cfg: Config, data: Steps, front: Front, *address: int | str) -> 
         return Inverse(view, data.cache.space, inputs, pool, "grid", *size)
 
 
-def cross_fit(cfg: Config, run: Run, front: Front, folds: int, fit: Fit, stage: str) -> tuple[Distribution, Tensor]:
-    """Answers every labelled step by a model that has not seen it: (belief, true actions)."""
+def cross_fit(
+    cfg: Config, run: Run, front: Front, folds: int, fit: Fit, stage: str, repeats: int = 1
+) -> tuple[Distribution, Tensor]:
+    """Answers every labelled step by a model that has not seen it: (belief, true actions), repeat after repeat."""
     answers, truths = [], []
     folds = min(folds, len(run.data.labelled))
-    for number in range(folds):
-        rest, held = run.data.labelled.fold(folds, number, run.seed)
-        name = f"{stage}/{_name(front)}/{number}"
+    for repeat, number in product(range(repeats), range(folds)):
+        rest, held = run.data.labelled.fold(folds, number, run.seed, repeat)
+        name = f"{stage}/{_name(front)}/{repeat}.{number}"
         model = inverse_for(cfg, rest, front, run.seed, name)
         model = run.fit(name, model, labelled, rest.shown(model.view), fit)
         with torch.no_grad():
@@ -168,6 +181,7 @@ def calibrate(cfg: Config, run: Run, inverse: Inverse, front: Front) -> dict[str
 
     The held-out answers come from cross-fitting at the full settings.
     """
-    belief, truth = cross_fit(cfg, run, front, cfg.folds, cfg.fit, "calibrate")
-    inverse.temperature.copy_(temperatures(belief, truth))
-    return held_out(belief.scaled(inverse.temperature.cpu()), truth)
+    belief, truth = cross_fit(cfg, run, front, cfg.folds, cfg.fit, "calibrate", cfg.repeats)
+    inverse.temperature.copy_(temperatures(belief, truth, cfg.repeats))
+    once = len(truth) // cfg.repeats  # each label is evidence once
+    return held_out(belief[:once].scaled(inverse.temperature.cpu()), truth[:once])
