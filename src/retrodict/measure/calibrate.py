@@ -60,9 +60,9 @@ def class_temperatures(logits: Floats, truth: Ints, merged: Sequence[int] | None
 def temperatures(belief: Distribution, truth: Float[Tensor, "n d"], repeats: int = 1) -> Float[Tensor, "p"]:
     """Finds the temperatures (`Distribution.scaled`) that make a belief (axis n) as sure as it is right.
 
-    `truth` holds actions that the model had not seen, each `repeats` times. A choice gets one temperature for each class that it may answer,
-    a key one of its own, and an axis that at which its errors are as large as it says (root mean square); all lie in
-    0.01..100.
+    `truth` holds actions that the model had not seen, each `repeats` times. A choice gets one temperature for each
+    class that it may answer, a key one of its own, and an axis that at which its errors are as large as it says (root
+    mean square); all lie in 0.01..100.
     """
     parts = []
     for segment, columns, parameters in belief.space.slices():
