@@ -233,7 +233,7 @@ def test_frames_that_are_not_where_the_metadata_says_are_refused_by_name(tmp_pat
     table = pq.read_table(episodes)
     place = table.column_names.index(f"videos/{CAMERA}/from_timestamp")
     pq.write_table(table.set_column(place, table.column_names[place], [[0.02]]), episodes)
-    with pytest.raises(UnusableInput, match=r"out/videos.*frame 0 is at"):
+    with pytest.raises(UnusableInput, match=r"out/videos.*frame \d is at"):
         export(open_dataset(tmp_path / "out"), tmp_path / "far")
     assert not list(tmp_path.glob("far*"))  # nor a half-written one
 

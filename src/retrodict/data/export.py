@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -208,12 +208,13 @@ class LeRobot:
         places = {}
         for camera, (path, start) in files.items():
             known = str(path) in self._numbers[camera]
-            places[camera] = self._place(camera, str(path), start)
+            target = self._place(camera, str(path), start)
             if not known:
-                make_folder(places[camera].path.parent)
-                link(path, places[camera].path)
-                sync(places[camera].path)
-                sync(places[camera].path.parent)
+                make_folder(target.path.parent)
+                link(path, target.path)
+                sync(target.path)
+                sync(target.path.parent)
+            places[camera] = replace(target, path=path)  # the same bytes, by the name that people know
         return places
 
     def _files(self, id: str) -> dict[str, tuple[Path, float]]:
