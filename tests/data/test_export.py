@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from retrodict.clip import ABSTAINED, MISSING, PREDICTED, RECORDED, Clip
-from retrodict.data import cache
+from retrodict.data import cache, footage
 from retrodict.data import export as export_module
 from retrodict.data import store as store_module
 from retrodict.data.check import check
@@ -223,6 +224,16 @@ def test_late_spans_of_long_video_get_a_file_of_their_own(tmp_path: Path, monkey
     assert (
         export(source, tmp_path / "whole", keep_all=True).encoded == 0
     )  # from the start of a file, any length is exact
+
+
+def test_turned_video_is_encoded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = export_module.decoder.facts  # other tools do not turn the frames that they point to
+    monkeypatch.setattr(export_module.decoder, "facts", lambda path: replace(look(path), rotation=90))
+    with Store.create(tmp_path / "d", VIDEO) as source, monkeypatch.context() as straight:
+        straight.setattr(export_module.decoder, "facts", look)
+        source.append([shown([R, R, M, R], 10)])
+    monkeypatch.setattr(footage, "examine", lambda *_: pytest.fail("a span is no whole file"))
+    assert export(source, tmp_path / "out").encoded == 2
 
 
 def test_frames_that_are_not_where_the_metadata_says_are_refused_by_name(tmp_path: Path) -> None:

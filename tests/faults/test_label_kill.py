@@ -48,7 +48,7 @@ def footage(episodes: int) -> MemoryStore:
 def label_until_killed(folder: Path, source: MemoryStore, acknowledge: int) -> None:
     labels = Store.open(folder, write=True)
     os.write(acknowledge, f"{len(labels.ids)}\n".encode())
-    infer.GROUP = 2
+    infer.GROUP = 10  # frames: about two episodes
     infer_episodes(
         Colours(), source, labels, "model", lambda line: os.write(acknowledge, f"{len(labels.ids)}\n".encode())
     )
