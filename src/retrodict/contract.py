@@ -209,7 +209,14 @@ def _some_actions(space: ActionSpace, rows: int, steps: int) -> torch.Tensor:
 
 
 def _try_inverse(part: Any, clip: Clip, where: str) -> None:
-    _expect(where, part.infer(clip).params, clip.rows, clip.steps, part.space.parameters)
+    params = part.infer(clip).params
+    _expect(where, params, clip.rows, clip.steps, part.space.parameters)
+    assert clip.frames is not None
+    segment = torch.arange(2, dtype=torch.int32).repeat_interleave(clip.length).expand(clip.rows, -1)
+    both = part.infer(Clip(frames=torch.cat([clip.frames, clip.frames], 1), segment=segment)).params
+    for found in (both[:, : clip.steps], both[:, clip.length :]):  # labelling answers many episodes at once
+        if not torch.allclose(found, params, rtol=1e-4, atol=1e-4):
+            raise Broken(f"{where}: two episodes in one row, told apart by segment, must be answered as each alone")
 
 
 def _try_policy(part: Any, clip: Clip, where: str) -> None:

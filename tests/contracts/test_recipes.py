@@ -7,11 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from retrodict import check as checking
+from retrodict import contract
 from retrodict.check import Finding, check, header, load_recipe, recipes
+from retrodict.clip import Clip
 from retrodict.contract import Broken
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.roles import View
+from retrodict.spaces import ActionSpace, Distribution, categorical
 
 RULES = (
     "header", "config", "presets", "results", "system", "shapes", "learns", "seed", "resume", "randomness", "folder"
@@ -156,6 +161,23 @@ def test_every_rule_finds_the_recipe_that_breaks_it(tmp_path: Path, case: str, m
     (rule,) = findings(tmp_path, source, case.split()[0]).values()
     assert not rule.ok
     assert re.search(reason.replace("OUTSIDE", "outside"), rule.detail), rule.detail
+
+
+class Whole:
+    """An inverse model that compares each frame with its whole row, also where that holds another episode."""
+
+    view, space = View(2, 0, size=(8, 8)), ActionSpace((categorical("move", ("dark", "bright")),))
+
+    def infer(self, clip: Clip) -> Distribution:
+        level = clip.frames.float().mean((2, 3, 4))  # type: ignore[union-attr]
+        far = (level[:, :-1] - level[:, :1].cummax(1).values - torch.arange(clip.steps)).unsqueeze(-1)
+        return Distribution(self.space, torch.cat([far, -far], -1))
+
+
+def test_an_inverse_model_that_does_not_see_where_an_episode_changes_is_found() -> None:
+    clip = Clip(frames=torch.arange(2 * 5 * 3 * 64).view(2, 5, 3, 8, 8).to(torch.uint8))
+    with pytest.raises(Broken, match="must be answered as each alone"):
+        contract._try_inverse(Whole(), clip, "inverse")
 
 
 def test_results_of_other_settings_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from retrodict.clip import ABSTAINED, MISSING, PREDICTED, RECORDED, Clip
-from retrodict.data import cache
+from retrodict.data import cache, footage
 from retrodict.data import export as export_module
 from retrodict.data import store as store_module
 from retrodict.data.check import check
@@ -115,6 +116,8 @@ def test_an_export_is_whole_or_absent(tmp_path: Path, source: MemoryStore) -> No
     export(source, tmp_path / "out")
     with pytest.raises(UnusableInput, match="exists already"):
         export(source, tmp_path / "out")
+    with pytest.raises(UnusableInput, match="no export format named 'zarr'"):
+        export(source, tmp_path / "zarr", format="zarr")  # type: ignore[arg-type]
 
 
 def test_video_is_cut_to_the_spans(tmp_path: Path) -> None:
@@ -159,6 +162,91 @@ def test_long_video_of_two_cameras_is_cut_without_being_held(
     found = check(source.folder)
     assert found["problems"] == []
     assert found["still_share"] == 0
+
+
+CAMERA = "observation.image"
+VIDEO = Schema(SPACE, {CAMERA: (136, 136, 3)}, 10, video=True)
+
+
+def shown(source: list[int], start: int) -> Clip:
+    """As `marked`, large enough to be video; numbers are three grey levels apart."""
+    clip = marked(source, start)
+    return clip.with_(frames=(clip.frames * 3).repeat_interleave(17, 3).repeat_interleave(17, 4))  # type: ignore[operator]
+
+
+def test_spans_of_video_point_into_the_very_file_of_the_source(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "d", VIDEO) as source:
+        source.append([shown([R, R, M, R, R, R, A, P], 10), shown([M], 40), shown([R, M, R], 50)])
+    report = export(source, tmp_path / "out")
+    assert report.encoded == 0
+    originals, links = (sorted((folder / "videos").rglob("*.mp4")) for folder in (source.folder, tmp_path / "out"))
+    assert [path.stat().st_ino for path in links] == [originals[0].stat().st_ino, originals[2].stat().st_ino]
+    assert [path.name for path in links] == ["file-000.mp4", "file-001.mp4"]
+    table = pq.read_table(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet")
+    assert table[f"videos/{CAMERA}/file_index"].to_pylist() == [0, 0, 0, 1, 1]
+    assert np.allclose(table[f"videos/{CAMERA}/from_timestamp"].to_pylist(), [0, 0.3, 0.7, 0, 0.2])
+    assert np.allclose(table[f"videos/{CAMERA}/to_timestamp"].to_pylist(), [0.2, 0.6, 0.8, 0.1, 0.3])
+    back = open_dataset(tmp_path / "out")
+    for id, first in zip(back.ids, (10, 13, 17, 50, 52), strict=True):
+        frames = back.read(id).frames
+        assert frames is not None
+        assert np.allclose(frames[0, :, 0, 0, 0].numpy(), 3 * np.arange(first, first + frames.shape[1]), atol=2)
+    stats = json.loads((tmp_path / "out/meta/stats.json").read_text())[CAMERA]
+    told = np.mean([3 * n for n in (10, 11, 13, 14, 15, 17, 50, 52)]) / 255  # of the rows, not of the whole files
+    assert np.allclose(np.ravel(stats["mean"]), told, atol=0.01)
+
+
+def test_an_export_of_an_export_points_into_the_same_file(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "d", VIDEO) as source:
+        source.append([shown([R, M, P, P, P, P], 20)])
+    export(source, tmp_path / "first")
+    once = open_dataset(tmp_path / "first")
+    assert export(once, tmp_path / "second").encoded == 0
+    again = open_dataset(tmp_path / "second")
+    frames = again.read(again.ids[0]).frames  # the span of one row had no step to go on
+    assert frames is not None
+    assert np.allclose(frames[0, :, 0, 0, 0].numpy(), [66, 69, 72], atol=2)
+    assert len({path.stat().st_ino for path in tmp_path.rglob("*.mp4")}) == 1
+
+
+def test_late_spans_of_long_video_get_a_file_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.create(tmp_path / "d", VIDEO) as source:
+        source.append([shown([R, R, M, P, P, M, R, R], 10)])
+    monkeypatch.setattr(export_module, "LONGEST", 0.6)  # seconds: the second span ends at 0.5, the third at 0.8
+    assert export(source, tmp_path / "out").encoded == 1
+    table = pq.read_table(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet")
+    assert table[f"videos/{CAMERA}/file_index"].to_pylist() == [0, 0, 1]
+    assert np.allclose(table[f"videos/{CAMERA}/from_timestamp"].to_pylist(), [0, 0.3, 0])
+    back = open_dataset(tmp_path / "out")
+    frames = back.read(back.ids[2]).frames
+    assert frames is not None
+    assert np.allclose(frames[0, :, 0, 0, 0].numpy(), [48, 51], atol=2)
+    assert (
+        export(source, tmp_path / "whole", keep_all=True).encoded == 0
+    )  # from the start of a file, any length is exact
+
+
+def test_turned_video_is_encoded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = export_module.decoder.facts  # other tools do not turn the frames that they point to
+    monkeypatch.setattr(export_module.decoder, "facts", lambda path: replace(look(path), rotation=90))
+    with Store.create(tmp_path / "d", VIDEO) as source, monkeypatch.context() as straight:
+        straight.setattr(export_module.decoder, "facts", look)
+        source.append([shown([R, R, M, R], 10)])
+    monkeypatch.setattr(footage, "examine", lambda *_: pytest.fail("a span is no whole file"))
+    assert export(source, tmp_path / "out").encoded == 2
+
+
+def test_frames_that_are_not_where_the_metadata_says_are_refused_by_name(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "d", VIDEO) as source:
+        source.append([shown([R, R, R], 10)])
+    export(source, tmp_path / "out", keep_all=True)
+    episodes = tmp_path / "out/meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(episodes)
+    place = table.column_names.index(f"videos/{CAMERA}/from_timestamp")
+    pq.write_table(table.set_column(place, table.column_names[place], [[0.02]]), episodes)
+    with pytest.raises(UnusableInput, match=r"out/videos.*frame \d is at"):
+        export(open_dataset(tmp_path / "out"), tmp_path / "far")
+    assert not list(tmp_path.glob("far*"))  # nor a half-written one
 
 
 def test_large_images_make_more_files_and_the_same_rows(

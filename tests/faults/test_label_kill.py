@@ -14,7 +14,7 @@ from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.data.store import Store
 from retrodict.label import infer
-from retrodict.label.infer import Labelled, infer_episodes
+from retrodict.label.infer import Labelled, Labeller, infer_episodes
 from retrodict.rng import numpy_rng
 from retrodict.roles import View
 from retrodict.spaces import ActionSpace, Distribution, categorical
@@ -48,9 +48,13 @@ def footage(episodes: int) -> MemoryStore:
 def label_until_killed(folder: Path, source: MemoryStore, acknowledge: int) -> None:
     labels = Store.open(folder, write=True)
     os.write(acknowledge, f"{len(labels.ids)}\n".encode())
-    infer.GROUP = 2
+    infer.GROUP = 10  # frames: about two episodes
     infer_episodes(
-        Colours(), source, labels, "model", lambda line: os.write(acknowledge, f"{len(labels.ids)}\n".encode())
+        Labeller(Colours()),
+        source,
+        labels,
+        "model",
+        lambda line: os.write(acknowledge, f"{len(labels.ids)}\n".encode()),
     )
 
 
@@ -60,7 +64,7 @@ def test_acknowledged_labels_survive_kills_and_the_rest_is_done_once(tmp_path: P
     Store.create(folder, LABELS).close()
     with Store.create(whole, LABELS) as reference:
         began = time.monotonic()
-        infer_episodes(Colours(), source, reference, "model")
+        infer_episodes(Labeller(Colours()), source, reference, "model")
     # The child commits two episodes at a time; most kills must fall before it is done.
     longest = 2 * (time.monotonic() - began) / KILLS
     rng, acknowledged, killed = numpy_rng(0, "label kill"), 0, 0
@@ -86,7 +90,7 @@ def test_acknowledged_labels_survive_kills_and_the_rest_is_done_once(tmp_path: P
         assert there.ids == source.ids[: len(there.ids)]  # in order, each once
     assert killed > KILLS // 2, "most kills came too late to prove anything"
     with Store.open(folder, write=True) as labels:
-        infer_episodes(Colours(), source, labels, "model")
+        infer_episodes(Labeller(Colours()), source, labels, "model")
         assert labels.digest == Store.open(whole).digest  # the same labels as without a kill
         labels.verify()
         Labelled(source, labels)

@@ -173,7 +173,7 @@ def test_a_run_labels_other_videos_and_strict_refuses_what_nobody_measured(
 )
 def test_what_comes_next_follows_from_the_verdict(word: Word, said: str, unsaid: str) -> None:
     steps = {"missing": 0, "recorded": 1, "predicted": 2, "abstained": 0}
-    report = LabelReport(Verdict(word, "why"), (), 4, steps, (0,) * 10, Export(1, 3, 2, 0, 0, 1))
+    report = LabelReport(Verdict(word, "why"), (), 4, steps, 0, (0,) * 10, Export(1, 3, 2, 0, 0, 1))
     text = "\n".join(told(Path("a b"), Path("a b.run"), report))
     assert said in text
     assert unsaid not in text
@@ -209,3 +209,37 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 )
 def test_large_frames_are_seen_small_and_in_eights(stored: tuple[int, int], seen: tuple[int, int]) -> None:
     assert seen_size(stored) == seen
+
+
+def test_foreign_video_is_refused_whole_and_in_part(
+    footage: Path, labelled: tuple[Path, dict[str, object], int], tmp_path: Path
+) -> None:
+    """The trained run meets a folder of noise, then one with a file of its own game beside the noise."""
+    run = labelled[0].with_name("moves.run") / "train"
+    (tmp_path / "noise").mkdir()
+    with Writer(tmp_path / "noise/noise.mp4", SIZE, SIZE, FPS) as writer:
+        writer.add(np.random.default_rng(0).integers(0, 256, (20, SIZE, SIZE, 3), dtype=np.uint8))
+    report = label(Job(videos=tmp_path / "noise", out=tmp_path / "none", run=run), None, Log(quiet=True))
+    assert report.written is None
+    assert not (tmp_path / "none").exists()
+    assert report.foreign == report.steps["abstained"] == 19
+    assert report.verdict.word == "not actions"
+    assert "looks like" in report.verdict.reason
+    assert any("foreign: 19 steps" in line for line in told(tmp_path / "none", tmp_path, report))
+
+    shutil.copytree(tmp_path / "noise", tmp_path / "mixed")
+    for name in NAMES[:8]:
+        shutil.copy(footage / "videos" / name, tmp_path / "mixed" / name)
+    report = label(Job(videos=tmp_path / "mixed", out=tmp_path / "some", run=run), None, Log(quiet=True))
+    assert report.foreign == 19
+    assert report.steps["abstained"] >= 19
+    spans = json.loads((tmp_path / "some/meta/retrodict/export.json").read_text())["spans"]
+    assert spans
+    assert {span["id"] for span in spans} <= set(NAMES[:8])
+    written = open_dataset(tmp_path / "some")
+    assert written.schema.bounds
+    clip = written.read(written.ids[0], frames=False)
+    assert clip.bounds is not None
+    assert clip.actions is not None
+    assert bool((clip.bounds[:, :, 1] >= clip.actions).all())  # the answer is in its own set
+    assert bool((clip.bounds[:, :, 0] <= clip.bounds[:, :, 1]).all())

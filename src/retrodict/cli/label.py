@@ -101,6 +101,8 @@ def told(out: Path, folder: Path, report: LabelReport) -> list[str]:
     lines = [f"refused: {fate.file}: {fate.reason}" for fate in report.refused]
     lines.append(f"{report.frames} frames in {len(report.files) - len(report.refused)} files")
     lines.append("steps: " + ", ".join(f"{count} {name}" for name, count in report.steps.items() if count))
+    if report.foreign:
+        lines.append(f"foreign: {report.foreign} steps look unlike the video that the model was trained on")
     shares = "  ".join(f"{i / 10:.1f}+: {count}" for i, count in enumerate(report.histogram) if count)
     lines.append(f"labels by confidence: {shares}")
     lines.append(f"verdict: {report.verdict.word}. {report.verdict.reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,15 @@ from retrodict.data.stats import Moments
 from retrodict.errors import Undecodable
 
 Frames = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an episode's frames lie: from `start` seconds on in a video file, which is number `number` of a dataset."""
+
+    path: Path
+    number: int
+    start: float = 0.0
 
 
 def encode(path: Path, frames: Frames, fps: int) -> None:
@@ -66,17 +76,22 @@ def examine(path: Path, length: int, schema: Schema, name: Path) -> Moments:
     Raises:
         Undecodable: as `chunks`; also when more frames follow.
     """
-    total: Moments | None = None
     try:
         facts = decoder.facts(path)
         if facts.frames != length or facts.rotation:
             got = f"{facts.frames} frames, turned by {facts.rotation}°"
             raise Undecodable(path, f"it has {got}; expected {length}, by 0°")
-        for frames in chunks(path, length, schema.fps, schema.size):
-            moments = Moments.of_frames(frames.transpose(0, 3, 1, 2))
-            total = moments if total is None else total.merge(moments)
+        return statistics(path, length, schema)
     except Undecodable as error:
         raise Undecodable(name, error.why) from None
+
+
+def statistics(path: Path, length: int, schema: Schema, start: float = 0.0) -> Moments:
+    """Decodes `length` frames from `start` seconds on, checked as by `chunks`, and returns their statistics."""
+    total: Moments | None = None
+    for frames in chunks(path, length, schema.fps, schema.size, start):
+        moments = Moments.of_frames(frames.transpose(0, 3, 1, 2))
+        total = moments if total is None else total.merge(moments)
     assert total is not None  # length >= 1, and chunks() counted
     return total
 

@@ -134,6 +134,10 @@ class ForeignDataset:
             assert whole is not None  # there are cameras
             yield from torch.split(whole, frames, dim=1)
 
+    def videos(self, id: str) -> Sequence[tuple[Path, float]]:
+        """Returns the video file of each camera and where the episode begins in it, in seconds; none of images."""
+        return [self._episodes[id].videos[name] for name in self.schema.cameras] if self.schema.video else []
+
     def _rows(self, episode: _Episode, images: bool) -> pa.Table:
         columns = [n for n, f in self._features.items() if f["dtype"] not in ("video", "image", "string")]
         columns += [name for name in self.schema.cameras if images]

@@ -46,10 +46,9 @@ def features(schema: Schema) -> dict[str, dict[str, Any]]:
     """Returns the `features` of info.json in the order of columns."""
     result: dict[str, dict[str, Any]] = {}
     for name, shape in schema.cameras.items():
-        kind = "video" if schema.video else "image"
-        result[name] = {"dtype": kind, "shape": list(shape), "names": ["height", "width", "channels"]}
+        result[name] = {"dtype": "image", "shape": list(shape), "names": ["height", "width", "channels"]}
         if schema.video:
-            result[name]["info"] = _video_facts(shape, schema.fps)
+            result[name] = video_feature(shape, schema.fps)
     if schema.proprio:
         result["observation.state"] = _vector("float32", schema.proprio)
     result["action"] = _vector("float32", schema.space.columns)
@@ -74,9 +73,10 @@ def _vector(dtype: str, names: Sequence[str]) -> dict[str, Any]:
     return {"dtype": dtype, "shape": [len(names)], "names": list(names)}
 
 
-def _video_facts(shape: tuple[int, int, int], fps: int) -> dict[str, Any]:
+def video_feature(shape: tuple[int, int, int], fps: int) -> dict[str, Any]:
+    """Returns the feature of a camera of this shape (height, width, channels) that is kept as video."""
     height, width, channels = shape
-    return {
+    facts = {
         "video.height": height,
         "video.width": width,
         "video.channels": channels,
@@ -84,6 +84,7 @@ def _video_facts(shape: tuple[int, int, int], fps: int) -> dict[str, Any]:
         "video.is_depth_map": False,
         "has_audio": False,
     }
+    return {"dtype": "video", "shape": list(shape), "names": ["height", "width", "channels"], "info": facts}
 
 
 def arrow_schema(schema: Schema) -> pa.Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,6 +56,10 @@ class MemoryStore:
         whole = self.read(id).frames
         if whole is not None:
             yield from torch.split(whole, frames, dim=1)
+
+    def videos(self, id: str) -> Sequence[tuple[Path, float]]:
+        """Returns nothing: no frames are kept as files."""
+        return ()
 
     def append(
         self, clips: Sequence[Clip], provenance: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None

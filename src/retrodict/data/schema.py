@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -150,6 +151,11 @@ class Episodes(Protocol):
 
         Raises: as `read`.
         """
+        ...
+
+    def videos(self, id: str) -> Sequence[tuple[Path, float]]:
+        """Returns the video file of each camera, in order, and where the episode begins in it, in seconds; none where
+        frames are not kept as video files."""
         ...
 
 

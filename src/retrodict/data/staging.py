@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from retrodict.data.commits import Commit, Entry
 from retrodict.data.durable import describe_file, to_json
 from retrodict.data.schema import Schema, hash_arrays, hash_rest
 from retrodict.data.stats import Moments, Stats, merge_stats
+
+if TYPE_CHECKING:
+    from retrodict.data.footage import Place
 
 
 @dataclass
@@ -71,11 +74,12 @@ class Group:
         self._next_row = totals.rows
 
     def write(
-        self, ids: Sequence[str], clips: Sequence[Clip], videos: Sequence[Mapping[str, Path]] | None
+        self, ids: Sequence[str], clips: Sequence[Clip], videos: Sequence[Mapping[str, Path | Place]] | None
     ) -> Sequence[Entry]:
         """Writes data, videos and the episodes' metadata; returns the entries of the commit record.
 
-        `clips` are conformed; with `videos`, the frames of each are in the video files named there by camera.
+        `clips` are conformed; with `videos`, the frames of each are in the video files named there by camera: a path
+        is linked as the episode's own file, a place lies in a file that the dataset has already.
         """
         data = lerobot.numbered(lerobot.DATA_PATH, self.totals.commits)
         tables = []
@@ -100,7 +104,7 @@ class Group:
             provenance=provenance,
         )
 
-    def _episode(self, id: str, clip: Clip, videos: Mapping[str, Path] | None) -> Any:
+    def _episode(self, id: str, clip: Clip, videos: Mapping[str, Path | Place] | None) -> Any:
         number = self.totals.episodes + len(self._entries)
         assert clip.text is not None  # conformed
         text = clip.text[0]
@@ -140,29 +144,39 @@ class Group:
         }
 
     def _footage(
-        self, number: int, frames: Tensor | None, length: int, videos: Mapping[str, Path] | None, row: dict[str, Any]
+        self,
+        number: int,
+        frames: Tensor | None,
+        length: int,
+        videos: Mapping[str, Path | Place] | None,
+        row: dict[str, Any],
     ) -> tuple[list[str], Stats]:
         """Writes or links one mp4 per camera; returns the files' hashes and the statistics of the decoded frames."""
         from retrodict.data import footage
 
         hashes, stats = [], {}
         for camera in self.schema.cameras:
-            name = lerobot.numbered(lerobot.VIDEO_PATH, number, video_key=camera)
-            target = self.staging / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if videos is None:
-                footage.encode(target, lerobot.camera_frames(frames, self.schema, camera), self.schema.fps)
+            given = None if videos is None else videos[camera]
+            if isinstance(given, footage.Place):
+                place = given
+                stats[camera] = footage.statistics(place.path, length, self.schema, place.start)
+                hashes.append(f"{place.number} {place.start}")
             else:
-                footage.link(videos[camera], target)
-            source = target if videos is None else videos[camera]
-            stats[camera] = footage.examine(target, length, self.schema, source)
-            hashes.append(describe_file(target)["sha256"])
-            self.files.append(name)
+                name = lerobot.numbered(lerobot.VIDEO_PATH, number, video_key=camera)
+                place = footage.Place(self.staging / name, number)
+                place.path.parent.mkdir(parents=True, exist_ok=True)
+                if given is None:
+                    footage.encode(place.path, lerobot.camera_frames(frames, self.schema, camera), self.schema.fps)
+                else:
+                    footage.link(given, place.path)
+                stats[camera] = footage.examine(place.path, length, self.schema, given or place.path)
+                hashes.append(describe_file(place.path)["sha256"])
+                self.files.append(name)
             row |= {
-                f"videos/{camera}/chunk_index": number // lerobot.CHUNK,
-                f"videos/{camera}/file_index": number % lerobot.CHUNK,
-                f"videos/{camera}/from_timestamp": 0.0,
-                f"videos/{camera}/to_timestamp": length / self.schema.fps,
+                f"videos/{camera}/chunk_index": place.number // lerobot.CHUNK,
+                f"videos/{camera}/file_index": place.number % lerobot.CHUNK,
+                f"videos/{camera}/from_timestamp": place.start,
+                f"videos/{camera}/to_timestamp": place.start + length / self.schema.fps,
             }
         return hashes, stats
 

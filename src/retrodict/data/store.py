@@ -170,6 +170,10 @@ class Store:
 
         yield from footage.stream(self._videos(id), self._entry(id)[2].length, self.schema, frames)
 
+    def videos(self, id: str) -> Sequence[tuple[Path, float]]:
+        """Returns the verified video file of each camera and 0.0, where the episode begins in it; none of images."""
+        return [(path, 0.0) for path in self._videos(id)] if self.schema.video else []
+
     def append(
         self,
         clips: Sequence[Clip],

@@ -1,13 +1,18 @@
-"""Inference over whole episodes: streamed, kept episode by episode, and joined to the frames again."""
+"""Inference over whole episodes: decoded ahead, answered in batches, kept in groups, and joined to the frames again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Event, Thread
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from retrodict.clip import ABSTAINED, PREDICTED, RECORDED, Clip
@@ -15,11 +20,44 @@ from retrodict.data.cache import piece_of, resize
 from retrodict.data.schema import Episodes, hash_arrays
 from retrodict.data.store import Store
 from retrodict.errors import UnusableInput
-from retrodict.roles import InverseModel
+from retrodict.roles import InverseModel, Score, View
 from retrodict.spaces import Distribution
 
-CHUNK = 256  # frames that are inferred at once: bounds memory, whatever an episode's length
-GROUP = 16  # episodes whose labels are committed at once: what a kill can cost
+CHUNK = 64  # frames that are inferred at once, whichever episodes they are of: what a processor's cache holds
+AHEAD = 4  # chunks that may be decoded before their turn
+GROUP = 4096  # frames of whole episodes whose labels are committed at once: what a kill can cost
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Labeller:
+    """What labels: an inverse model; a score that is negative for foreign video, which it must not label; and the
+    limits of the sets and intervals that its labels lie in (`Distribution.bounds`)."""
+
+    inverse: InverseModel
+    score: Score | None = None
+    limits: Float[Tensor, "p"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one episode: the belief about its steps, which of them are familiar, the clip without frames."""
+
+    belief: Distribution
+    familiar: Bool[Tensor, "t-1"]
+    clip: Clip
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Frames of one episode in a row; `steps` of them are to be answered, the others are context."""
+
+    id: str
+    frames: UInt8[Tensor, "t c h w"]
+    steps: slice
+    clip: Clip | None  # the episode without its frames, with its last part
+    last: bool  # the end of a group: what follows is not inferred together with it
 
 
 def infer_episode(inverse: InverseModel, source: Episodes, id: str) -> Distribution:
@@ -27,26 +65,112 @@ def infer_episode(inverse: InverseModel, source: Episodes, id: str) -> Distribut
 
     Frames are resized to what the model sees; the answers equal those to the whole episode at once.
     """
-    before = max(0, -inverse.view.offsets()[0])
-    after = max(1, inverse.view.offsets()[-1])
-    total = source.lengths[id]
-    held = torch.zeros(0, dtype=torch.uint8)  # frames first .. first + len - 1 of the episode
-    first = answered = 0
-    parts = [torch.zeros(0, inverse.space.parameters)]
+    return next(_answers(Labeller(inverse), source, [[id]])).belief
+
+
+def _answers(labeller: Labeller, source: Episodes, groups: Iterable[Sequence[str]]) -> Generator[Answer]:
+    """Yields the answer to each episode, group after group.
+
+    Frames are decoded ahead in a thread, which alone touches `source`. What is inferred together depends on a group's
+    episodes alone, so that the same groups get the same answers, whatever was done before.
+    """
+    batch: list[_Part] = []
+    inverse, pieces = labeller.inverse, list[Tensor]()
+    with closing(_ahead(_parts(inverse.view, source, groups), AHEAD)) as parts:
+        for part in parts:
+            batch.append(part)
+            if not part.last and sum(len(each.frames) for each in batch) < CHUNK:
+                continue
+            for each, answer in zip(batch, _infer(labeller, batch), strict=True):
+                pieces.append(answer)
+                if each.clip is not None:
+                    whole = torch.cat(pieces)
+                    yield Answer(Distribution(inverse.space, whole[:, :-1]), whole[:, -1] >= 0, each.clip)
+                    pieces = []
+            batch = []
+
+
+def _infer(labeller: Labeller, batch: Sequence[_Part]) -> list[Float[Tensor, "n p+1"]]:
+    """Answers the steps of several parts side by side in one row, whose segments tell them apart.
+
+    The last column is the score of the less familiar of a step's two frames, 0 without a score.
+    """
+    inverse, score = labeller.inverse, labeller.score
+    lengths = torch.tensor([len(part.frames) for part in batch])
+    frames = torch.cat([part.frames for part in batch])[None]
+    segment = torch.repeat_interleave(torch.arange(len(batch), dtype=torch.int32), lengths)[None]
+    if frames.shape[1] == len(batch):  # episodes of one frame
+        return [torch.zeros(0, inverse.space.parameters + 1) for _ in batch]
+    with torch.inference_mode():
+        params = inverse.infer(Clip(frames=frames, segment=segment if len(batch) > 1 else None)).params[0]
+        known = params.new_zeros(frames.shape[1]) if score is None else score(Clip(frames=frames.transpose(0, 1)))
+        params = torch.cat([params, torch.minimum(known[:-1], known[1:])[:, None]], 1)
+    apart = torch.split(torch.cat([params.float().cpu(), params.new_zeros(1, params.shape[1])]), lengths.tolist())
+    return [answers[part.steps] for part, answers in zip(batch, apart, strict=True)]
+
+
+def _parts(view: View, source: Episodes, groups: Iterable[Sequence[str]]) -> Generator[_Part]:
+    before, after = max(0, -view.offsets()[0]), max(1, view.offsets()[-1])
+    for ids in groups:
+        for id in ids:
+            clip, total = source.read(id, frames=False), source.lengths[id]
+            held = torch.zeros(0, dtype=torch.uint8)  # frames first .. first + len - 1 of the episode
+            first = answered = 0
+            for frames in _chunks(source, id, view.size):
+                held = torch.cat([held, frames]) if len(held) else frames
+                seen = first + len(held)
+                done = seen == total
+                ready = total - 1 if done else max(answered, seen - after)  # steps before it have all their frames
+                if ready > answered or done:
+                    steps = slice(answered - first, ready - first)
+                    yield _Part(id, held, steps, clip if done else None, done and id == ids[-1])
+                answered = ready
+                keep = max(0, answered - before)
+                held, first = held[keep - first :], keep
+
+
+def _chunks(source: Episodes, id: str, size: tuple[int, int]) -> Iterator[UInt8[Tensor, "n c h w"]]:
+    """Yields an episode's frames as the model sees them, CHUNK at a time, however few fit in a piece at their size."""
+    kept: list[Tensor] = []
     for piece in source.stream(id, min(CHUNK, piece_of(source.schema))):
-        frames = resize(piece[0], inverse.view.size)
-        held = torch.cat([held, frames]) if len(held) else frames
-        seen = first + len(held)
-        ready = total - 1 if seen == total else seen - after  # steps before this one have all their frames
-        if ready <= answered:
-            continue
-        with torch.no_grad():
-            belief = inverse.infer(Clip(frames=held[None]))
-        parts.append(belief.params[0, answered - first : ready - first].float().cpu())
-        answered = ready
-        keep = max(0, answered - before)
-        held, first = held[keep - first :], keep
-    return Distribution(inverse.space, torch.cat(parts))
+        kept.append(resize(piece[0], size))
+        if sum(map(len, kept)) >= CHUNK:
+            yield torch.cat(kept)
+            kept = []
+    if kept:
+        yield torch.cat(kept)
+
+
+def _ahead(items: Generator[T], most: int) -> Generator[T]:
+    """Yields what a generator yields, in its order and with its error, while a thread computes up to `most` ahead."""
+    waiting: Queue[tuple[T | None, BaseException | None]] = Queue(most)
+    left = Event()
+
+    def work() -> None:
+        end: BaseException | None = None
+        try:
+            with closing(items):
+                for item in items:
+                    waiting.put((item, None))
+                    if left.is_set():
+                        break
+        except BaseException as error:  # it is raised where the items are used
+            end = error
+        waiting.put((None, end or StopIteration()))
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (entry := waiting.get())[1] is None:
+            yield entry[0]  # type: ignore[misc]
+        if not isinstance(entry[1], StopIteration):
+            raise entry[1]
+    finally:
+        left.set()
+        while thread.is_alive():  # it may wait for room
+            with suppress(Empty):
+                waiting.get_nowait()
+            thread.join(0.01)
 
 
 def recorded_answers(
@@ -58,34 +182,53 @@ def recorded_answers(
         UnusableInput: no step has a recorded action.
     """
     params, truth = [], []
-    for id in ids:
-        clip = source.read(id, frames=False)
-        if clip.actions is None or clip.source is None:
-            continue
+    told = [id for id in ids if RECORDED in _sources(source, id)]
+    for answer in _answers(Labeller(inverse), source, [told] if told else []):
+        clip = answer.clip
+        assert clip.actions is not None  # recorded
+        assert clip.source is not None
         keep = clip.source[0] == RECORDED
-        if bool(keep.any()):
-            params.append(infer_episode(inverse, source, id).params[keep])
-            truth.append(clip.actions[0, keep])
+        params.append(answer.belief.params[keep])
+        truth.append(clip.actions[0, keep])
     if not params:
         raise UnusableInput("no step of this dataset has a recorded action to compare with")
     return Distribution(inverse.space, torch.cat(params)), torch.cat(truth)
 
 
+def _sources(source: Episodes, id: str) -> list[int]:
+    known = source.read(id, frames=False).source
+    return [] if known is None else known[0].tolist()
+
+
 def infer_episodes(
-    inverse: InverseModel, source: Episodes, labels: Store, model: str, limits: Float[Tensor, "p"] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> None:  # fmt: skip
+    labeller: Labeller, source: Episodes, labels: Store, model: str, say: Callable[[str], None] | None = None
+) -> None:
     """Appends the labels of every episode that `labels` does not hold yet, in groups; recorded actions stay.
 
-    `labels` is a store without frames; its commits are bound to the model and to the frames of the episodes. With
-    `limits` (`Distribution.bounds`) each label says what it lies between.
+    `labels` is a store without frames; its commits are bound to the model and to the frames of the episodes.
     """
-    waiting = iter([id for id in source.ids if id not in labels.lengths])
-    while ids := list(islice(waiting, GROUP)):
-        clips = [_labelled(inverse, source, id, limits) for id in ids]
-        labels.append(clips, {"model": model, "frames": {id: source.hash(id) for id in ids}}, ids)
-        if say is not None:
-            say(f"labelled {len(labels.ids)} of {len(source.ids)} episodes")
+    waiting = [id for id in source.ids if id not in labels.lengths]
+    groups = list(_groups(waiting, source.lengths))
+    with closing(_answers(labeller, source, groups)) as answers:
+        for ids in groups:
+            clips = [_labelled(labeller, source, answer) for answer in islice(answers, len(ids))]
+            labels.append(clips, {"model": model, "frames": {id: source.hash(id) for id in ids}}, ids)
+            if say is not None:
+                say(f"labelled {len(labels.ids)} of {len(source.ids)} episodes")
+
+
+def _groups(ids: Sequence[str], lengths: Mapping[str, int]) -> Iterator[list[str]]:
+    """Cuts ids into runs of GROUP frames or a little more."""
+    group: list[str] = []
+    frames = 0
+    for id in ids:
+        group.append(id)
+        frames += lengths[id]
+        if frames >= GROUP:
+            yield group
+            group, frames = [], 0
+    if group:
+        yield group
 
 
 class Labelled:
@@ -136,15 +279,18 @@ class Labelled:
         """Yields the frames of one episode in order, `frames` at a time."""
         return self.source.stream(id, frames)
 
+    def videos(self, id: str) -> Sequence[tuple[Path, float]]:
+        """Returns the video file of each camera and where the episode begins in it, in seconds; none of images."""
+        return self.source.videos(id)
 
-def _labelled(inverse: InverseModel, source: Episodes, id: str, limits: Float[Tensor, "p"] | None) -> Clip:
+
+def _labelled(labeller: Labeller, source: Episodes, answer: Answer) -> Clip:
     """Returns an episode's labels without its frames; what was recorded in the same space stays."""
-    belief = infer_episode(inverse, source, id)
+    belief, there, limits = answer.belief, answer.clip, labeller.limits
     actions, confidence = belief.mode()[None], belief.confidence().clamp(0, 1)[None]
     bounds = None if limits is None else belief.bounds(limits)[None]
-    known = torch.full(confidence.shape, PREDICTED, dtype=torch.uint8)
-    there = source.read(id, frames=False)
-    if source.schema.space == inverse.space and there.actions is not None and there.source is not None:
+    known = torch.where(answer.familiar, PREDICTED, ABSTAINED).to(torch.uint8)[None]
+    if source.schema.space == belief.space and there.actions is not None and there.source is not None:
         recorded = there.source == RECORDED
         actions = torch.where(recorded.unsqueeze(-1), there.actions, actions)
         confidence = torch.where(recorded, 1.0, confidence)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrodict.clip import PREDICTED, SOURCES
+from retrodict.clip import ABSTAINED, PREDICTED, SOURCES
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.durable import to_json, write
@@ -28,7 +28,7 @@ from retrodict.data.schema import Schema
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnusableInput
 from retrodict.label.gate import gated
-from retrodict.label.infer import Labelled, infer_episodes, recorded_answers
+from retrodict.label.infer import Labelled, Labeller, infer_episodes, recorded_answers
 from retrodict.label.verdict import HELD_OUT, PRECISION, Verdict, held_out, judge
 from retrodict.roles import InverseModel, System
 from retrodict.run import checkpoint
@@ -76,6 +76,7 @@ class LabelReport:
     files: tuple[Fate, ...]
     frames: int
     steps: Mapping[str, int]  # by source
+    foreign: int  # of the steps abstained from: those that look unlike the video that the model was trained on
     histogram: tuple[int, ...]  # predicted steps by confidence, in tenths
     written: Export | None
 
@@ -94,7 +95,8 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
     """Labels every step of a folder of videos and writes the dataset `job.out`, whole or not at all.
 
     `train` makes a system in the run that it is given (a recipe with its settings); it is not called with `job.run`.
-    Under `strict`, nothing is written unless the verdict is that labels are usable.
+    Under `strict`, nothing is written unless the verdict is that labels are usable; nor is anything when all of the
+    video is foreign to the model.
 
     Raises:
         UnusableInput: no usable video, no or too few labels, or `out` exists and is not what this job writes.
@@ -117,11 +119,16 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
         model = _fingerprint(job.run or job.folder / "train")
         limits = None if evidence is None else torch.tensor(evidence["limits"])
         with _labels(job.folder / "labels", store, inverse, model, limits is not None) as labels:
-            infer_episodes(inverse, store, labels, model, limits, log.say)
+            infer_episodes(Labeller(inverse, system.score, limits), store, labels, model, log.say)
             labelled = Labelled(store, labels, verdict.abstain_below)
-            written = None if job.strict and not verdict.usable else _written(job, labelled)
-            steps, histogram = _counted(labelled)
-        report = LabelReport(verdict, tuple(fates), sum(store.lengths.values()), steps, histogram, written)
+            steps, histogram, foreign = _counted(labelled)
+            if foreign == sum(steps.values()):
+                verdict = Verdict("not actions", "nothing here looks like the video that the model was trained on")
+                log.say(f"{verdict.word}: {verdict.reason}")
+            unfit = foreign == sum(steps.values()) or (job.strict and not verdict.usable)
+            written = None if unfit else _written(job, labelled)
+        frames = sum(store.lengths.values())
+        report = LabelReport(verdict, tuple(fates), frames, steps, foreign, histogram, written)
     staging = job.folder / "staging"
     write(job.folder / "report.json", to_json(report.to_json()), staging)
     staging.rmdir()
@@ -217,9 +224,9 @@ def _written(job: Job, labelled: Labelled) -> Export:
     return Export(**found["rows"])
 
 
-def _counted(labelled: Labelled) -> tuple[dict[str, int], tuple[int, ...]]:
-    """Counts steps by source, and predicted or abstained ones by confidence."""
-    steps, histogram = np.zeros(len(SOURCES), np.int64), np.zeros(10, np.int64)
+def _counted(labelled: Labelled) -> tuple[dict[str, int], tuple[int, ...], int]:
+    """Counts steps by source, predicted or abstained ones by confidence, and foreign ones."""
+    steps, histogram, foreign = np.zeros(len(SOURCES), np.int64), np.zeros(10, np.int64), 0
     for id in labelled.ids:
         clip = labelled.read(id, frames=False)
         assert clip.source is not None  # Labelled gives both
@@ -228,4 +235,7 @@ def _counted(labelled: Labelled) -> tuple[dict[str, int], tuple[int, ...]]:
         steps += np.bincount(source, minlength=len(SOURCES))
         told = confidence[source >= PREDICTED]
         histogram += np.bincount(np.minimum(told * 10, 9).astype(int), minlength=10)
-    return dict(zip(SOURCES, steps.tolist(), strict=True)), tuple(histogram.tolist())
+        own = labelled.labels.read(id, frames=False).source
+        assert own is not None  # of a store
+        foreign += int((own == ABSTAINED).sum())
+    return dict(zip(SOURCES, steps.tolist(), strict=True)), tuple(histogram.tolist()), foreign
