@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +245,7 @@ def inverse_only(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
     chosen = tuple(json.loads(main.read_text())["about"]["front"]) if main.exists() else vpt.fronts(cfg)[0]
     data = trial.views(cache, _budget(plan, cache, job), job.seed)
     with Run(plan.folder(job.seed) / f"inverse-{job.labels}", data, job.seed, log=log) as run:
-        inverse = vpt.fit_inverse(cfg, run, chosen)
+        inverse, _ = vpt.fit_inverse(replace(cfg, repeats=1), run, chosen)
         stages = dict(run.stages)
     return {"labels": _label_scores(inverse, _test(plan)), "stages": stages}
 

@@ -20,6 +20,7 @@ from retrodict.claims import Figure
 from retrodict.data.batch import Steps
 from retrodict.label.verdict import HELD_OUT, held_out
 from retrodict.measure.calibrate import temperatures
+from retrodict.models.ensemble import Ensemble
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import cloning, labelled
 from retrodict.models.policy import ClipPolicy
@@ -54,7 +55,7 @@ class Config:
     # pixels a side of the inverse's patches, compared with them; 0: the largest up to 8 that gives 7 a side (own)
     patches: tuple[int, ...] = (0,)
     compared: int = 4  # parts of the labels for the cross-fitting that compares (own)
-    folds: int = 8  # parts of the labels for the cross-fitting that calibrates (own)
+    folds: int = 8  # parts of the labels for the cross-fitting that calibrates; its nets are the inverse model (own)
     repeats: int = 3  # cross-fittings that calibrate, each with its own parts: one alone is a matter of luck (own)
     frames: int = 2  # frames shown (paper: 128)
     before: int = 0  # of these, before the present one (paper: half)
@@ -121,21 +122,22 @@ def inverse_for(cfg: Config, data: Steps, front: Front, *address: int | str) -> 
 
 def cross_fit(
     cfg: Config, run: Run, front: Front, folds: int, fit: Fit, stage: str, repeats: int = 1
-) -> tuple[Distribution, Tensor]:
-    """Answers every labelled step by a model that has not seen it: (belief, true actions), repeat after repeat."""
-    answers, truths = [], []
+) -> tuple[Distribution, Tensor, list[Inverse]]:
+    """Answers every labelled step by a model that has not seen it: (belief, true actions, the models), repeat after
+    repeat, each with its own parts."""
+    answers, truths, models = [], [], []
     folds = min(folds, len(run.data.labelled))
     for repeat, number in product(range(repeats), range(folds)):
         rest, held = run.data.labelled.fold(folds, number, run.seed, repeat)
         name = f"{stage}/{_name(front)}/{repeat}.{number}"
         model = inverse_for(cfg, rest, front, run.seed, name)
-        model = run.fit(name, model, labelled, rest.shown(model.view), fit)
+        models.append(run.fit(name, model, labelled, rest.shown(model.view), fit))
         with torch.no_grad():
             for _, clip in held.shown(model.view).batches(512):
                 assert clip.frames is not None
                 answers.append(model.belief(clip.frames.to(run.device)).params.cpu())
         truths.append(held.target_actions())
-    return Distribution(run.data.labelled.cache.space, torch.cat(answers)), torch.cat(truths)
+    return Distribution(run.data.labelled.cache.space, torch.cat(answers)), torch.cat(truths), models
 
 
 def choose_front(cfg: Config, run: Run) -> tuple[Front, dict[str, float]]:
@@ -145,7 +147,7 @@ def choose_front(cfg: Config, run: Run) -> tuple[Front, dict[str, float]]:
         return every[0], {}
     table = {}
     for front in every:
-        belief, truth = cross_fit(cfg, run, front, cfg.compared, cfg.choose, "choose")
+        belief, truth, _ = cross_fit(cfg, run, front, cfg.compared, cfg.choose, "choose")
         table[_name(front)] = float(belief.log_prob(truth, merge=True).mean())
     return max(every, key=lambda front: table[_name(front)]), table
 
@@ -155,18 +157,23 @@ def _name(front: Front) -> str:
     return f"{inputs}+{pool}" + (f"+{patch}" if patch else "")
 
 
-def fit_inverse(cfg: Config, run: Run, front: Front) -> Inverse:
-    """Fits the inverse model on all labels."""
-    few = run.data.labelled
-    inverse = inverse_for(cfg, few, front, run.seed, "inverse")
-    return run.fit("inverse", inverse, labelled, few.shown(inverse.view), cfg.fit)
+def fit_inverse(cfg: Config, run: Run, front: Front) -> tuple[Ensemble, dict[str, Any]]:
+    """Fits the inverse model, and returns it with the evidence of how good it is.
+
+    Its members are the nets of a cross-fitting, so that each label was seen by all but one of them. The temperatures
+    are those at which answers to labels that a net had not seen are, class by class, as sure as they are right.
+    """
+    belief, truth, models = cross_fit(cfg, run, front, cfg.folds, cfg.fit, "inverse", cfg.repeats)
+    inverse = Ensemble(models[: len(models) // cfg.repeats])
+    inverse.temperature.copy_(temperatures(belief, truth, cfg.repeats))
+    once = len(truth) // cfg.repeats  # each label is evidence once
+    return inverse, held_out(belief[:once].scaled(inverse.temperature.cpu()), truth[:once])
 
 
 def train(cfg: Config, run: Run) -> System:
-    """Chooses the front, fits the inverse model on all labels, calibrates, labels all video, clones the labels."""
+    """Chooses the front, fits and calibrates the inverse model, labels all video, clones the labels."""
     front, table = choose_front(cfg, run)
-    inverse = fit_inverse(cfg, run, front)
-    evidence = calibrate(cfg, run, inverse, front)
+    inverse, evidence = fit_inverse(cfg, run, front)
     labels = run.label("labels", inverse, run.data.unlabelled)
     view = View(size=labels.cache.size, channels=labels.cache.channels)
     with rng.isolated(run.seed, "policy"):
@@ -174,14 +181,3 @@ def train(cfg: Config, run: Run) -> System:
         policy = ClipPolicy(view, inverse.space, cfg.pool, "grid", patch, cfg.width, cfg.depth, cfg.hidden)
     policy = run.fit("policy", policy, cloning, labels.shown(view), cfg.clone)
     return System(inverse=inverse, policy=policy, about={"front": list(front), "compared": table, HELD_OUT: evidence})
-
-
-def calibrate(cfg: Config, run: Run, inverse: Inverse, front: Front) -> dict[str, Any]:
-    """Sets the temperatures at which held-out answers are, class by class, as sure as they are right; returns them.
-
-    The held-out answers come from cross-fitting at the full settings.
-    """
-    belief, truth = cross_fit(cfg, run, front, cfg.folds, cfg.fit, "calibrate", cfg.repeats)
-    inverse.temperature.copy_(temperatures(belief, truth, cfg.repeats))
-    once = len(truth) // cfg.repeats  # each label is evidence once
-    return held_out(belief[:once].scaled(inverse.temperature.cpu()), truth[:once])
