@@ -170,3 +170,19 @@ def normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
     center = like.new_tensor(segment.center) if segment.center else like.new_zeros(segment.width)
     scale = like.new_tensor(segment.scale) if segment.scale else like.new_ones(segment.width)
     return center, scale
+
+
+def left_open(segment: Segment, given: Tensor, limits: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest and highest value of each column that is left open (`Distribution.bounds`), around the likeliest, `top`.
+
+    `given` are the class probabilities of a choice, the logits of keys, or the means and log deviations of axes.
+    """
+    if segment.kind in GAUSSIAN:
+        half = given.chunk(2, -1)[1].exp() * limits.chunk(2)[1] * normaliser(segment, top)[1]
+        return top - half, top + half
+    if segment.kind == "binary":
+        on, off = (given.sigmoid() >= limits) | (top > 0.5), ((-given).sigmoid() >= limits) | (top <= 0.5)
+        return (on & ~off).to(top.dtype), on.to(top.dtype)
+    same = torch.tensor(segment.merged, device=top.device)
+    inside = (given[..., same] >= limits) | (same == same[top.argmax(-1)].unsqueeze(-1))
+    return (inside & (inside.sum(-1, keepdim=True) == 1)).to(top.dtype), inside.to(top.dtype)

@@ -27,6 +27,7 @@ from retrodict.segments import (
     categorical,
     code,
     continuous,
+    left_open,
     normaliser,
     segment_vector,
 )  # fmt: skip
@@ -296,26 +297,12 @@ class Distribution:
         deviations lie to each side. A value in the set has highest 1; the only one in it has lowest 1 as well. The
         mode always belongs to the set.
         """
-        lows, highs, best = [], [], self.mode()
+        ends, best = [], self.mode()
         for segment, columns, parameters in self.space.slices():
-            part, own, top = self.params[..., parameters], limits[parameters], best[..., columns]
-            if segment.kind in GAUSSIAN:
-                _, scale = normaliser(segment, part)
-                half = part.chunk(2, -1)[1].exp() * own.chunk(2)[1] * scale
-                lows.append(top - half)
-                highs.append(top + half)
-                continue
-            if segment.kind == "binary":
-                sure = part.sigmoid()
-                on, off = (sure >= own) | (top > 0.5), (1 - sure >= own) | (top <= 0.5)
-                lows.append((on & ~off).to(part.dtype))
-                highs.append(on.to(part.dtype))
-                continue
-            same = torch.tensor(segment.merged, device=part.device)
-            open_ = (self.merged(segment.name)[..., same] >= own) | (same == same[top.argmax(-1)].unsqueeze(-1))
-            lows.append((open_ & (open_.sum(-1, keepdim=True) == 1)).to(part.dtype))
-            highs.append(open_.to(part.dtype))
-        return torch.stack([torch.cat(lows, -1), torch.cat(highs, -1)], -2)
+            part, top = self.params[..., parameters], best[..., columns]
+            given = self.merged(segment.name) if segment.kind in ONE_HOT else part
+            ends.append(torch.stack(left_open(segment, given, limits[parameters], top), -2))
+        return torch.cat(ends, -1)
 
     def merge(self, other: Distribution) -> Distribution:
         """Mixes two beliefs by their weights: probabilities are averaged, Gaussians matched in mean and variance."""

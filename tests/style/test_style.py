@@ -111,8 +111,18 @@ def test_files_and_functions_are_short(name: str) -> None:
 
 
 def test_the_median_function_has_twelve_lines_at_most_and_the_package_sixteen_thousand() -> None:
+    """Lines of code: what says why (documents, comments) and what parts it (blank lines) cost nothing."""
     assert statistics.median(lines_of(node) for file in FILES for node in functions(file)) <= 12
-    assert sum(len(file.read_text().splitlines()) for file in FILES) <= 16_000
+    assert sum(map(lines_of_code, FILES)) <= 16_000
+
+
+def lines_of_code(file: Path) -> int:
+    module = tree(file)
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    documents = [n.body[0] for n in ast.walk(module) if isinstance(n, kinds) and ast.get_docstring(n)]
+    silent = {line for node in documents for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+    lines = enumerate(file.read_text().splitlines(), 1)
+    return sum(bool(line.strip()) and line.strip()[0] != "#" and number not in silent for number, line in lines)
 
 
 def public(body: list[ast.stmt], inside: str = "") -> Iterator[tuple[str, Function | ast.ClassDef]]:
