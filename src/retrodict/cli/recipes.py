@@ -115,9 +115,9 @@ def _committed(recipe: str, figure: str) -> dict[str, Any]:
 def _shown(figure: dict[str, Any]) -> dict[str, Any]:
     """Keeps what a listing tells of a figure; `seeds` becomes a count."""
     plain = {key: figure.get(key) for key in ("name", "tier", "value", "low", "high")}
-    return {**plain, "seeds": len(figure.get("seeds") or ()), "target": figure.get("target"),
-            "baselines": figure.get("baselines") or {}, "command": figure.get("command"),
-            "result": figure.get("result")}  # fmt: skip
+    beside = (figure.get("parts") or {}) | (figure.get("baselines") or {})
+    return {**plain, "seeds": len(figure.get("seeds") or ()), "target": figure.get("target"), "baselines": beside,
+            "command": figure.get("command"), "result": figure.get("result")}  # fmt: skip
 
 
 def _figure_line(figure: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ A recipe keeps that evidence as `System.about["held_out"]`, which `held_out` mak
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,11 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from retrodict.errors import UnusableInput
-from retrodict.measure.calibrate import abstention_threshold, labels_needed
+from retrodict.measure.calibrate import abstention_threshold, conformal_margin, labels_needed
 from retrodict.measure.intervals import wilson
+from retrodict.segments import GAUSSIAN, Segment
 from retrodict.spaces import ActionSpace, Distribution
 
 HELD_OUT = "held_out"  # key of System.about
+INTERVAL = 0.9  # share of numbers that their stated intervals hold
 PRECISION = 0.8  # share of labels that should be right, unless another is asked for
 
 Word = Literal["usable", "usable with abstention", "not actions", "unknown"]
@@ -61,7 +63,43 @@ def held_out(belief: Distribution, truth: Float[Tensor, "n d"]) -> dict[str, Any
         "correct": [int(flag) for flag in correct.tolist()],
         "confidence": [round(value, 6) for value in belief.confidence().clamp(0, 1).tolist()],
         "majority": float(agree(belief.space, constant, truth).float().mean()),
+        "margins": margins(belief, truth),
     }
+
+
+def margins(belief: Distribution, truth: Float[Tensor, "n d"]) -> dict[str, float | None]:
+    """Returns, for each number of an action, how many of the stated deviations hold INTERVAL of the held-out truths.
+
+    None with fewer labels than such a promise takes. Source: Lei et al., JASA 2018, with errors in stated deviations.
+    """
+    found: dict[str, float | None] = {}
+    for segment, columns, mean, deviation in _numbers(belief):
+        errors = ((truth[:, columns] - mean) / deviation).T.double().numpy()
+        found |= {name: conformal_margin(e, INTERVAL) for name, e in zip(segment.columns, errors, strict=True)}
+    return found
+
+
+def stated(belief: Distribution, evidence: Mapping[str, Any]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """Returns the interval that is stated for each number of an action: lowest and highest, in its unit.
+
+    What is no number, or has too few labels for an interval, lies between minus and plus infinity.
+    """
+    low = torch.full_like(belief.mode(), -torch.inf)
+    high = -low
+    for segment, columns, mean, deviation in _numbers(belief):
+        margin = [evidence["margins"][name] for name in segment.columns]
+        wide = deviation * deviation.new_tensor([torch.inf if m is None else m for m in margin])
+        low[:, columns], high[:, columns] = mean - wide, mean + wide
+    return low, high
+
+
+def _numbers(belief: Distribution) -> Iterator[tuple[Segment, slice, Tensor, Tensor]]:
+    """Segments of numbers with their columns, and mean and standard deviation in the unit of actions."""
+    for segment, columns, parameters in belief.space.slices():
+        if segment.kind in GAUSSIAN:
+            deviation = belief.params[..., parameters].chunk(2, -1)[1].exp()
+            scale = deviation.new_tensor(segment.scale) if segment.scale else 1.0
+            yield segment, columns, belief.mode()[:, columns], deviation * scale
 
 
 def judge(evidence: Mapping[str, Any] | None, precision: float = PRECISION) -> Verdict:
