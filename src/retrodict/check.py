@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from retrodict.contract import RULES, Bench, Broken
 from retrodict.errors import RetrodictError, UnknownName, UnusableInput
@@ -61,6 +62,21 @@ def load_recipe(name: str | Path) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def preset(module: ModuleType, name: str) -> Any:
+    """Returns the settings of one of a recipe's presets.
+
+    Raises:
+        UnknownName: the recipe has no such preset.
+    """
+    functions = {n: made for n, made in vars(module).items() if inspect.isfunction(made)}
+    known = {
+        n for n, made in functions.items() if inspect.signature(made).return_annotation in ("Config", module.Config)
+    }
+    if name not in known | ({*PRESETS} & {*functions}):
+        raise UnknownName(f"preset of {module.__name__.rpartition('.')[2]}", name, known)
+    return functions[name]()
 
 
 def header(module: ModuleType) -> dict[str, str]:

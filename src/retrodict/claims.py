@@ -15,10 +15,13 @@ import numpy as np
 
 from retrodict.data.batch import Steps
 from retrodict.errors import UnknownName
+from retrodict.label.verdict import agree, commonest
 from retrodict.measure import intervals
 from retrodict.run.log import Log
 from retrodict.run.run import config_digest, versions
 from retrodict.trial import OF_ANSWERS, Answers, Setting, Trial, baselines, held_out, setting, trial
+
+UNBOUNDED = ("bits_recovered", "set_size", "gain_at_80", "r2", "shift")  # all other measures are shares
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,12 @@ class Figure:
     at_most: bool = False
     pooled: bool = False
 
+    @property
+    def minutes(self) -> float:
+        """Minutes of recording that the labels are, where they are a stretch of one; else 0."""
+        rate = setting(self.setting).per_minute
+        return self.labels / rate if rate else 0.0
+
 
 def commit_of_source() -> str:
     """The commit of the source tree that runs, "unknown" outside a checkout."""
@@ -55,12 +64,18 @@ def commit_of_source() -> str:
 def summary(name: str, figure: Figure, recipe_name: str, digest: str, trials: Sequence[Trial]) -> dict[str, Any]:
     """Joins the seeds of a figure into what is committed under results/."""
     values = np.array([t.values[figure.measure] for t in trials])
-    share = None if figure.measure in ("bits_recovered", "set_size", "gain_at_80") else (0.0, 1.0)
+    share = None if figure.measure in UNBOUNDED else (0.0, 1.0)
     estimate = _pooled(figure.measure, trials) if figure.pooled else intervals.t_interval(values, within=share)
+    mark = f"{figure.measure}."
+    parts = {
+        key.removeprefix(mark): round(float(np.mean([t.values[key] for t in trials])), 4)
+        for key in trials[0].values if key.startswith(mark)
+    }  # fmt: skip
     return {
         "name": name, "recipe": recipe_name, "tier": figure.tier, "measure": figure.measure, "setting": figure.setting,
         "labels": figure.labels, "preset": figure.preset, "target": figure.target, "at_most": figure.at_most,
         "value": round(estimate.value, 4), "low": _rounded(estimate.low), "high": _rounded(estimate.high),
+        **({"parts": parts} if parts else {}), **({"minutes": figure.minutes} if figure.minutes else {}),
         "config": digest, "command": f"retrodict check {recipe_name} --claim {name} --seeds {len(trials)}",
         "seeds": [{"seed": t.seed, "value": round(t.values[figure.measure], 4), "seconds": t.seconds} for t in trials],
         "commit": commit_of_source(), "versions": versions(),
@@ -125,11 +140,12 @@ def world_floor(name: str, chosen: Setting, results: Path) -> dict[str, Any]:
     if path.exists():
         return dict(json.loads(path.read_text()))
     test = held_out(chosen)
-    truth = test.space.classes(Steps.all(test).known().target_actions()).numpy()
+    truth = Steps.all(test).known().target_actions()
+    right = agree(test.space, commonest(test.space, truth).expand_as(truth), truth)
     played = {key: _plain(value) for key, value in baselines(chosen).items()}
     floor = {
         "setting": name, "episodes": chosen.episodes, "success": played,
-        "majority": round(float(np.bincount(truth).max() / len(truth)), 4), "commit": commit_of_source(),
+        "majority": round(float(right.float().mean()), 4), "commit": commit_of_source(),
     }  # fmt: skip
     _write(path, floor)
     return floor
@@ -143,7 +159,8 @@ def beside(measure: str, where: str, results: Path) -> dict[str, float]:
     floor = json.loads(path.read_text()) if path.exists() else {"success": {}}
     if measure == "success":
         found = {name: row["value"] for name, row in floor["success"].items()}
-        for budget, name in (("64", "cloning the 64"), ("all", "cloning all labels")):
+        budgets = {"64": "cloning the 64", "1min": "cloning the 1 minute", "all": "cloning all labels"}
+        for budget, name in budgets.items():
             found[name] = _value(results / "bc" / f"{prefix}success_{budget}.json")
     elif measure in ("label_accuracy", "probe_accuracy"):
         found["majority"] = floor.get("majority")

@@ -32,7 +32,8 @@ Memory: TypeAlias = Tree
 class View:
     """What a role must be shown to answer for step t.
 
-    It sees `frames` frames, `every` apart, of which `before` lie before frame t; the edges of an episode repeat.
+    It sees `frames` frames, `every` apart, of which `before` lie before frame t; the edges of an episode repeat. With a
+    negative `before` the first of them lies so many times `every` after frame t, where an action shows its effect late.
     `rate` is frames per second (0: any), `size` is (height, width), `cameras` their names in channel order,
     `proprio` the number of recorded low-dimensional values it needs, `features` the number of a world's own.
     """

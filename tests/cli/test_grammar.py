@@ -28,8 +28,8 @@ GRAMMAR = {
     "measure": f"FOLDER --data [--episodes] {COMMON}",
     "recipes": COMMON,
     "record": f"ENV --out [--episodes] [--frames] [--policy=expert] [--random] [--seed] [--set] {COMMON}",
-    "train": "RECIPE --data --out [--size=tiny] [--labels] [--seed] [--set] [--frame-size] [--budget] [--restart] "
-    f"[--cache-gb=20.0] [--track=nothing] {COMMON}",
+    "train": "RECIPE --data --out [--size=tiny] [--labels] [--minutes] [--seed] [--set] [--frame-size] [--budget] "
+    f"[--restart] [--cache-gb=20.0] [--track=nothing] {COMMON}",
 }
 
 

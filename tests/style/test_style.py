@@ -183,7 +183,7 @@ def test_heavy_packages_are_imported_where_they_are_used(name: str) -> None:
     """av in the decoder alone, web in serve alone; simulators and trackers inside functions or their own file."""
     homes = {
         "av": ("data/video",), "starlette": ("serve/",), "uvicorn": ("serve/",), "websockets": ("serve/",),
-        "minigrid": ("envs/babyai.py",), "procgen": ("envs/procgen",), "gym3": ("envs/procgen",),
+        "minigrid": ("envs/babyai.py",), "mujoco": (), "procgen": ("envs/procgen",), "gym3": ("envs/procgen",),
         "gymnasium": ("envs/", "plan.py"), "tyro": ("cli/",), "rich": ("cli/",), "transformers": (), "ray": (),
         "cv2": (), "torchvision": (), "PIL": ("data/", "report/"),
     }  # fmt: skip

@@ -23,6 +23,7 @@ NEEDED = (
 )  # fmt: skip
 OPTIONAL = {  # distribution: (what it is for, how to install it)
     "minigrid": ("BabyAI worlds", "pip install 'retrodict[envs]'"),
+    "mujoco": ("the arm", "pip install 'retrodict[arm]'"),
     "procgen-mirror": ("Procgen worlds", "retrodict doctor --install procgen"),
     "tensorboard": ("metrics in TensorBoard", "pip install 'retrodict[track]'"),
 }

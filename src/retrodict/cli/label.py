@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.settings import seconds, size, with_settings
-from retrodict.cli.train import Shares, Size, load
+from retrodict.cli.train import Shares, load
 from retrodict.cli.verb import DONE, NOT_USABLE, REFUSED, Telling
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Label(Telling):
     """Folder of a trained run to label with; labels given beside it measure it."""
     recipe: str = "auto"
     """Recipe to train when there is no run."""
-    size: Size = "tiny"
+    size: str = "tiny"
     """Preset of the recipe."""
     set: UseAppendAction[tuple[str, ...]] = ()
     """A setting of the recipe, such as --set fit.steps=200; may be repeated."""
@@ -81,8 +81,10 @@ class Label(Telling):
         return REFUSED if report.refused else DONE
 
     def _training(self) -> Callable[[Run], System]:
+        from retrodict.check import preset
+
         name, recipe = load(self.recipe)
-        config = with_settings(getattr(recipe, self.size)(), self.set)
+        config = with_settings(preset(recipe, self.size), self.set)
         budget = seconds(self.budget)
 
         def train(run: Run) -> System:

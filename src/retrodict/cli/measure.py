@@ -15,7 +15,10 @@ from retrodict.errors import Incompatible, UnusableInput
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from retrodict.measure.labels import AxisScores
     from retrodict.spaces import Distribution
+
+SEEN = 0.5  # R² below which the frames are said to hardly show a number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class Measure(Telling):
         seen = dict(system.about.get("data", {})).get("source") == source.digest
         told = {"run": str(self.folder), "data": str(self.data), "seen_in_training": seen, **scores(belief, truth)}
         lines = [f"{name:28}  {_plain(value)}" for name, value in told.items() if not isinstance(value, list | dict)]
+        if hidden := told.get("hardly_seen"):
+            lines.append(f"The frames hardly show {', '.join(hidden)}: R² below {SEEN}. Another camera may.")
         if seen:
             lines.append("This run was trained on this dataset: the figures say nothing about other video.")
         self.tell(told, lines)
@@ -87,13 +92,19 @@ def _by_part(belief: Distribution, truth: Tensor) -> dict[str, Any]:
     for segment, columns, _ in belief.space.slices():
         said, true = belief.mode()[:, columns], truth[:, columns]
         if segment.kind == "continuous":
-            found[f"r2_{segment.name}"] = axis_scores(true.numpy(), said.numpy(), segment.values).r2
+            scored = axis_scores(true.numpy(), said.numpy(), segment.columns)
+            found |= {f"r2_{segment.name}": scored.r2, **{f"r2_{name}": r2 for name, r2 in scored.r2_by_axis.items()}}
+            found["hardly_seen"] = [*found.get("hardly_seen", ()), *_hardly_seen(scored)]
             continue
         alone = ActionSpace((segment,))
         constant = commonest(alone, true).expand_as(true)
         for name, answer in (("accuracy", said), ("majority", constant)):
             found[f"{name}_{segment.name}"] = float(agree(alone, answer, true).float().mean())
     return found
+
+
+def _hardly_seen(scored: AxisScores) -> list[str]:
+    return [name for name, r2 in scored.r2_by_axis.items() if r2 < SEEN]
 
 
 def _mean(values: Tensor) -> float | None:

@@ -120,8 +120,9 @@ def _committed(recipe: str, figure: str) -> dict[str, Any]:
 def _shown(figure: dict[str, Any]) -> dict[str, Any]:
     """Keeps what a listing tells of a figure; `seeds` becomes a count."""
     plain = {key: figure.get(key) for key in ("name", "tier", "value", "low", "high")}
+    beside = (figure.get("parts") or {}) | (figure.get("baselines") or {})
     return {**plain, "seeds": len(figure.get("seeds") or ()), "target": figure.get("target"),
-            **({"at_most": True} if figure.get("at_most") else {}), "baselines": figure.get("baselines") or {},
+            **({"at_most": True} if figure.get("at_most") else {}), "baselines": beside,
             "command": figure.get("command"), "result": figure.get("result")}  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class Record(Telling):
     """Records whole episodes of a world as a dataset; the same command goes on where an earlier one stopped."""
 
     env: Annotated[str, Positional, arg(metavar="ENV")]
-    """World: sprites, babyai, maze, coinrun, procgen:GAME, a BabyAI level or a Gymnasium id."""
+    """World: sprites, arm, babyai, maze, coinrun, procgen:GAME, a BabyAI level or a Gymnasium id."""
     out: Path
     """Folder of the dataset."""
     episodes: int = 0

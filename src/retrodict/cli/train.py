@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from retrodict.run.run import Views
 
 AUTO = "vpt"  # what `auto` means as long as one recipe is the best at few labels on every world measured
-Size = Literal["micro", "tiny", "paper"]
 
 
 class Shares(dict[str, float]):
@@ -47,10 +47,12 @@ class Train(Telling):
     """The dataset: ours, or any LeRobot folder."""
     out: Path
     """Folder of the run."""
-    size: Size = "tiny"
-    """Preset of the recipe."""
+    size: str = "tiny"
+    """Preset of the recipe: micro, tiny, paper, or another of its own."""
     labels: int = 0
     """How many of the recorded actions it may see, drawn evenly over all steps (0: all of them)."""
+    minutes: float = 0.0
+    """Or: it may see those of the first so many minutes."""
     seed: int = 0
     """Seed of the weights, the batches and the draw of labels."""
     set: UseAppendAction[tuple[str, ...]] = ()
@@ -68,17 +70,23 @@ class Train(Telling):
 
     def run(self, line: str) -> int:
         """Trains, writes the system, and tells time and memory by stage."""
+        from retrodict.check import preset
         from retrodict.data.foreign import open_dataset
         from retrodict.label.gate import gated
         from retrodict.run.log import Log
         from retrodict.run.run import Run, config_digest
 
+        if self.labels and self.minutes:
+            raise UnusableInput("give either --labels or --minutes: the first are drawn, the second are a stretch")
+
         name, recipe = load(self.recipe)
-        config = with_settings(getattr(recipe, self.size)(), self.set)
+        config = with_settings(preset(recipe, self.size), self.set)
         budget = seconds(self.budget)
         log = Log(quiet=self.json, tensorboard=self.track == "tensorboard")
         source = open_dataset(self.data)
-        data = views(source, self.labels, self.seed, size(self.frame_size), self.out / "cache", self.cache_gb)
+        labels = stretch(self.minutes, source) if self.minutes else self.labels
+        cached = (size(self.frame_size), self.out / "cache", self.cache_gb)
+        data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0)
         with Run(self.out, data, self.seed, log=log, restart=self.restart, resume=line) as run:
             if budget:
                 run.seconds = Shares(budget)
@@ -118,12 +126,21 @@ def load(recipe: str) -> tuple[str, ModuleType]:
     return Path(recipe).stem, module
 
 
+def stretch(minutes: float, source: Episodes) -> int:
+    """Returns how many steps so many minutes have."""
+    count = round(minutes * 60 * source.schema.fps) if math.isfinite(minutes) else 0
+    if count < 1:
+        raise UnusableInput(f"--minutes must be a time of at least one step; got {minutes}")
+    return count
+
+
 def views(
-    source: Episodes, labels: int, seed: int, wanted: tuple[int, int] | None, folder: Path, cache_gb: float
-) -> Views:
+    source: Episodes, labels: int, seed: int, wanted: tuple[int, int] | None, folder: Path, cache_gb: float,
+    contiguous: bool = False,
+) -> Views:  # fmt: skip
     """Makes the data of a run: all video without its actions, and `labels` of the known steps (0: all).
 
-    `wanted` is (width, height) of the frames to train on.
+    They are drawn evenly, or are the first ones if `contiguous`. `wanted` is (width, height) of the frames to train on.
 
     Raises:
         UnusableInput: no step has an action, or fewer than asked for have one.
@@ -139,5 +156,5 @@ def views(
     if not len(known):
         raise UnusableInput("no step of this dataset has an action; label some, or import it with --labels")
     if labels:
-        known = known.uniform(labels, seed)
+        known = known.first(labels) if contiguous else known.uniform(labels, seed)
     return Views(Steps.all(cache, hidden=True), known)

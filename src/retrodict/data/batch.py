@@ -76,12 +76,24 @@ class Steps:
         Raises:
             UnusableInput: there are fewer steps than asked for, or none is asked for.
         """
+        self._enough(count)
+        picked = rng.numpy_rng(*address, "labels").choice(len(self), count, replace=False)
+        return self.only(np.sort(picked))
+
+    def first(self, count: int) -> Steps:
+        """The first `count` steps, as those of a person who labels from the beginning.
+
+        Raises:
+            UnusableInput: there are fewer steps than asked for, or none is asked for.
+        """
+        self._enough(count)
+        return self.only(np.arange(count))
+
+    def _enough(self, count: int) -> None:
         if count < 1:
             raise UnusableInput(f"{count} labels were asked for; ask for 1 or more")
         if count > len(self):
             raise UnusableInput(f"{count} labels were asked for and the data has {len(self)} steps; ask for fewer")
-        picked = rng.numpy_rng(*address, "labels").choice(len(self), count, replace=False)
-        return self.only(np.sort(picked))
 
     def fold(self, parts: int, number: int, *address: int | str) -> tuple[Steps, Steps]:
         """Splits the steps for cross-fitting: (all but part `number`, part `number`) of `parts`."""

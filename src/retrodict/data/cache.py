@@ -24,6 +24,7 @@ from torch import Tensor
 from retrodict.clip import MISSING, RECORDED, Clip
 from retrodict.data.schema import Episodes, Schema
 from retrodict.errors import UnusableInput
+from retrodict.roles import View
 from retrodict.spaces import ActionSpace
 
 PIECE_BYTES = 32 << 20  # of frames at their own size that are resized at once
@@ -43,9 +44,10 @@ class Cache:
         texts: tuple[str, ...],
         fps: int,
         digest: str,
+        cameras: tuple[str, ...],
     ) -> None:
         self.frames, self.starts, self.ids, self.space = frames, starts, ids, space
-        self.columns, self.texts, self.fps, self.digest = columns, texts, fps, digest
+        self.columns, self.texts, self.fps, self.digest, self.cameras = columns, texts, fps, digest, cameras
         self.episode = np.repeat(np.arange(len(ids)), np.diff(starts)).astype(np.int32)  # episode number per frame
         self.first, self.last = starts[:-1][self.episode], starts[1:][self.episode] - 1
 
@@ -58,6 +60,10 @@ class Cache:
     def channels(self) -> int:
         """Channels of the cached frames (cameras stack)."""
         return int(self.frames.shape[1])
+
+    def view(self, frames: int = 1, before: int = 0) -> View:
+        """What a model is shown that sees all cameras in the size that they have here."""
+        return View(frames, before, size=self.size, channels=self.channels, cameras=self.cameras)
 
     def steps(self, ids: Sequence[str] | None = None) -> npt.NDArray[np.int64]:
         """Frame numbers t at which a real step begins, in the named episodes (all by default)."""
@@ -101,8 +107,8 @@ class Cache:
             texts.append(clip.text[0] if clip.text else "")
         if fresh and folder is not None:
             frames = _finish(frames, folder, digest)
-        space, fps = source.schema.space, int(source.schema.fps)
-        return Cache(frames, starts, source.ids, space, columns, tuple(texts), fps, digest)
+        schema, cameras = source.schema, tuple(source.schema.cameras)
+        return Cache(frames, starts, source.ids, schema.space, columns, tuple(texts), int(schema.fps), digest, cameras)
 
 
 def piece_of(schema: Schema) -> int:

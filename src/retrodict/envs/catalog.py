@@ -11,7 +11,7 @@ import gymnasium
 from retrodict.envs.world import World
 from retrodict.errors import UnknownName, UnusableInput
 
-_OWN = ("sprites", "babyai", "maze", "coinrun")
+_OWN = ("sprites", "arm", "babyai", "maze", "coinrun")
 _PROCGEN = (
     "bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot",
     "heist", "jumper", "leaper", "maze", "miner", "ninja", "plunder", "starpilot",
@@ -63,6 +63,10 @@ def _kind(name: str) -> tuple[Callable[..., World], dict[str, Any]]:
         from retrodict.envs.sprites import Sprites
 
         return Sprites, {}
+    if name == "arm":
+        from retrodict.envs.arm import Arm
+
+        return Arm, {}
     if name == "babyai" or name.startswith("BabyAI-"):
         from retrodict.envs.babyai import BabyAI
 

@@ -7,6 +7,7 @@ copies of the world run side by side. To that end an actor is shown the episode'
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from retrodict.envs.world import MAX_SEED, World
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.rng import numpy_rng, torch_rng
 from retrodict.roles import Memory, Policy
-from retrodict.spaces import Distribution
+from retrodict.spaces import Distribution, Segment
 
 Actor = Callable[[Clip], Tensor]  # the last frame of every row ("b 1 c h w"; segment, times, text) -> actions "b d"
 
@@ -32,7 +33,7 @@ class _Episode:
 
     number: int
     text: str
-    frames: list[UInt8[np.ndarray, "h w 3"]] = field(default_factory=list)
+    frames: list[UInt8[np.ndarray, "h w c"]] = field(default_factory=list)
     actions: list[Tensor] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     unseen: bool = False  # the simulator did not show the frame after the last step
@@ -75,7 +76,7 @@ def rollout(
     rows: list[_Episode | None] = [None] * world.num_envs
     finished: dict[int, tuple[Clip, bool, float]] = {}
     waiting = given = 0
-    frames = np.zeros((world.num_envs, *world.size, 3), np.uint8)
+    frames = np.zeros((world.num_envs, *(world.single_observation_space.shape or ())), np.uint8)
     while waiting < len(seeds):
         given, frames = _refill(world, seeds, rows, given, frames, keep_frames)
         actions = actor(_shown(world, rows, frames)).to("cpu", torch.float32)
@@ -286,28 +287,44 @@ def _drawn(belief: Distribution, clip: Clip, fps: int, seed: int) -> Tensor:
 
 
 def blind(world: World, train_seeds: Sequence[int], samples: int = 16, seed: int = 0) -> Tensor:
-    """Returns the value probabilities "v" of the best policy that never looks, chosen on training seeds only.
+    """Returns the plan of the best policy that never looks (see `open_loop`), chosen on training seeds only.
 
-    Tried are each distinguishable value alone, each pair half and half, and `samples` random mixtures; all on the
-    first quarter of the seeds, the best quarter of them on all. Most successes win, then the highest return.
+    For a single choice, value probabilities "v": tried are each distinguishable value alone, each pair half and half,
+    and `samples` random mixtures. Otherwise one action "1 d": every key pressed or not with every axis at its lowest,
+    middle or highest. All are tried on the first quarter of the seeds, the best quarter of them on all. Most successes
+    win, then the highest return.
     """
-    _single_choice(world)
     if not train_seeds:
         raise UnusableInput("the search for a blind policy needs at least one training seed")
-    segment = world.actions.segments[0]
-    first = [segment.merged.index(number) for number in range(max(segment.merged) + 1)]
-    corners = torch.eye(segment.width)[first]
-    pairs = [(corners[i] + corners[j]) / 2 for i in range(len(first)) for j in range(i)]
-    mixtures = torch.from_numpy(numpy_rng(seed, "blind").dirichlet(np.ones(len(first)), samples)).float() @ corners
+    family = _constants(world) if world.actions.discrete is None else _mixtures(world.actions.discrete, samples, seed)
 
     def worth(plan: Tensor, seeds: Sequence[int]) -> tuple[float, float]:
         played = score(world, seeds, open_loop(world, plan, seed))
         return float(np.mean(played["success"])), float(np.mean(played["returns"]))
 
     few = train_seeds[: (len(train_seeds) + 3) // 4]
-    family = sorted([*corners, *pairs, *mixtures], key=lambda plan: worth(plan, few), reverse=True)
+    family = sorted(family, key=lambda plan: worth(plan, few), reverse=True)
     best: Tensor = max(family[: (len(family) + 3) // 4], key=lambda plan: worth(plan, train_seeds))
     return best
+
+
+def _mixtures(segment: Segment, samples: int, seed: int) -> list[Tensor]:
+    first = [segment.merged.index(number) for number in range(max(segment.merged) + 1)]
+    corners = torch.eye(segment.width)[first]
+    pairs = [(corners[i] + corners[j]) / 2 for i in range(len(first)) for j in range(i)]
+    mixtures = torch.from_numpy(numpy_rng(seed, "blind").dirichlet(np.ones(len(first)), samples)).float() @ corners
+    return [*corners, *pairs, *mixtures]
+
+
+def _constants(world: World) -> list[Tensor]:
+    choices: list[list[tuple[float, ...]]] = []
+    for segment in world.actions.segments:
+        if segment.kind == "categorical":
+            choices.append([tuple(row) for row in torch.eye(segment.width).tolist()])
+            continue
+        ends = (0.0, 1.0) if segment.kind == "binary" else (segment.low, (segment.low + segment.high) / 2, segment.high)
+        choices += [[(value,) for value in ends]] * segment.width
+    return [torch.tensor([sum(parts, ())]) for parts in itertools.product(*choices)]
 
 
 def _single_choice(world: World) -> None:

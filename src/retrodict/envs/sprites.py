@@ -13,8 +13,8 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from retrodict.envs.world import World
-from retrodict.errors import UnknownName, UnusableInput
+from retrodict.envs.world import World, joined_names
+from retrodict.errors import UnusableInput
 from retrodict.rng import numpy_rng
 from retrodict.spaces import ActionSpace, categorical
 
@@ -36,7 +36,7 @@ class Sprites(World):
         self, n: int, size: int = 36, distractors: int = 0, textures: str = "plain", limit: int = 30, fps: int = 10
     ) -> None:
         _pixels(size)
-        self.textures, self.kinds = textures, _kinds(textures)
+        self.textures, self.kinds = textures, joined_names("texture", textures, TEXTURES)
         if distractors < 0:
             raise UnusableInput(f"distractors must be 0 or more; got {distractors}")
         actions = ActionSpace((categorical("move", ACTIONS),))
@@ -111,7 +111,7 @@ def render(state: State, textures: str = "plain", size: int = 36) -> UInt8[np.nd
     The same states under two textures differ in looks alone, which is how agreement of labels is measured.
     """
     _pixels(size)
-    return _paint(state, *_looks(state["texture"], _kinds(textures), size))
+    return _paint(state, *_looks(state["texture"], joined_names("texture", textures, TEXTURES), size))
 
 
 def _paint(
@@ -159,14 +159,6 @@ def _ground(kind: str, rng: np.random.Generator, size: int) -> UInt8[np.ndarray,
         slope, width = rng.integers(-1, 2), int(rng.integers(2, 6))
         share = (((y + slope * x) // width) % 2).astype(float)
     return (first + share[..., None] * (second - first)).astype(np.uint8)
-
-
-def _kinds(textures: str) -> tuple[str, ...]:
-    kinds = tuple(textures.split("+"))
-    for kind in kinds:
-        if kind not in TEXTURES:
-            raise UnknownName("texture", kind, TEXTURES)
-    return kinds
 
 
 def _pixels(size: int) -> int:

@@ -17,15 +17,17 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
-from retrodict.errors import UnusableInput
+from retrodict.errors import UnknownName, UnusableInput
 from retrodict.rng import key
 from retrodict.spaces import ActionSpace, Segment, categorical
 
 MAX_SEED = 2**31 - 1  # seeds travel as int32 in Clip.segment
 
-Observed = tuple[UInt8[np.ndarray, "n h w 3"], dict[str, Any]]
+CAMERA = "observation.image"  # of a world that has only one
+
+Observed = tuple[UInt8[np.ndarray, "n h w c"], dict[str, Any]]
 Stepped = tuple[
-    UInt8[np.ndarray, "n h w 3"],
+    UInt8[np.ndarray, "n h w c"],
     Float[np.ndarray, "n"],
     Bool[np.ndarray, "n"],
     Bool[np.ndarray, "n"],
@@ -36,7 +38,8 @@ Stepped = tuple[
 class World(VectorEnv[Any, Any, Any], ABC):
     """n copies of one game, seen as pixels, with named actions and an expert.
 
-    A subclass fills `_start`, `_advance` and `_frames`, which see all rows but must leave rows outside the mask alone.
+    Each camera gives three channels; several stack on the channels of a frame, in the order of `cameras`. A subclass
+    fills `_start`, `_advance` and `_frames`, which see all rows but must leave rows outside the mask alone.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012  as gymnasium declares it
@@ -55,14 +58,15 @@ class World(VectorEnv[Any, Any, Any], ABC):
         fps: int,
         limit: int,
         native: spaces.Space[Any],
+        cameras: Sequence[str] = (CAMERA,),
     ) -> None:
         if n < 1 or limit < 1 or fps < 1:
             raise UnusableInput(
                 f"world {name!r} needs n, limit and fps of 1 or more; got n={n}, limit={limit}, fps={fps}"
             )
         self.name, self.size, self.actions, self.fps, self.limit = name, size, actions, fps, limit
-        self.num_envs = n
-        self.single_observation_space = spaces.Box(0, 255, (*size, 3), np.uint8)
+        self.num_envs, self.cameras = n, dict.fromkeys(cameras, (*size, 3))  # as a Schema has them
+        self.single_observation_space = spaces.Box(0, 255, (*size, 3 * len(cameras)), np.uint8)
         self.observation_space = batch_space(self.single_observation_space, n)
         self.single_action_space = native
         self.action_space = batch_space(native, n)
@@ -85,7 +89,7 @@ class World(VectorEnv[Any, Any, Any], ABC):
         """Steps the live rows; returns rewards, terminated and success of this step."""
 
     @abstractmethod
-    def _frames(self) -> UInt8[np.ndarray, "n h w 3"]:
+    def _frames(self) -> UInt8[np.ndarray, "n h w c"]:
         """Draws the present states into an array that the caller may keep."""
 
     @property
@@ -203,6 +207,15 @@ class World(VectorEnv[Any, Any, Any], ABC):
         if len(seed) != self.num_envs:
             raise UnusableInput(f"{self.name} has {self.num_envs} rows; got {len(seed)} seeds")
         return np.array([0 if s is None else int(s) for s in seed], dtype=np.int64)
+
+
+def joined_names(kind: str, given: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Splits the value of an option such as "noise+checker" into names, each of which must be known."""
+    names = tuple(dict.fromkeys(given.split("+")))
+    for name in names:
+        if name not in known:
+            raise UnknownName(kind, name, known)
+    return names
 
 
 def layout(space: spaces.Space[Any], names: Sequence[str] = ()) -> ActionSpace:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
+from retrodict.models.cameras import per_camera
 from retrodict.models.windows import windows
 from retrodict.nn.conv import normalise, stem, stem_shape
+from retrodict.nn.heads import BeliefHead
 from retrodict.nn.part import Part
 from retrodict.roles import View
 from retrodict.spaces import ActionSpace, Distribution
@@ -79,13 +81,18 @@ class Inverse(Part):
     ) -> None:
         super().__init__()
         self.view, self.space = view, space
-        self.net = TransitionNet(view, inputs, pool, kind, patch, width, depth, hidden)
+        self.net = per_camera(
+            view, lambda one: TransitionNet(one, inputs, pool, kind, patch, width, depth, hidden), hidden
+        )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden, space.parameters)
+        self.head = BeliefHead(hidden, space)
         self.register_buffer("temperature", torch.ones(space.parameters))
 
     def belief(self, frames: UInt8[Tensor, "n f c h w"]) -> Distribution:
-        """Answers windows, uncalibrated."""
+        """Answers windows, uncalibrated; of the frames around a step, those of the view are taken."""
+        offsets = self.view.offsets()
+        if frames.shape[1] != len(offsets):
+            frames = frames[:, [offset - min(0, offsets[0]) for offset in offsets]]
         return Distribution(self.space, self.head(self.dropout(self.net(frames))))
 
     def infer(self, clip: Clip) -> Distribution:

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
+from retrodict.models.cameras import per_camera
 from retrodict.models.windows import continued, last_window
 from retrodict.nn.conv import normalise, stem, stem_shape
+from retrodict.nn.heads import BeliefHead
 from retrodict.nn.part import Part
 from retrodict.roles import Memory, View
 from retrodict.spaces import ActionSpace, Distribution
@@ -83,8 +85,8 @@ class ClipPolicy(Part):
         if view.before != view.frames - 1:
             raise UnusableInput(f"a policy sees no frame after the present one; got {view}")
         self.view, self.space = view, space
-        self.net = FrameNet(view, pool, kind, patch, width, depth, hidden, points)
-        self.head = nn.Linear(hidden, space.parameters)
+        self.net = per_camera(view, lambda one: FrameNet(one, pool, kind, patch, width, depth, hidden, points), hidden)
+        self.head = BeliefHead(hidden, space)
 
     def belief(self, frames: UInt8[Tensor, "n f c h w"]) -> Distribution:
         """Answers windows that end with the present frame."""

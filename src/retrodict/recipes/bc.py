@@ -15,9 +15,9 @@ from retrodict.claims import Figure
 from retrodict.models.losses import cloning
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import patch_for
-from retrodict.roles import System, View
+from retrodict.roles import System
 from retrodict.run.loop import Fit
-from retrodict.run.run import Run
+from retrodict.run.run import LATER, Run
 
 FIGURES = {
     "babyai_success_64": Figure("babyai", "success"),
@@ -28,6 +28,8 @@ FIGURES = {
     "state_only_all": Figure("sprites", "state_only", labels=0, seeds=5),
     "babyai_state_only_all": Figure("babyai", "state_only", labels=0),
     "maze_state_only_all": Figure("maze", "state_only", labels=0),
+    "arm_success_all": Figure("arm", "success", 0, "arm", target=0.75),
+    "arm_success_1min": Figure("arm", "success", 1200, "arm"),
 }
 
 
@@ -40,6 +42,8 @@ class Config:
     depth: int = 2  # 3x3 layers after the patches (own)
     hidden: int = 128  # width of the dense layers (own)
     fit: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
+    patch: int = field(default=0, metadata=LATER)  # pixels a side, 0: the largest up to 8 that gives 7 a side (own)
+    points: int = field(default=4, metadata=LATER)  # of the pool `points` (Levine et al.: 32)
 
 
 def micro() -> Config:
@@ -57,6 +61,11 @@ def equivariant() -> Config:
     return Config(pool="points")
 
 
+def arm() -> Config:
+    """For a robot's cameras at 64 pixels, as the policy of `vpt.arm()`."""
+    return Config(pool="points", fit=Fit(800, 64, 2e-3), patch=4, points=16)
+
+
 def paper() -> Config:
     """Settings for long runs."""
     return Config(width=64, depth=4, hidden=512, fit=Fit(50_000, 256, 3e-4))
@@ -65,9 +74,9 @@ def paper() -> Config:
 def train(cfg: Config, run: Run) -> System:
     """Clones the labelled steps."""
     data = run.data.labelled
-    view = View(size=data.cache.size, channels=data.cache.channels)
+    view = data.cache.view()
     with rng.isolated(run.seed, "policy"):
-        patch = patch_for(view.size)
-        policy = ClipPolicy(view, data.cache.space, cfg.pool, "grid", patch, cfg.width, cfg.depth, cfg.hidden)
+        size = (cfg.patch or patch_for(view.size), cfg.width, cfg.depth, cfg.hidden, cfg.points)
+        policy = ClipPolicy(view, data.cache.space, cfg.pool, "grid", *size)
     policy = run.fit("policy", policy, cloning, data.shown(view), cfg.fit)
     return System(policy=policy)

@@ -102,10 +102,16 @@ def _figures(module: ModuleType, told: Sequence[Entry]) -> list[str]:
         target = "" if declared.target is None else f"{'≤' if declared.at_most else '≥'} {declared.target:.2f}"
         rows.append([
             f"`{figure['name']}`", declared.setting, declared.measure.replace("_", " "),
-            str(declared.labels or "all"), f"`{declared.preset}`", target, measured(figure),
+            _labels(declared.labels, declared.minutes), f"`{declared.preset}`", target, measured(figure),
             str(figure["seeds"] or ""), ", ".join(f"{name} {number(v)}" for name, v in figure["baselines"].items()),
         ])  # fmt: skip
     return table(head, rows)
+
+
+def _labels(count: int, minutes: float) -> str:
+    if not count:
+        return "all"
+    return f"{count:,} ({minutes:g} min)" if minutes else str(count)
 
 
 def measured(figure: Entry) -> str:

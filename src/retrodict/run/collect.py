@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from retrodict.envs.world import World
 
 GROUP = 50  # episodes that one commit acknowledges
-CAMERA = "observation.image"
 
 
 def schema_of(world: World, rewards: bool = True) -> Schema:
-    """The schema of what a world shows: one camera, images when small, video when large."""
-    height, width = world.size
-    video = max(height, width) > IMAGE_PIXELS
-    return Schema(world.actions, {CAMERA: (height, width, 3)}, world.fps, video=video, rewards=rewards)
+    """The schema of what a world shows: its cameras, as images when small, as video when large."""
+    video = max(world.size) > IMAGE_PIXELS
+    return Schema(world.actions, world.cameras, world.fps, video=video, rewards=rewards)
 
 
 def collect(

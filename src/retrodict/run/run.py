@@ -11,7 +11,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -276,8 +276,12 @@ def _code_name(function: Any) -> str:
     return f"{name} {json.dumps(plain, sort_keys=True)}" if plain else name
 
 
+LATER = {"later": True}  # metadata of a setting whose default does what was done before there was such a setting
+
+
 def config_digest(cfg: Any) -> str:
-    """Hash of a recipe's configuration."""
+    """Hash of a recipe's configuration; a setting that came LATER counts where it is used."""
     if not is_dataclass(cfg) or isinstance(cfg, type):
         raise UnusableInput(f"a recipe's configuration is a dataclass; got {type(cfg).__name__}")
-    return _digest(asdict(cfg))
+    unused = {f.name for f in fields(cfg) if "later" in f.metadata and getattr(cfg, f.name) == f.default}
+    return _digest({name: value for name, value in asdict(cfg).items() if name not in unused})
