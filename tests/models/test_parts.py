@@ -16,6 +16,8 @@ from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.errors import NoLikelihood, UnusableInput
 from retrodict.models.frame_world import FrameForward, FrameWorld, NextFrame
+from retrodict.models.ensemble import Ensemble
+from retrodict.models.familiarity import Familiarity
 from retrodict.models.inverse import INPUTS, POOLS, Inverse
 from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse, code_space
 from retrodict.models.policy import ClipPolicy, Points
@@ -69,6 +71,8 @@ PARTS = {
     "LatentForward": lambda: latent().world,
     "LatentAction": latent,
     "ClipPolicy": lambda: policy(3, pool="points"),
+    "Ensemble": lambda: Ensemble([inverse(hidden=8), inverse(hidden=8)]),
+    "Familiarity": lambda: Familiarity(View(size=SIZE), 4, size=3),
     "CodeAdapter": lambda: CodeAdapter(SPACE, code_space(1, 4), hidden=3),
 }
 
