@@ -203,7 +203,7 @@ class Distribution:
         segment, _ = self._segment(name)
         index = torch.tensor(segment.merged, device=self.params.device)
         probabilities = self.probabilities(name)
-        out = probabilities.new_zeros(*probabilities.shape[:-1], int(index.max()) + 1)
+        out = probabilities.new_zeros(*probabilities.shape[:-1], max(segment.merged) + 1)
         return out.index_add(-1, index, probabilities)
 
     def log_prob(self, actions: Float[Tensor, "*n d"], merge: bool = False) -> Float[Tensor, "*n"]:
