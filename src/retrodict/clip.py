@@ -81,7 +81,7 @@ class Clip:
     def _leading(self, name: str, value: Tensor) -> tuple[int, int]:
         if value.ndim < 2:
             raise UnusableInput(f"clip.{name} has shape {tuple(value.shape)}; expected rows and time as its first axes")
-        return int(value.shape[0]), int(value.shape[1])
+        return value.shape[0], value.shape[1]  # no int(): a tracer's sizes are symbols
 
     def _disagreement(self, name: str, shape: tuple[int, ...], b: int, t: int, want: int) -> str:
         if name == "actions" and shape[0] == b and shape[1] == t:

@@ -216,7 +216,7 @@ class Distribution:
         segment, _ = self._segment(name)
         index = torch.tensor(segment.merged, device=self.params.device)
         probabilities = self.probabilities(name)
-        out = probabilities.new_zeros(*probabilities.shape[:-1], int(index.max()) + 1)
+        out = probabilities.new_zeros(*probabilities.shape[:-1], max(segment.merged) + 1)
         return out.index_add(-1, index, probabilities)
 
     def log_prob(self, actions: Float[Tensor, "*n d"], merge: bool = False) -> Float[Tensor, "*n"]:
@@ -326,21 +326,20 @@ class Distribution:
                 parts += [mean, 0.5 * (second - mean**2).clamp_min(1e-12).log()]
         return Distribution(self.space, torch.cat(parts, -1), weight)
 
-    def scaled(self, temperature: float | Float[Tensor, "p"]) -> Distribution:
+    def scaled(self, temperature: float | Float[Tensor, "p"] | Sequence[float]) -> Distribution:
         """Divides log probabilities by a temperature, and multiplies standard deviations by it.
 
         One number, or one for each parameter: a choice then takes that of its likeliest value, a key and an axis their
         own (an axis that of its log standard deviation). Merged values are scaled as one class, so that no temperature
         changes which class is likeliest.
         """
-        each = torch.as_tensor(temperature, dtype=self.params.dtype, device=self.params.device)
-        if not bool((each > 0).all()) or each.numel() not in (1, self.space.parameters):
-            raise UnusableInput(
-                f"expected one positive temperature, or {self.space.parameters}, one for each parameter; got {each}"
-            )
-        if bool((each == 1).all()):
+        told = temperature.tolist() if isinstance(temperature, Tensor) else temperature
+        numbers, count = list(told) if isinstance(told, Sequence) else [told], self.space.parameters
+        if min(numbers) <= 0 or len(numbers) not in (1, count):
+            raise UnusableInput(f"expected one positive temperature, or {count}, one for each parameter; got {numbers}")
+        if all(number == 1 for number in numbers):
             return self
-        each = each.flatten().expand(self.space.parameters)
+        each = self.params.new_tensor(numbers).expand(count)
         best, parts = self.mode(), []
         for segment, columns, parameters in self.space.slices():
             part, by = self.params[..., parameters], each[parameters]

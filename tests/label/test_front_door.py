@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from retrodict.cli import main
+from retrodict.cli.grammar import parse
 from retrodict.cli.label import told
 from retrodict.clip import PREDICTED, RECORDED
 from retrodict.data.export import Export
@@ -164,6 +168,27 @@ def test_a_run_labels_other_videos_and_strict_refuses_what_nobody_measured(
     assert not (tmp_path / "b").exists()
 
 
+def test_onnx_runtime_labels_as_torch_does(
+    footage: Path, labelled: tuple[Path, dict[str, object], int], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    run = labelled[0].with_name("moves.run") / "train"
+    (tmp_path / "videos").mkdir()
+    for name in NAMES[:3]:
+        shutil.copy(footage / "videos" / name, tmp_path / "videos")
+    job = Job(videos=tmp_path / "videos", out=tmp_path / "torch", run=run)
+    other = replace(job, out=tmp_path / "onnx", engine="onnx")
+    assert label(job, None, Log(quiet=True)).steps == label(other, None, Log(quiet=True)).steps
+    there, here = (open_dataset(each.folder / "labels") for each in (job, other))
+    for id in there.ids:
+        wanted, got = there.read(id), here.read(id)
+        assert torch.equal(got.actions, wanted.actions)  # type: ignore[arg-type]
+        assert torch.allclose(got.confidence, wanted.confidence, atol=1e-4)  # type: ignore[arg-type]
+    with pytest.raises(UnusableInput, match="labels of another model"):  # of another engine: no mixture
+        label(replace(other, engine="torch"), None, Log(quiet=True))
+
+
 @pytest.mark.parametrize(
     ("word", "said", "unsaid"),
     [
@@ -177,6 +202,31 @@ def test_what_comes_next_follows_from_the_verdict(word: Word, said: str, unsaid:
     text = "\n".join(told(Path("a b"), Path("a b.run"), report))
     assert said in text
     assert unsaid not in text
+
+
+def test_the_printed_commands_can_be_pasted(
+    labelled: tuple[Path, dict[str, object], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = labelled[0]
+    steps = {"missing": 0, "recorded": 1, "predicted": 2, "abstained": 0}
+    report = LabelReport(Verdict("usable", "why"), (), 4, steps, (0,) * 10, Export(1, 3, 2, 0, 0, 1))
+
+    def pasted(place: Path, keep_all: bool) -> list[list[str]]:
+        lines = "\n".join(told(place, place.with_name("x.run"), report, keep_all)).partition("next: ")[2]
+        return [shlex.split(line) for line in lines.splitlines()]
+
+    ours, lerobots = pasted(Path("my videos") / "moves", keep_all=False)
+    train = parse(ours[1:])
+    assert (train.recipe, train.data, train.out) == ("bc", Path("my videos/moves"), Path("my videos/moves.bc"))  # type: ignore[attr-defined]
+    assert lerobots == [
+        "lerobot-train", "--dataset.repo_id=local/moves", "--dataset.root=my videos/moves", "--policy.type=act",
+        "--policy.push_to_hub=false",
+    ]  # fmt: skip
+    ours, export, lerobots = pasted(out, keep_all=True)  # then LeRobot needs the rows with an action alone
+    assert main([*ours[1:], "--size", "micro", "--threads", "1"]) == 0
+    assert main(export[1:]) == 0
+    assert f"--dataset.root={out}.training" in lerobots
+    assert Path(f"{out}.training/meta/info.json").is_file()
 
 
 @pytest.mark.parametrize(

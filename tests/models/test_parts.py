@@ -15,9 +15,9 @@ from retrodict import models
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.errors import NoLikelihood, UnusableInput
-from retrodict.models.frame_world import FrameForward, FrameWorld, NextFrame
 from retrodict.models.ensemble import Ensemble
 from retrodict.models.familiarity import Familiarity
+from retrodict.models.frame_world import FrameForward, FrameWorld, NextFrame
 from retrodict.models.inverse import INPUTS, POOLS, Inverse
 from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse, code_space
 from retrodict.models.policy import ClipPolicy, Points

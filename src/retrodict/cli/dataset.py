@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -107,15 +107,19 @@ class Export(Telling):
     """The dataset."""
     out: Path
     """Folder of the new dataset."""
+    purpose: Annotated[Literal["training"], arg(name="for")] = "training"
+    """What it is for: training, by tools that train on every row."""
     keep_all: bool = False
     """Keep every row, also those without an action to train on."""
+    format: Literal["lerobot", "gr00t", "hdf5", "npz"] = "lerobot"
+    """LeRobot v3.0; v2.1 as GR00T reads it; robomimic's HDF5 (extra `h5`); npz, a file an episode."""
 
     def run(self, line: str) -> int:
         """Exports, and tells how many actions that leaves."""
         from retrodict.data.export import export
         from retrodict.data.foreign import open_dataset
 
-        told = asdict(export(open_dataset(self.folder), self.out, keep_all=self.keep_all))
+        told = asdict(export(open_dataset(self.folder), self.out, keep_all=self.keep_all, format=self.format))
         self.tell({"dataset": str(self.out), **told}, [f"{self.out}: {_plain(told)}"])
         return DONE
 

@@ -26,6 +26,9 @@ OPTIONAL = {  # distribution: (what it is for, how to install it)
     "mujoco": ("the arm", "pip install 'retrodict[arm]'"),
     "procgen-mirror": ("Procgen worlds", "retrodict doctor --install procgen"),
     "tensorboard": ("metrics in TensorBoard", "pip install 'retrodict[track]'"),
+    "h5py": ("HDF5", "pip install 'retrodict[h5]'"),
+    "onnxscript": ("writing ONNX", "pip install 'retrodict[onnx]'"),
+    "onnxruntime": ("labelling by ONNX Runtime", "pip install 'retrodict[onnx]'"),
 }
 _SIDE, _FRAMES, _RATE = 32, 10, 10
 

@@ -14,6 +14,7 @@ from retrodict.cli.act import Act
 from retrodict.cli.dataset import Check, Export, Import, Info
 from retrodict.cli.demo import Demo
 from retrodict.cli.doctor import Doctor
+from retrodict.cli.export import ExportRun
 from retrodict.cli.label import Label
 from retrodict.cli.measure import Measure
 from retrodict.cli.recipes import CheckRecipe, Recipes
@@ -30,6 +31,7 @@ VERBS: dict[str, type[Verb]] = {
     "train": Train,
     "act": Act,
     "measure": Measure,
+    "export": ExportRun,
     "recipes": Recipes,
     "check": CheckRecipe,
     "doctor": Doctor,

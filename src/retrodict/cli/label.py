@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -59,6 +59,8 @@ class Label(Telling):
     """Seed of the weights and the batches."""
     cache_gb: float = 20.0
     """Most disk space for the cache of frames, in GB."""
+    engine: Literal["torch", "onnx"] = "torch"
+    """What runs the model while it labels; onnx (extra `onnx`) is the faster one on most processors."""
 
     def run(self, line: str) -> int:
         """Labels; exit code 4 when some files were refused, 3 when strict and not usable."""
@@ -69,13 +71,12 @@ class Label(Telling):
         job = Job(
             videos=self.videos, out=self.out, labels=self.labels, run=self.with_run, fps=self.fps, fit=size(self.fit),
             seen=seen and (seen[1], seen[0]), precision=self.precision, keep_all=self.keep_all, strict=self.strict,
-            seed=self.seed, cache_gb=self.cache_gb,
+            seed=self.seed, cache_gb=self.cache_gb, engine=self.engine,
         )  # fmt: skip
         train = None if self.with_run else self._training()
         report = label(job, train, Log(quiet=self.json), resume=line)
-        self.tell(
-            {"dataset": str(self.out), "run": str(job.folder), **report.to_json()}, told(self.out, job.folder, report)
-        )
+        lines = told(self.out, job.folder, report, self.keep_all)
+        self.tell({"dataset": str(self.out), "run": str(job.folder), **report.to_json()}, lines)
         if self.strict and not report.verdict.usable:
             return NOT_USABLE
         return REFUSED if report.refused else DONE
@@ -98,7 +99,7 @@ class Label(Telling):
         return train
 
 
-def told(out: Path, folder: Path, report: LabelReport) -> list[str]:
+def told(out: Path, folder: Path, report: LabelReport, keep_all: bool = False) -> list[str]:
     """The result in words, and what to do next."""
     lines = [f"refused: {fate.file}: {fate.reason}" for fate in report.refused]
     lines.append(f"{report.frames} frames in {len(report.files) - len(report.refused)} files")
@@ -117,11 +118,16 @@ def told(out: Path, folder: Path, report: LabelReport) -> list[str]:
             f"{written}, not to train on (see {folder}/report.json). More labels, or labels of something that can be "
             "seen, may help: name another --out then",
         ]
-    place, name = shlex.quote(str(out)), shlex.quote(f"local/{out.name}")
+    place, name, trained = (shlex.quote(text) for text in (str(out), f"local/{out.name}", f"{out}.bc"))
+    lines += [
+        f"{written} to train on (see {folder}/report.json)",
+        f"next: retrodict train bc --data {place} --out {trained}",
+    ]
+    if keep_all:  # LeRobot would learn from rows without an action as well
+        place, name = shlex.quote(f"{out}.training"), shlex.quote(f"local/{out.name}.training")
+        lines.append(f"      retrodict data export {shlex.quote(str(out))} --for training --out {place}")
     return [
         *lines,
-        f"{written} to train on (see {folder}/report.json)",
-        f"next: retrodict train bc --data {place} --out runs/bc",
         f"      lerobot-train --dataset.repo_id={name} --dataset.root={place} --policy.type=act "
         "--policy.push_to_hub=false",
     ]

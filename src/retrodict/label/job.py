@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from retrodict.label.verdict import HELD_OUT, PRECISION, Verdict, held_out, judg
 from retrodict.roles import InverseModel, System
 from retrodict.run import checkpoint
 from retrodict.run.log import Log
+from retrodict.run.onnx_file import OnnxInverse, export_onnx, need
 from retrodict.run.run import Run, Views
 
 FEWEST = 8  # labels: with fewer, none could be held out to say whether the result is any good
@@ -46,7 +47,7 @@ class Job:
     `labels` is a CSV file (see `data.label_file`); `run` the folder of a trained run. With labels alone a model is
     trained on them; with a run alone it labels; with both the labels measure the run. `fit` (width, height) and `fps`
     resize and resample while importing, `seen` (height, width) is the size at which a new model sees the frames.
-    `precision` is the share of labels that should be right.
+    `precision` is the share of labels that should be right. `engine` answers: torch, or ONNX Runtime.
     """
 
     videos: Path
@@ -61,6 +62,7 @@ class Job:
     strict: bool = False
     seed: int = 0
     cache_gb: float = 20.0
+    engine: Literal["torch", "onnx"] = "torch"
 
     @property
     def folder(self) -> Path:
@@ -112,11 +114,10 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
         log.say(f"{fate.file}: {fate.what}{f', {fate.reason}' if fate.reason else ''}")
     with store:
         system = given or _trained(job, store, train, log, resume).decoded()
-        inverse = _inverse(system)
+        model, inverse = _engine(job, _inverse(system))
         evidence = _evidence(job, system, inverse, store)
         verdict = judge(evidence, job.precision)
         log.say(f"{verdict.word}: {verdict.reason}")
-        model = _fingerprint(job.run or job.folder / "train")
         limits = None if evidence is None else torch.tensor(evidence["limits"])
         with _labels(job.folder / "labels", store, inverse, model, limits is not None) as labels:
             infer_episodes(Labeller(inverse, system.score, limits), store, labels, model, log.say)
@@ -144,6 +145,8 @@ def _check(job: Job) -> None:
         raise UnusableInput(f"{job.out} exists already and is no dataset made by labelling; name another folder")
     if not 0 < job.precision < 1:
         raise UnusableInput(f"the precision asked for must lie between 0 and 1; got {job.precision}")
+    if job.engine == "onnx":
+        need("labelling with ONNX Runtime", "onnx", "onnxscript", "onnxruntime")
     if job.labels is not None and job.run is None:
         _enough(len(read_labels(job.labels).rows))
 
@@ -157,6 +160,17 @@ def _inverse(system: System) -> InverseModel:
     if system.inverse is None:
         raise UnusableInput("this system has no inverse model, so it cannot label; use one that has, such as vpt")
     return system.inverse
+
+
+def _engine(job: Job, inverse: InverseModel) -> tuple[str, InverseModel]:
+    """Returns what labels are bound to, and the inverse model that answers: torch's, or the same by ONNX Runtime."""
+    model = checkpoint.system_hash(job.run or job.folder / "train")
+    if job.engine == "torch":
+        return model, inverse
+    folder = job.folder / "onnx" / model[:16]
+    if not folder.is_dir():
+        export_onnx({"inverse": inverse}, folder, {"system": model})
+    return f"{model} by onnx", OnnxInverse(folder)
 
 
 def _trained(job: Job, store: Store, train: Callable[[Run], System] | None, log: Log, resume: str) -> System:
@@ -202,13 +216,6 @@ def _evidence(job: Job, system: System, inverse: InverseModel, store: Store) -> 
         return held_out(*recorded_answers(inverse, store, store.ids))
     found = system.about.get(HELD_OUT)
     return found if isinstance(found, Mapping) else None
-
-
-def _fingerprint(run: Path) -> str:
-    """SHA-256 of a saved system's weights, to which labels are bound."""
-    inner = run / "system"
-    manifest = checkpoint.load_manifest(inner if inner.is_dir() else run)
-    return str(manifest["files"][checkpoint.STATE]["sha256"])
 
 
 def _written(job: Job, labelled: Labelled) -> Export:

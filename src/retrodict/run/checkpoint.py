@@ -141,6 +141,12 @@ def save_system(folder: Path, system: System) -> None:
     save_folder(folder, tensors, {"system": parts, "about": dict(system.about)})
 
 
+def system_hash(folder: Path) -> str:
+    """Returns the SHA-256 of the weights of a run's system, to which labels are bound."""
+    inner = folder / "system"
+    return str(load_manifest(inner if inner.is_dir() else folder)["files"][STATE]["sha256"])
+
+
 def load_system(folder: Path | str, device: torch.device | str = "cpu") -> System:
     """Reads a saved system: a run folder (its `system`) or the folder itself.
 
