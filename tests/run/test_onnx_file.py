@@ -14,6 +14,7 @@ import torch
 from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.errors import Damaged, Incompatible, MissingPackage, UnusableInput
+from retrodict.models.ensemble import Ensemble
 from retrodict.models.inverse import Inverse
 from retrodict.models.latent_action import CodeAdapter, LatentInverse
 from retrodict.models.policy import ClipPolicy
@@ -43,6 +44,14 @@ def supervised() -> Inverse:
     assert isinstance(part, Inverse)
     part.temperature.fill_(1.7)
     return part
+
+
+def together() -> Ensemble:
+    """Two nets that answer as one, with temperatures of their own."""
+    parts = [built(Inverse, View(2, size=SIZE), MOVES, "both", "flatten", "grid", 4, width=8, hidden=8) for _ in "ab"]
+    part = Ensemble(parts)  # type: ignore[arg-type]
+    part.temperature.copy_(torch.tensor([1.0, 2.0, 3.0, 1.0]))
+    return part.eval()
 
 
 def latent() -> DecodedInverse:
@@ -83,7 +92,7 @@ def test_a_net_of_one_frame_answers_the_same_by_onnx_runtime(exported: Path) -> 
     assert_same(joint(), exported)
 
 
-@pytest.mark.parametrize("make", [supervised, latent])
+@pytest.mark.parametrize("make", [supervised, together, latent])
 def test_an_inverse_model_answers_the_same_by_onnx_runtime(make: object, tmp_path: Path) -> None:
     inverse = make()  # type: ignore[operator]
     card = export_onnx({"inverse": inverse}, tmp_path / "out", {})

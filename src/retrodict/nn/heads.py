@@ -25,10 +25,11 @@ class BeliefHead(nn.Linear):
             if segment.kind in GAUSSIAN:
                 mask[parameters.start + segment.width : parameters.stop] = True
         self.register_buffer("spread", mask, persistent=False)
+        self.speaks_numbers = bool(mask.any())
 
     def forward(self, features: Float[Tensor, "*n d"]) -> Float[Tensor, "*n p"]:
         """Returns the parameters."""
         params = super().forward(features)
-        if not bool(self.spread.any()):
+        if not self.speaks_numbers:
             return params
         return torch.where(self.spread, super().forward(features.detach()), params)
