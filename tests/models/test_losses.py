@@ -13,10 +13,11 @@ from torch import Tensor
 from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
 from retrodict.models.frame_world import FrameForward
-from retrodict.models.losses import cloning, labelled, next_frame
+from retrodict.models.inverse import Inverse
+from retrodict.models.losses import FIRM, cloning, fitted, labelled, next_frame
 from retrodict.nn.conv import normalise
 from retrodict.roles import View
-from retrodict.spaces import ActionSpace, Distribution, categorical
+from retrodict.spaces import ActionSpace, Distribution, categorical, continuous
 
 SPACE = ActionSpace((categorical("move", ("a", "b", "c"), groups=(("b", "c"),)),))
 NOISE = torch.Generator()
@@ -47,6 +48,36 @@ def test_the_label_is_the_one_of_the_drawn_step_and_alike_values_count_as_one() 
     loss = labelled(part, clip([[2, 0, 2], [0, 1, 0]]), NOISE)["all"]  # the middle step: a, and b or c
     assert part.seen == [[0, 1, 2, 3], [10, 11, 12, 13]]
     assert loss.item() == pytest.approx(-(math.log(1 / 3) + math.log(2 / 3)) / 2)
+
+
+def test_a_late_effect_is_looked_for_in_later_frames_and_belongs_to_the_drawn_step() -> None:
+    late = Inverse(View(2, -2, size=(8, 8), channels=1), SPACE, "frames", "flatten", patch=4, width=4, depth=1).eval()
+    frames = torch.randint(0, 256, (3, 7, 1, 8, 8)).to(torch.uint8)
+    whole = late.infer(Clip(frames=frames)).params
+    window = late.belief(frames[:, 1:5]).params  # step 1 is drawn with frames 1..4, of which it sees 3 and 4
+    assert torch.allclose(window, whole[:, 1], atol=1e-6)
+    assert torch.allclose(late.belief(frames[:, 3:5]).params, window)
+    assert torch.equal(whole[:, -1], whole[:, -2])  # beyond the end the last frame repeats
+    actions = SPACE.one_hot(torch.tensor([[0, 1, 1]] * 3))
+    loss = labelled(late, Clip(frames=frames[:, 1:5], actions=actions), NOISE)["all"]
+    by_hand = Distribution(SPACE, window).log_prob(actions[:, 0], merge=True)
+    assert loss.item() == pytest.approx(-by_hand.mean().item(), rel=1e-5)
+
+
+def test_means_are_fitted_as_at_one_spread_and_spreads_to_the_errors_that_remain() -> None:
+    space = ActionSpace((continuous("v", ("x", "y"), center=(1.0, 0.0), scale=(2.0, 1.0)), *SPACE.segments))
+    params = torch.tensor([[0.5, -1.0, -3.0, 2.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    action = torch.tensor([[3.0, 0.0, 0.0, 1.0, 0.0]])
+    fitted(Distribution(space, params), action).sum().backward()
+    assert params.grad is not None
+    error = torch.tensor([(3.0 - 1.0) / 2.0 - 0.5, 0.0 - -1.0])
+    spread = torch.tensor([-3.0, 2.0]).exp()
+    assert params.grad[0, :2].tolist() == pytest.approx((error / FIRM**2).tolist())  # however sure it says it is
+    assert params.grad[0, 2:4].tolist() == pytest.approx(((error / spread) ** 2 - 1).tolist(), rel=1e-4)
+    logits = torch.randn(4, 3)
+    classes = SPACE.one_hot(torch.tensor([0, 1, 2, 1]))
+    alike = Distribution(SPACE, logits)
+    assert torch.equal(fitted(alike, classes), alike.log_prob(classes, merge=True))
 
 
 def test_cloning_is_shown_the_past_alone_and_weighs_by_confidence() -> None:

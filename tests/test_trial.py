@@ -1,0 +1,105 @@
+"""Trials: which labels a budget is, and what is measured of numbers and keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from retrodict.claims import Figure, summary
+from retrodict.clip import Clip
+from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
+from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Schema
+from retrodict.errors import UnusableInput
+from retrodict.roles import System, View
+from retrodict.spaces import ActionSpace, Distribution, Segment, continuous
+from retrodict.trial import SETTINGS, Setting, Trial, measured, views
+
+SPACE = ActionSpace((continuous("move", ("x", "y")), Segment("grip", "binary", ("closed",))))
+
+
+def moving() -> Cache:
+    """Two episodes whose frames show the number of the step; x and y are a pattern, the key is pressed at times."""
+    schema = Schema(SPACE, {"observation.image": (4, 4, 3)}, 10)
+    clips = []
+    for length in (9, 14):
+        t = torch.arange(length - 1.0)
+        actions = torch.stack([torch.sin(t), torch.cos(2 * t), (t % 3 == 0).float()], 1)
+        frames = torch.arange(length, dtype=torch.uint8).view(1, -1, 1, 1, 1).expand(1, -1, 3, 4, 4)
+        clips.append(Clip(frames=frames.contiguous(), actions=actions.unsqueeze(0)))
+    return Cache.build(MemoryStore(schema, clips))
+
+
+def knowing(off: tuple[float, float], press: bool) -> Any:
+    """An inverse that is off by so much in x and y, and says the opposite of the key unless `press`."""
+
+    def infer(clip: Clip) -> Distribution:
+        assert clip.frames is not None
+        t = clip.frames[:, :-1, 0, 0, 0].float()
+        grip = torch.where((t % 3 == 0) == press, 9.0, -9.0)
+        means = [torch.sin(t) + off[0], torch.cos(2 * t) + off[1]]
+        return Distribution(SPACE, torch.stack([*means, torch.zeros_like(t), torch.zeros_like(t), grip], -1))
+
+    return SimpleNamespace(view=View(2, size=(4, 4)), space=SPACE, infer=infer)
+
+
+def test_labels_of_minutes_are_the_first_ones_and_others_are_drawn() -> None:
+    cache = moving()
+    first = views(cache, 10, 0, contiguous=True).labelled
+    assert first.index.tolist() == Steps.all(cache).index[:10].tolist()
+    assert views(cache, 10, 0).labelled.index.tolist() != first.index.tolist()
+    assert len(views(cache, 0, 0, contiguous=True).labelled) == 21
+    assert not views(cache, 10, 0, contiguous=True).unlabelled.columns["actions"].any()
+    with pytest.raises(UnusableInput, match="22 labels were asked for and the data has 21 steps"):
+        views(cache, 22, 0, contiguous=True)
+
+
+def test_minutes_of_a_figure_follow_from_its_setting() -> None:
+    assert Figure("arm", "r2", 1200).minutes == 1
+    assert Figure("arm", "r2", 12_000).minutes == 10
+    assert Figure("sprites", "label_accuracy").minutes == 0
+
+
+def test_numbers_and_keys_are_measured_each_by_itself() -> None:
+    cache, about = moving(), {"held_out": {"margins": {"move.x": 0.25, "move.y": 0.25}}, "shift": 2}
+    wanted = ("r2", "press_f1", "interval_cover", "shift")
+    right = measured(System(inverse=knowing((0, 0), True), about=about), Setting("sprites"), cache, wanted)
+    assert right == {
+        "r2": pytest.approx(1), "r2.move.x": pytest.approx(1), "r2.move.y": pytest.approx(1), "press_f1": 1,
+        "press_f1.grip": 1, "interval_cover": 1, "interval_cover.move.x": 1, "interval_cover.move.y": 1, "shift": 2,
+    }  # fmt: skip
+    off = measured(System(inverse=knowing((0, 0.5), False), about=about), Setting("sprites"), cache, wanted)
+    spread = float(np.var(cache.columns["actions"][Steps.all(cache).index, 1]))
+    assert off["r2.move.y"] == pytest.approx(1 - 0.25 / spread)
+    assert off["r2"] == pytest.approx((1 + off["r2.move.y"]) / 2)
+    assert off["interval_cover.move.y"] == 0
+    assert off["interval_cover"] == 0.5
+    assert off["press_f1"] == 0
+
+
+def test_intervals_that_no_label_supports_are_not_measured() -> None:
+    with pytest.raises(UnusableInput, match="interval_cover cannot be measured"):
+        measured(System(inverse=knowing((0, 0), True)), Setting("sprites"), moving(), ["interval_cover"])
+
+
+def test_a_result_tells_its_parts_and_minutes() -> None:
+    trials = [
+        Trial(i, {"r2": v, "r2.move.x": v, "r2.move.z": v - 0.5}, 1.0, {}, {}) for i, v in enumerate((0.75, 0.25))
+    ]
+    told = summary("f", Figure("arm", "r2", 1200), "vpt", "digest", trials)
+    assert told["parts"] == {"move.x": 0.5, "move.z": 0.0}
+    assert told["minutes"] == 1
+    assert told["value"] == 0.5
+    plain = summary("f", Figure("sprites", "success"), "vpt", "digest", [replace(trials[0], values={"success": 0.5})])
+    assert not {"parts", "minutes"} & set(plain)
+
+
+def test_every_figure_has_its_setting_and_measures() -> None:
+    assert SETTINGS["arm"].unseen == {"textures": "stripes"}
+    assert SETTINGS["arm"].per_minute == 20 * 60
