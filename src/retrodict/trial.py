@@ -54,6 +54,9 @@ class Setting:
 
 SETTINGS: dict[str, Setting] = {
     "sprites": Setting("sprites", random=0.3, copies=64, episodes=300, changed={"textures": "noise"}),
+    "sprites_distractors": Setting(
+        "sprites", random=0.3, copies=64, episodes=300, options={"distractors": 3}, changed={"textures": "noise"}
+    ),
     "babyai": Setting("babyai", random=0.2),
     "maze": Setting("maze", random=0.15, copies=16, episodes=100),
 }
