@@ -140,7 +140,7 @@ class FeatureForward(Part):
         """
         with torch.no_grad():
             wanted = self.target.grid(following.unsqueeze(1))[:, 0]
-            center, spread = wanted.mean((0, 2, 3), keepdim=True), wanted.std((0, 2, 3), keepdim=True) + 1e-3
+            center, spread = wanted.mean((0, 2, 3), keepdim=True), wanted.std((0, 2, 3), keepdim=True) + 1e-4
             last = self.target.grid(seen[:, -1:])[:, 0]
             context = self.encoder.grid(seen)
         change = self.back(self.mixer(self.front(context.flatten(1, 2)), latent))

@@ -245,22 +245,19 @@ class NSVQ(Codes):
 class FSQ(Codes):
     """Finite scalar quantisation (Mentzer et al. 2024): each number is squashed and rounded to one of `levels[i]`.
 
-    All combinations are codes, prod(levels) of them at fixed places, so none can die or collapse into another.
+    All combinations are codes, prod(levels) of them at fixed places, so none can die or collapse into another. Levels
+    lie evenly over -1..1, so that an even number of them needs no offset.
     """
 
     def __init__(self, levels: tuple[int, ...]) -> None:
         super().__init__(1, math.prod(levels), len(levels), 1)
-        self.levels = levels
-        grid = itertools.product(*[[(i - n // 2) / (n // 2) for i in range(n)] for n in levels])
+        grid = itertools.product(*[torch.linspace(-1, 1, number).tolist() for number in levels])
         self.register_buffer("book", torch.tensor(list(grid))[None])
         self.ready.fill_(True)
 
     def parts(self, z: Float[Tensor, "n i"]) -> Float[Tensor, "n p e"]:
-        """Squashes each number into the range of its levels; an even number of them lies off the middle by half."""
-        levels = z.new_tensor(self.levels)
-        half, off = (levels - 1) * (1 - 1e-3) / 2, torch.where(levels % 2 == 0, 0.5, 0.0)
-        bounded = half * torch.tanh(z + torch.atanh(off / half)) - off
-        return (bounded / (levels // 2)).unsqueeze(1)
+        """Squashes each number into -1..1."""
+        return torch.tanh(z).unsqueeze(1)
 
     def restart_dead(self, rng: torch.Generator, threshold: float = 0.05) -> int:
         """Moves nothing: the codes are fixed."""
