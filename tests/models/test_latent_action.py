@@ -233,7 +233,7 @@ def codes_in_use(make: Callable[..., GroupedVQ]) -> int:
     inputs = torch.tensor([[11.0, 10.0], [9.0, 10.0], [10.0, 11.0], [10.0, 9.0]])
     book = make(1, 4, 2, decay=0.9).train()
     book.ready.fill_(True)
-    book.book[0] = book.total[0] = torch.tensor([[10.0, 10.0], [50.0, 0.0], [0.0, 50.0], [50.0, 50.0]])
+    book.book[0] = book.total[0] = torch.tensor([[10.0, 10.0], [50.0, -50.0], [-50.0, 50.0], [-50.0, -50.0]])
     for step in range(400):
         book(inputs)
         if (step + 1) % 10 == 0:
