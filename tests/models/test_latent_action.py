@@ -246,7 +246,24 @@ def test_dead_codes_come_to_life_and_defective_restarts_leave_them_dead() -> Non
     assert codes_in_use(GroupedVQ) >= 3  # one that lands on another waits for its next turn
     assert codes_in_use(OtherBook) == 1
     assert codes_in_use(BookOnly) == 1
-    assert codes_in_use(Copies) == 1
+
+
+def test_restarted_codes_are_places_of_their_own_and_copies_of_a_used_one_are_found() -> None:
+    inputs = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    apart = {}
+    for make in (GroupedVQ, Copies):
+        book = make(1, 4, 2).train()
+        book(inputs)
+        book.book[0, 1:], book.used[0, 1:] = 30.0, 0.0
+        seen = set()
+        for turn in range(20):  # a code that shares its place is given another one in its turn
+            book.used[0, 1:] = 0.0
+            assert book.restart_dead(torch.Generator().manual_seed(turn)) == 3
+            seen.add(len(torch.unique((book.book[0] * 1e6).round(), dim=0)))
+        apart[make] = max(seen)
+        places = book.book[0, 1:].tolist()
+        assert all(place in inputs.tolist() for place in places) == (make is GroupedVQ)
+    assert apart == {GroupedVQ: 4, Copies: 1}
 
 
 @pytest.mark.parametrize("kind", ["vq", "nsvq"])
