@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
@@ -87,13 +88,21 @@ def next_lines(run: Path, parts: Sequence[str]) -> list[str]:
     return [f"next: {line}" for part, line in lines.items() if part in parts]
 
 
+def load(recipe: str) -> tuple[str, ModuleType]:
+    """Returns a recipe's name and module; a file's code is run."""
+    from retrodict.check import load_recipe
+
+    if Path(recipe).suffix == ".py":
+        print(f"running the code in {recipe}", file=sys.stderr)
+    return Path(recipe).stem, load_recipe(recipe)
+
+
 def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> Training:
     """Returns what trains a recipe, or all that `auto` compares; it writes its settings down in `System.about`.
 
     Raises:
         UnusableInput: settings were given to auto, which has none of its own.
     """
-    from retrodict.check import load_recipe
     from retrodict.label import auto
     from retrodict.run.run import config_digest
 
@@ -101,15 +110,13 @@ def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> Train
     if recipe == "auto":
         if pairs:
             raise UnusableInput(f"--set {pairs[0]} is a setting of one recipe, and auto trains several; name one")
-        modules = {name: load_recipe(name) for name in auto.CANDIDATES}
+        modules = dict(load(name) for name in auto.CANDIDATES)
         candidates = {name: partial(module.train, getattr(module, size)()) for name, module in modules.items()}
         work, about = partial(auto.choose, candidates=candidates, budget=limit), {}
     else:
-        if Path(recipe).suffix == ".py":
-            print(f"running the code in {recipe}", file=sys.stderr)
-        module = load_recipe(recipe)
+        name, module = load(recipe)
         config = with_settings(getattr(module, size)(), pairs)
-        work, about = partial(module.train, config), {"recipe": Path(recipe).stem, "config": config_digest(config)}
+        work, about = partial(module.train, config), {"recipe": name, "config": config_digest(config)}
 
     def train(run: Run) -> System:
         if limit:
