@@ -107,6 +107,11 @@ def code(name: str, size: int) -> Segment:
     return Segment(name, "code", tuple(str(i) for i in range(size)))
 
 
+def vector(name: str, width: int) -> Segment:
+    """A latent vector of `width` numbers."""
+    return Segment(name, "vector", tuple(str(i) for i in range(width)))
+
+
 def continuous(name: str, values: Sequence[str], low: float = -1.0, high: float = 1.0, **more: Any) -> Segment:
     """Real numbers, one per named axis."""
     return Segment(name, "continuous", tuple(values), low=low, high=high, **more)

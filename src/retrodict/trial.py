@@ -63,6 +63,7 @@ class Setting:
 
 SETTINGS: dict[str, Setting] = {
     "sprites": Setting("sprites", random=0.3, copies=64, episodes=300, changed={"textures": "noise"}),
+    "sprites_distractors": Setting("sprites", random=0.3, copies=64, episodes=300, options={"distractors": 3}),
     "babyai": Setting(
         "babyai",
         foreign={

@@ -10,8 +10,8 @@ import torch
 
 from retrodict import cli
 from retrodict.cli.measure import scores
-from retrodict.cli.train import Shares
 from retrodict.data.store import Store
+from retrodict.label.auto import Shares
 from retrodict.run.checkpoint import load_system
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous
 

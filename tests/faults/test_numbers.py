@@ -193,14 +193,11 @@ def test_the_first_group_does_not_move_when_the_second_is_bad(tmp_path: Path, sp
 
 def test_buffers_that_a_forward_pass_moved_go_back(tmp_path: Path, sprites: Views) -> None:
     """A codebook's averages move in the forward pass, before the loss is known to be bad."""
-    code = {"patch": 4, "width": 4, "depth": 1, "code_width": 4}
+    small = {"patch": 4, "width": 4, "depth": 1}
     with rng.isolated("weights"):
-        part = LatentAction(
-            LatentInverse(View(2, size=SIZE), **code),  # type: ignore[arg-type]
-            LatentForward(View(1, size=SIZE), **code),  # type: ignore[arg-type]
-        )
+        part = LatentAction(LatentInverse(View(2, size=SIZE), **small), LatentForward(View(1, size=SIZE), **small))
 
-    def loss(part: LatentAction, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+    def loss(part: LatentAction[LatentForward], clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
         assert clip.frames is not None
         error, commitment, _ = part.explain(clip.frames)
         return {"all": error + commitment}

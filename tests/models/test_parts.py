@@ -15,11 +15,20 @@ from retrodict import models
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.errors import NoLikelihood, UnusableInput
+from retrodict.models.encoder import FrameEncoder
 from retrodict.models.ensemble import Ensemble
 from retrodict.models.familiarity import Familiarity
 from retrodict.models.frame_world import FrameForward, FrameWorld, NextFrame
 from retrodict.models.inverse import INPUTS, POOLS, Inverse
-from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse, code_space
+from retrodict.models.latent_action import (
+    CodeAdapter,
+    FeatureForward,
+    LabelledInverse,
+    LatentAction,
+    LatentForward,
+    LatentInverse,
+    code_space,
+)
 from retrodict.models.policy import ClipPolicy, Points
 from retrodict.nn.conv import normalise, to_bytes
 from retrodict.nn.part import Part, build
@@ -55,8 +64,21 @@ def world(frames: int = 1, **more: object) -> FrameForward:
 
 
 def latent(positions: int = 2) -> LatentAction:
-    code = {"positions": positions, "codes": 4, "code_width": 4, **SMALL}
-    return LatentAction(LatentInverse(View(2, size=SIZE), **code), LatentForward(View(1, size=SIZE), **code)).eval()
+    code = {"kind": "vq", "positions": positions, "codes": 4, "width": 4}
+    inverse = LatentInverse(View(2, size=SIZE), code, **SMALL)
+    return LatentAction(inverse, LatentForward(View(1, size=SIZE), code, **SMALL)).eval()
+
+
+def encoder(frozen: bool = False) -> FrameEncoder:
+    return FrameEncoder(View(size=SIZE), **SMALL, frozen=frozen).eval()
+
+
+def features() -> LatentAction[FeatureForward]:
+    """The core with a vector instead of codes, features as input and target, and a label head."""
+    seen = encoder()
+    inverse = LatentInverse(View(2, size=SIZE), {"kind": "none", "width": 5}, "features", **SMALL, encoder=seen)
+    world = FeatureForward(View(size=SIZE), 5, seen, width=4, depth=1)
+    return LatentAction(inverse, world, LabelledInverse(inverse, SPACE, hidden=3)).eval()
 
 
 def policy(frames: int = 1, every: int = 1, **more: object) -> ClipPolicy:
@@ -69,7 +91,10 @@ PARTS = {
     "FrameForward": lambda: world(2, mix="attention"),
     "LatentInverse": lambda: latent().inverse,
     "LatentForward": lambda: latent().world,
-    "LatentAction": latent,
+    "LatentAction": features,
+    "LabelledInverse": lambda: features().head,
+    "FeatureForward": lambda: features().world,
+    "FrameEncoder": lambda: encoder(frozen=True),
     "ClipPolicy": lambda: policy(3, pool="points"),
     "Ensemble": lambda: Ensemble([inverse(hidden=8), inverse(hidden=8)]),
     "Familiarity": lambda: Familiarity(View(size=SIZE), 4, size=3),
@@ -104,7 +129,7 @@ def test_parts_fill_their_roles() -> None:
 
 @pytest.mark.parametrize(("inputs", "pool"), list(itertools.product(INPUTS, POOLS)))
 def test_an_inverse_answers_a_clip_as_it_answers_each_step_alone(inputs: str, pool: str) -> None:
-    part = inverse(inputs=inputs, pool=pool)
+    part = inverse(inputs=inputs, pool=pool, encoder=encoder() if inputs == "features" else None)
     part.temperature.fill_(2.0)
     whole = clip(segment=[0, 0, 0, 1, 1, 1])
     answer = part.infer(whole).params
@@ -317,19 +342,6 @@ def test_a_latent_belief_names_the_code_that_training_takes() -> None:
     mode = belief.mode()[:, 2].view(2, 2, 4)
     assert torch.equal(mode.argmax(-1), codes)
     assert model.inverse.quantiser is model.world.quantiser
-
-
-def test_dead_codes_restart_on_schedule_and_then_no_more() -> None:
-    model = latent()
-    model.restart_every, model.restart_until = 10, 25
-    quantiser = model.inverse.quantiser
-    restarted = []
-    for step in range(40):
-        quantiser.used[0, 1] = 0.0
-        model.after_step(step)
-        if quantiser.used[0, 1] > 0:
-            restarted.append(step)
-    assert restarted == [9, 19]
 
 
 def adapter() -> CodeAdapter:

@@ -43,9 +43,9 @@ def flip(path: Path, at: int = -3) -> None:
 
 def system() -> System:
     torch.manual_seed(0)
-    kind = {"positions": 2, "codes": 4, "code_width": 4, "books": 2, "patch": 4, "width": 4, "depth": 1}
-    inverse = LatentInverse(View(2, size=SIZE), **kind)  # type: ignore[arg-type]
-    world = LatentForward(View(1, size=SIZE), **kind)  # type: ignore[arg-type]
+    code = {"kind": "vq", "positions": 2, "codes": 4, "width": 4, "books": 2}
+    inverse = LatentInverse(View(2, size=SIZE), code, patch=4, width=4, depth=1)
+    world = LatentForward(View(1, size=SIZE), code, patch=4, width=4, depth=1)
     model = LatentAction(inverse, world)
     policy = ClipPolicy(View(size=SIZE), inverse.space, patch=4, width=4, depth=1, hidden=8)
     adapter = CodeAdapter(SPACE, inverse.space, hidden=4)

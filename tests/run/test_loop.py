@@ -39,7 +39,7 @@ class Dial(Part):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"left": [self.left], "right": [self.right]}
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int, rate: float) -> None:
         self.seen += 1
 
 

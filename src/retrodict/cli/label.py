@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from retrodict.cli.settings import seconds, size, with_settings
-from retrodict.cli.train import Shares, load
+from retrodict.cli.settings import size
+from retrodict.cli.train import training
 from retrodict.cli.verb import DONE, NOT_USABLE, REFUSED, Telling
 
 if TYPE_CHECKING:
     from retrodict.label.job import LabelReport
-    from retrodict.roles import System
-    from retrodict.run.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +33,13 @@ class Label(Telling):
     with_run: Annotated[Path | None, arg(name="with")] = None
     """Folder of a trained run to label with; labels given beside it measure it."""
     recipe: str = "auto"
-    """Recipe to train when there is no run."""
+    """Recipe to train when there is no run; auto compares several on the labels, and keeps the best."""
     size: str = "tiny"
     """Preset of the recipe."""
     set: UseAppendAction[tuple[str, ...]] = ()
     """A setting of the recipe, such as --set fit.steps=200; may be repeated."""
     budget: str = ""
-    """Longest training time, such as 60m; each stage may take a third of what is left."""
+    """Longest training time, such as 60m (auto: 30m); each stage may take a third of what is left."""
     fps: int | None = None
     """Resample to this many frames per second."""
     fit: str = ""
@@ -73,30 +70,13 @@ class Label(Telling):
             seen=seen and (seen[1], seen[0]), precision=self.precision, keep_all=self.keep_all, strict=self.strict,
             seed=self.seed, cache_gb=self.cache_gb, engine=self.engine,
         )  # fmt: skip
-        train = None if self.with_run else self._training()
+        train = None if self.with_run else training(self.recipe, self.size, self.set, self.budget)
         report = label(job, train, Log(quiet=self.json), resume=line)
         lines = told(self.out, job.folder, report, self.keep_all)
         self.tell({"dataset": str(self.out), "run": str(job.folder), **report.to_json()}, lines)
         if self.strict and not report.verdict.usable:
             return NOT_USABLE
         return REFUSED if report.refused else DONE
-
-    def _training(self) -> Callable[[Run], System]:
-        from retrodict.check import preset
-
-        name, recipe = load(self.recipe)
-        config = with_settings(preset(recipe, self.size), self.set)
-        budget = seconds(self.budget)
-
-        def train(run: Run) -> System:
-            from dataclasses import replace
-
-            if budget:
-                run.seconds = Shares(budget)
-            system: System = recipe.train(config, run)
-            return replace(system, about={**system.about, "recipe": name, "size": self.size, "set": list(self.set)})
-
-        return train
 
 
 def told(out: Path, folder: Path, report: LabelReport, keep_all: bool = False) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -20,21 +20,9 @@ from retrodict.errors import UnusableInput
 
 if TYPE_CHECKING:
     from retrodict.data.schema import Episodes
-    from retrodict.run.run import Views
-
-AUTO = "vpt"  # what `auto` means as long as one recipe is the best at few labels on every world measured
-
-
-class Shares(dict[str, float]):
-    """Time shares of a run's stages under one budget: each may take a third of what is then left of it."""
-
-    def __init__(self, budget: float) -> None:
-        super().__init__()
-        self.ends = time.monotonic() + budget
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Returns the seconds that a stage which begins now may train."""
-        return max(1.0, (self.ends - time.monotonic()) / 3)
+    from retrodict.label.auto import Training
+    from retrodict.roles import System
+    from retrodict.run.run import Run, Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +30,7 @@ class Train(Telling):
     """Trains a recipe on a dataset; the same command goes on where an earlier one stopped."""
 
     recipe: Annotated[str, Positional, arg(metavar="RECIPE")]
-    """Name of a recipe (see `retrodict recipes`), the path of a recipe file, or auto."""
+    """Name of a recipe (see `retrodict recipes`), the path of a recipe file, or auto: the best of several."""
     data: Path
     """The dataset: ours, or any LeRobot folder."""
     out: Path
@@ -60,7 +48,7 @@ class Train(Telling):
     frame_size: str = ""
     """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, larger than 128 about 64 high)."""
     budget: str = ""
-    """Longest training time, such as 60m; each stage may take a third of what is left."""
+    """Longest training time, such as 60m (auto: 30m); each stage may take a third of what is left."""
     restart: UseAppendAction[tuple[str, ...]] = ()
     """A stage to do anew; may be repeated."""
     cache_gb: float = 20.0
@@ -70,36 +58,29 @@ class Train(Telling):
 
     def run(self, line: str) -> int:
         """Trains, writes the system, and tells time and memory by stage."""
-        from retrodict.check import preset
         from retrodict.data.foreign import open_dataset
+        from retrodict.label import auto
         from retrodict.label.gate import gated
         from retrodict.run.log import Log
-        from retrodict.run.run import Run, config_digest
+        from retrodict.run.run import Run
 
         if self.labels and self.minutes:
             raise UnusableInput("give either --labels or --minutes: the first are drawn, the second are a stretch")
-
-        name, recipe = load(self.recipe)
-        config = with_settings(preset(recipe, self.size), self.set)
-        budget = seconds(self.budget)
+        train = training(self.recipe, self.size, self.set, self.budget)
         log = Log(quiet=self.json, tensorboard=self.track == "tensorboard")
         source = open_dataset(self.data)
         labels = stretch(self.minutes, source) if self.minutes else self.labels
         cached = (size(self.frame_size), self.out / "cache", self.cache_gb)
         data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0)
         with Run(self.out, data, self.seed, log=log, restart=self.restart, resume=line) as run:
-            if budget:
-                run.seconds = Shares(budget)
-            about = {
-                "recipe": name, "size": self.size, "set": list(self.set), "config": config_digest(config),
-                "data": {"source": source.digest, "labels": len(data.labelled), "steps": len(data.unlabelled)},
-            }  # fmt: skip
-            system = run.finish(gated(recipe.train(config, run), run), about)
+            seen = {"source": source.digest, "labels": len(data.labelled), "steps": len(data.unlabelled)}
+            system = run.finish(gated(train(run), run), {"data": seen})
             stages = [{"stage": stage, **spent} for stage, spent in run.stages.items()]
-        parts = sorted(system.parts())
-        told = {"run": str(self.out), "recipe": name, "parts": parts, "stages": stages}
-        self.tell(told, [
-            *table(stages, ("stage", "seconds", "memory_mb")),
+        parts, name = sorted(system.parts()), system.about["recipe"]
+        result = {"run": str(self.out), "recipe": name, "parts": parts, "stages": stages}
+        compared = [] if "auto" not in system.about else auto.table(system.about["auto"])
+        self.tell(result | ({"auto": system.about["auto"]} if compared else {}), [
+            *table(stages, ("stage", "seconds", "memory_mb")), *compared,
             f"{self.out}: {name}, with {', '.join(parts)}",
             *next_lines(self.out, parts),
         ])  # fmt: skip
@@ -114,16 +95,43 @@ def next_lines(run: Path, parts: Sequence[str]) -> list[str]:
 
 
 def load(recipe: str) -> tuple[str, ModuleType]:
-    """Returns a recipe's name and module; `auto` is the recipe that AUTO names, and says so."""
+    """Returns a recipe's name and module; a file's code is run."""
     from retrodict.check import load_recipe
 
-    if recipe == "auto":
-        print(f"auto: {AUTO}", file=sys.stderr)
-        recipe = AUTO
     if Path(recipe).suffix == ".py":
         print(f"running the code in {recipe}", file=sys.stderr)
-    module = load_recipe(recipe)
-    return Path(recipe).stem, module
+    return Path(recipe).stem, load_recipe(recipe)
+
+
+def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> Training:
+    """Returns what trains a recipe, or all that `auto` compares; it writes its settings down in `System.about`.
+
+    Raises:
+        UnusableInput: settings were given to auto, which has none of its own.
+    """
+    from retrodict.check import preset
+    from retrodict.label import auto
+    from retrodict.run.run import config_digest
+
+    limit = seconds(budget)
+    if recipe == "auto":
+        if pairs:
+            raise UnusableInput(f"--set {pairs[0]} is a setting of one recipe, and auto trains several; name one")
+        modules = dict(load(name) for name in auto.CANDIDATES)
+        candidates = {name: partial(module.train, preset(module, size)) for name, module in modules.items()}
+        work, about = partial(auto.choose, candidates=candidates, budget=limit), {}
+    else:
+        name, module = load(recipe)
+        config = with_settings(preset(module, size), pairs)
+        work, about = partial(module.train, config), {"recipe": name, "config": config_digest(config)}
+
+    def train(run: Run) -> System:
+        if limit:
+            run.seconds = auto.Shares(limit)
+        system: System = work(run)
+        return replace(system, about={**system.about, **about, "size": size, "set": list(pairs)})
+
+    return train
 
 
 def stretch(minutes: float, source: Episodes) -> int:

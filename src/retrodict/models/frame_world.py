@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from retrodict.clip import Clip
 from retrodict.errors import NoLikelihood, UnusableInput
+from retrodict.models.encoder import FrameEncoder
 from retrodict.models.windows import continued, frame_windows, last_window
 from retrodict.nn.conv import normalise, to_bytes
 from retrodict.nn.part import Part
@@ -17,50 +18,78 @@ from retrodict.roles import Memory, Policy, State, View
 from retrodict.spaces import ActionSpace
 
 
-class NextFrame(nn.Module):
-    """Predicts the next frame as the last one plus a change: (n f c h w, n a) -> n c h w in [-0.5, 0.5].
+class Mixer(nn.Module):
+    """Changes a grid of features by an action: (n d y x, n a) -> n d y x.
 
     mix: `conv` (each patch looks at its neighbours: things move, the view stands still) or `attention` (each patch
     may look anywhere: the view itself moves). The action is added to every patch (Genie found adding best).
     """
 
-    def __init__(self, view: View, action: int, mix: str, patch: int, width: int, depth: int) -> None:
+    def __init__(self, action: int, cells: tuple[int, int], mix: str, width: int, depth: int) -> None:
         super().__init__()
-        if view.size[0] % patch or view.size[1] % patch:
-            raise UnusableInput(f"patch {patch} does not divide frames of {view.size} pixels")
-        if view.every != 1 or view.before != view.frames - 1:
-            raise UnusableInput(f"a next-frame model sees the last frames, one after the other; got {view}")
-        self.view, self.patch, self.mix = view, patch, mix
-        self.front = nn.Conv2d(view.frames * view.channels, width, patch, stride=patch)
+        self.mix = mix
         self.action = nn.Linear(action, width)
-        rows, columns = view.size[0] // patch, view.size[1] // patch
         if mix == "conv":
             self.blocks = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
         elif mix == "attention":
-            self.place = nn.Parameter(torch.randn(1, rows * columns, width) * 0.1)
+            self.place = nn.Parameter(torch.randn(1, cells[0] * cells[1], width) * 0.1)
             self.blocks = nn.ModuleList(
                 nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, F.gelu, batch_first=True, norm_first=True)
                 for _ in range(depth)
             )
         else:
             raise UnusableInput(f"mix must be 'conv' or 'attention'; got {mix!r}")
+
+    def forward(self, grid: Float[Tensor, "n d y x"], action: Float[Tensor, "n a"]) -> Float[Tensor, "n d y x"]:
+        """Returns the changed grid."""
+        push = self.action(action)
+        if self.mix == "conv":
+            for block in self.blocks:
+                grid = grid + block(torch.relu(grid + push[:, :, None, None]))
+            return grid
+        rows = grid.shape[2]
+        tokens = grid.flatten(2).transpose(1, 2) + self.place
+        for block in self.blocks:
+            tokens = block(tokens + push[:, None])
+        return rearrange(tokens, "n (y x) d -> n d y x", y=rows)
+
+
+class NextFrame(nn.Module):
+    """Predicts the next frame as the last one plus a change: (n f c h w, n a) -> n c h w in [-0.5, 0.5].
+
+    With an encoder it looks at the last frames through that one's features, without training them (the stopped
+    gradient of LAPA: features that no prediction bends cannot take over what the action should say).
+    """
+
+    def __init__(
+        self, view: View, action: int, mix: str, patch: int, width: int, depth: int, encoder: FrameEncoder | None = None
+    ) -> None:
+        super().__init__()
+        if view.size[0] % patch or view.size[1] % patch:
+            raise UnusableInput(f"patch {patch} does not divide frames of {view.size} pixels")
+        refuse_gaps(view)
+        self.view, self.encoder = view, encoder
+        cells = (view.size[0] // patch, view.size[1] // patch)
+        if encoder is None:
+            self.front = nn.Conv2d(view.frames * view.channels, width, patch, stride=patch)
+        elif encoder.shape[1:] == cells:
+            self.front = nn.Conv2d(view.frames * encoder.shape[0], width, 1)
+        else:
+            raise UnusableInput(f"the encoder's grid is {encoder.shape[1:]} and the frame has {cells} patches")
+        self.mixer = Mixer(action, cells, mix, width, depth)
         self.back = nn.ConvTranspose2d(width, view.channels, patch, stride=patch)
 
     def forward(self, frames: UInt8[Tensor, "n f c h w"], action: Float[Tensor, "n a"]) -> Float[Tensor, "n c h w"]:
         """Returns the predicted frame."""
         x = normalise(frames)
-        grid = self.front(x.flatten(1, 2))
-        push = self.action(action)
-        if self.mix == "conv":
-            for block in self.blocks:
-                grid = grid + block(torch.relu(grid + push[:, :, None, None]))
-        else:
-            _, _, rows, columns = grid.shape
-            tokens = grid.flatten(2).transpose(1, 2) + self.place
-            for block in self.blocks:
-                tokens = block(tokens + push[:, None])
-            grid = tokens.transpose(1, 2).unflatten(2, (rows, columns))
-        return x[:, -1] + self.back(grid)  # type: ignore[no-any-return]
+        seen = x if self.encoder is None else self.encoder.grid(frames).detach()
+        return x[:, -1] + self.back(self.mixer(self.front(seen.flatten(1, 2)), action))  # type: ignore[no-any-return]
+
+
+def refuse_gaps(view: View) -> None:
+    """Raises UnusableInput unless a view ends with the present frame and has no gaps."""
+    if view.every != 1 or view.before != view.frames - 1:
+        raise UnusableInput(f"a next-frame model sees the last frames, one after the other; got {view}")
 
 
 class FrameWorld(Part):

@@ -1,6 +1,14 @@
-"""Latent actions: codes that explain the next frame, learnt without labels, and the adapter to true actions."""
+"""Latent actions: what explains the next frame, learnt without labels, and how it becomes true actions.
+
+One core for LAPO, LAPA's quantiser and LAOM, which differ in switches: the window and input of the inverse, the
+bottleneck, the target of the forward model (pixels, or features that follow the encoder or stand still), whether labels
+train it too (`LabelledInverse`) or name what it found (`CodeAdapter`), and when dead codes restart.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,126 +18,258 @@ from torch import Tensor, nn
 from retrodict import rng as randomness
 from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
-from retrodict.models.frame_world import FrameWorld, NextFrame
+from retrodict.models.encoder import FrameEncoder, frozen_copy
+from retrodict.models.frame_world import FrameWorld, Mixer, NextFrame, refuse_gaps
 from retrodict.models.inverse import TransitionNet
 from retrodict.models.windows import windows
 from retrodict.nn.conv import normalise
 from retrodict.nn.part import Part
-from retrodict.nn.quantize import GroupedVQ
+from retrodict.nn.quantize import bottleneck, code_space, widths
 from retrodict.roles import View
-from retrodict.spaces import ActionSpace, Distribution, code
+from retrodict.spaces import ActionSpace, Distribution
 
+__all__ = [
+    "CodeAdapter", "FeatureForward", "LabelledInverse", "LatentAction", "LatentForward", "LatentInverse", "code_space",
+]  # fmt: skip
 
-def code_space(positions: int, codes: int) -> ActionSpace:
-    """The space of `positions` codes of `codes` values each."""
-    return ActionSpace(tuple(code(f"code{p}" if positions > 1 else "code", codes) for p in range(positions)))
+VQ = {"kind": "vq", "positions": 1, "codes": 8, "width": 16}
+DECAYED = 0.2  # of its peak: a rate below this counts as decayed, and codes may settle
 
 
 class LatentInverse(Part):
-    """Reads a code from a window of frames that includes the next one."""
+    """Reads a latent action from a window of frames that includes the next one; `code` describes the bottleneck."""
 
     def __init__(
         self,
         view: View,
-        positions: int = 1,
-        codes: int = 8,
-        code_width: int = 16,
-        books: int = 1,
-        decay: float = 0.98,
-        commitment: float = 0.25,
+        code: Mapping[str, Any] = VQ,
         inputs: str = "difference",
         pool: str = "changed",
         kind: str = "grid",
         patch: int = 8,
         width: int = 32,
         depth: int = 2,
+        encoder: FrameEncoder | None = None,
     ) -> None:
         super().__init__()
-        self.view, self.space = view, code_space(positions, codes)
-        self.net = TransitionNet(view, inputs, pool, kind, patch, width, depth, 4 * width)
-        self.to_code = nn.Linear(4 * width, positions * code_width)
-        self.quantiser = GroupedVQ(positions, codes, code_width, books, decay, commitment)
+        self.view = view
+        self.net = TransitionNet(view, inputs, pool, kind, patch, width, depth, 4 * width, encoder)
+        self.to_code = nn.Linear(4 * width, widths(code)[0])
+        self.quantiser = bottleneck(**code)
+        self.space = self.quantiser.space
 
-    def latent(self, frames: UInt8[Tensor, "n f c h w"]) -> Float[Tensor, "n e"]:
-        """Returns the latent before quantisation."""
+    def latent(self, frames: UInt8[Tensor, "n f c h w"]) -> Float[Tensor, "n i"]:
+        """Returns the latent before the bottleneck."""
         return self.to_code(self.net(frames))  # type: ignore[no-any-return]
 
     def infer(self, clip: Clip) -> Distribution:
-        """Answers every step with a belief over codes; nearer codes are likelier."""
-        parts = self.latent(windows(clip, self.view)).view(-1, self.quantiser.positions, self.quantiser.width)
-        logits = []
-        for position in range(self.quantiser.positions):
-            book = self.quantiser.book[position % self.quantiser.books]
-            spread = torch.cdist(book, book).square().mean().clamp_min(1e-6)
-            logits.append(-20.0 * torch.cdist(parts[:, position], book).square() / spread)
-        return Distribution(self.space, torch.cat(logits, -1).view(clip.rows, clip.steps, self.space.parameters))
+        """Answers every step with a belief over latent actions; nearer codes are likelier."""
+        params = self.quantiser.belief(self.latent(windows(clip, self.view))).params
+        return Distribution(self.space, params.view(clip.rows, clip.steps, self.space.parameters))
 
 
 class LatentForward(FrameWorld):
-    """Predicts the next frame from the last ones and a code; it never sees the next frame."""
+    """Predicts the next frame from the last ones and a latent action; it never sees the next frame."""
 
     def __init__(
         self,
         view: View,
-        positions: int = 1,
-        codes: int = 8,
-        code_width: int = 16,
-        books: int = 1,
+        code: Mapping[str, Any] = VQ,
         mix: str = "conv",
         patch: int = 8,
         width: int = 48,
         depth: int = 3,
+        encoder: FrameEncoder | None = None,
     ) -> None:
         super().__init__()
-        self.view, self.space = view, code_space(positions, codes)
-        self.net = NextFrame(view, positions * code_width, mix, patch, width, depth)
-        self.quantiser = GroupedVQ(positions, codes, code_width, books)
+        self.view = view
+        self.net = NextFrame(view, widths(code)[1], mix, patch, width, depth, encoder)
+        self.quantiser = bottleneck(**code)
+        self.space = self.quantiser.space
 
     def predict(
         self, frames: UInt8[Tensor, "n f c h w"], actions: Float[Tensor, "n d"] | None
     ) -> Float[Tensor, "n c h w"]:
-        """Returns the next frame after these codes (one-hot, positions side by side)."""
+        """Returns the next frame after these latent actions."""
         if actions is None:
-            raise UnusableInput("this world needs a code for every step")
-        codes = actions.view(-1, self.quantiser.positions, self.quantiser.codes).argmax(-1)
-        return self.net(frames, self.quantiser.lookup(codes))  # type: ignore[no-any-return]
+            raise UnusableInput("this world needs a latent action for every step")
+        return self.net(frames, self.quantiser.embed(actions))  # type: ignore[no-any-return]
 
     def choose(self, frames: UInt8[Tensor, "n f c h w"], rng: torch.Generator) -> Float[Tensor, "n d"]:
-        """Draws codes as often as they were used in training."""
-        columns = []
-        for position in range(self.quantiser.positions):
-            share = self.quantiser.used[position % self.quantiser.books].clamp_min(1e-6)
-            picked = torch.multinomial(share, len(frames), replacement=True, generator=rng)
-            columns.append(F.one_hot(picked, self.quantiser.codes).float())
-        return torch.cat(columns, -1)
+        """Draws latent actions as often as they came up in training."""
+        return self.quantiser.draw(len(frames), rng)
+
+    def errors(
+        self, seen: UInt8[Tensor, "n f c h w"], latent: Float[Tensor, "n e"], following: UInt8[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Returns the mean squared error of the next frame, and that of showing the last one again."""
+        wanted = normalise(following)
+        return F.mse_loss(self.net(seen, latent), wanted), F.mse_loss(normalise(seen[:, -1]), wanted)
 
 
-class LatentAction(Part):
-    """A latent inverse and a latent forward model that share one quantiser (LAPO, Schmidt & Jiang 2024, eq. 2)."""
+class FeatureForward(Part):
+    """Predicts features of the next frame from those of the last ones and a latent action (LAOM).
+
+    The target follows the encoder as a moving average (`follow` is its share per step), so that the answer does not
+    slip away under the prediction; a frozen encoder is its own target. No gradient reaches the encoder through the
+    last frames, nor through the target: only through the latent action.
+    """
+
+    variance: Tensor
 
     def __init__(
-        self, inverse: LatentInverse, world: LatentForward, restart_every: int = 40, restart_until: int = 10_000
+        self, view: View, latent: int, encoder: FrameEncoder, follow: float = 0.01, mix: str = "conv", width: int = 48,
+        depth: int = 3,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        refuse_gaps(view)
+        self.view, self.encoder, self.follow = view, encoder, follow
+        self.target = encoder if encoder.frozen else frozen_copy(encoder)
+        channels, *cells = encoder.shape
+        self.front = nn.Conv2d(view.frames * channels, width, 1)
+        self.mixer = Mixer(latent, (cells[0], cells[1]), mix, width, depth)
+        self.back = nn.Conv2d(width, channels, 1)
+        self.register_buffer("variance", torch.ones(()))
+
+    def errors(
+        self, seen: UInt8[Tensor, "n f c h w"], latent: Float[Tensor, "n e"], following: UInt8[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Returns the mean squared error of the next features, and that of answering with the last ones.
+
+        Features are measured in units of their spread over the batch, so that shrinking them gains nothing.
+        """
+        with torch.no_grad():
+            wanted = self.target.grid(following.unsqueeze(1))[:, 0]
+            center, spread = wanted.mean((0, 2, 3), keepdim=True), wanted.std((0, 2, 3), keepdim=True) + 1e-4
+            last = self.target.grid(seen[:, -1:])[:, 0]
+            context = self.encoder.grid(seen)
+        change = self.back(self.mixer(self.front(context.flatten(1, 2)), latent))
+        wanted, last = (wanted - center) / spread, (last - center) / spread
+        return F.mse_loss(last + change, wanted), F.mse_loss(last, wanted)
+
+    @torch.no_grad()
+    def note_error(self, error: Float[Tensor, ""]) -> None:
+        """Follows the training error with a moving average."""
+        if self.training:
+            self.variance.lerp_(error.detach().clamp_min(1e-6), 0.02)
+
+    @torch.no_grad()
+    def after_step(self, step: int, rate: float) -> None:
+        """Moves the target after the encoder."""
+        if not self.encoder.frozen:
+            for mine, new in zip(self.target.parameters(), self.encoder.parameters(), strict=True):
+                mine.lerp_(new, self.follow)
+
+
+class LabelledInverse(Part):
+    """A latent inverse with a head that speaks true actions, to be trained with it (the label head of LAOM).
+
+    `temperature` is that of calibration, as of any inverse model.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, inverse: LatentInverse, space: ActionSpace, hidden: int = 0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.inverse, self.view, self.space = inverse, inverse.view, space
+        self.head = nn.Sequential(nn.Dropout(dropout), _net(inverse.quantiser.gives, hidden, space.parameters))
+        self.register_buffer("temperature", torch.ones(()))
+
+    def belief(self, frames: UInt8[Tensor, "n f c h w"]) -> Distribution:
+        """Answers windows, uncalibrated."""
+        latent, _, _ = self.inverse.quantiser(self.inverse.latent(frames))
+        return Distribution(self.space, self.head(latent))
+
+    def infer(self, clip: Clip) -> Distribution:
+        """Answers every step of the clip, calibrated."""
+        belief = self.belief(windows(clip, self.view)).scaled(float(self.temperature))
+        return Distribution(self.space, belief.params.view(clip.rows, clip.steps, self.space.parameters))
+
+
+W = TypeVar("W", LatentForward, FeatureForward)
+
+
+class LatentAction(Part, Generic[W]):
+    """A latent inverse and a forward model that share bottleneck and encoder (LAPO, Schmidt & Jiang 2024, eq. 2).
+
+    Dead codes restart every `restart_every` steps as long as the learning rate is above the share `settle` of its
+    peak. Codes that nobody restarts while the net still moves collapse, so a lower bound than DECAYED is all that
+    can be asked for: restarts never stop before the rate has decayed to it.
+    """
+
+    def __init__(
+        self,
+        inverse: LatentInverse,
+        world: W,
+        labelled: LabelledInverse | None = None,
+        restart_every: int = 40,
+        settle: float = DECAYED,
     ) -> None:
         super().__init__()
-        self.inverse, self.world = inverse, world
-        world.quantiser = inverse.quantiser
+        if not 0 <= settle <= DECAYED:
+            raise UnusableInput(f"codes may settle once the rate is below {DECAYED} of its peak; got {settle}")
+        self.inverse, self.labelled = inverse, labelled
+        self.world: W = world
+        if isinstance(world, LatentForward):
+            world.quantiser = inverse.quantiser
+            if world.net.encoder is not None and inverse.net.encoder is not None:
+                world.net.encoder = inverse.net.encoder
+        elif inverse.net.encoder is not None:
+            world.encoder = inverse.net.encoder
+        if labelled is not None:
+            labelled.inverse = inverse
         self.view = inverse.view
-        self.restart_every, self.restart_until = restart_every, restart_until
+        self.restart_every, self.settle = restart_every, settle
+
+    @property
+    def head(self) -> LabelledInverse:
+        """The label head that is trained with it.
+
+        Raises:
+            UnusableInput: there is none.
+        """
+        if self.labelled is None:
+            raise UnusableInput("this latent action has no label head; name its latents with an adapter")
+        return self.labelled
 
     def explain(
-        self, frames: UInt8[Tensor, "n f c h w"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Int[Tensor, "n p"]]:
-        """Returns (next-frame error, commitment loss, codes) of windows whose last frame is the next one."""
-        quantised, indices, commitment = self.inverse.quantiser(self.inverse.latent(frames))
-        predicted = self.world.net(frames[:, -1 - self.world.view.frames : -1], quantised)
-        error = F.mse_loss(predicted, normalise(frames[:, -1]))
-        self.world.note_error(error)
-        return error, commitment, indices
+        self, frames: UInt8[Tensor, "n f c h w"], far: UInt8[Tensor, "n c h w"] | None = None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Int[Tensor, "n p"] | None]:
+        """Returns (next-frame error, loss of the bottleneck, codes) of windows whose last frame is the next one.
 
-    def after_step(self, step: int) -> None:
-        """Restarts dead codes on a schedule that is part of the settings."""
-        if (step + 1) % self.restart_every == 0 and step < self.restart_until:
+        `far` is a later frame that the inverse is shown in its place (LAOM's pair o_t, o_t+k); what is predicted is
+        the next one all the same.
+        """
+        shown = frames if far is None else torch.cat([frames[:, :-1], far[:, None]], 1)
+        latent, indices, price = self.inverse.quantiser(self.inverse.latent(shown))
+        error, _ = self.world.errors(frames[:, -1 - self.world.view.frames : -1], latent, frames[:, -1])
+        self.world.note_error(error)
+        return error, price, indices
+
+    @torch.no_grad()
+    def alarms(self, frames: UInt8[Tensor, "n f c h w"]) -> dict[str, float]:
+        """What a good reconstruction hides, of windows of different clips (see measure.latents and measure.worlds).
+
+        error: of the next frame, as a share of that of the last one shown again. shuffled: the same with latents of
+        other rows; near `error`, the latent is ignored. cut: the same when row i ends with the next frame of row i+1;
+        near `error`, the latent carries the frame rather than the action.
+        """
+        seen = frames[:, -1 - self.world.view.frames : -1]
+        cut = torch.cat([frames[:, :-1], frames[:, -1:].roll(1, 0)], 1)
+        latent, _, _ = self.inverse.quantiser(self.inverse.latent(frames))
+        smuggled, _, _ = self.inverse.quantiser(self.inverse.latent(cut))
+        error, copy = self.world.errors(seen, latent, frames[:, -1])
+        shuffled, _ = self.world.errors(seen, latent.roll(1, 0), frames[:, -1])
+        cut_error, cut_copy = self.world.errors(seen, smuggled, cut[:, -1])
+        return {
+            "error": float(error / copy), "shuffled": float(shuffled / copy), "cut": float(cut_error / cut_copy)
+        }  # fmt: skip
+
+    def after_step(self, step: int, rate: float) -> None:
+        """Restarts dead codes while the net moves, and moves the target."""
+        if (step + 1) % self.restart_every == 0 and rate > self.settle:
             self.inverse.quantiser.restart_dead(randomness.torch_rng("restart", step))
+        self.world.after_step(step, rate)
 
 
 class CodeAdapter(Part):

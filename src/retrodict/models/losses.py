@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.inverse import Inverse
+from retrodict.models.latent_action import CodeAdapter, LabelledInverse, LatentAction, LatentInverse
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import normalise
 from retrodict.segments import GAUSSIAN
@@ -47,7 +49,7 @@ def fitted(belief: Distribution, actions: Float[Tensor, "*n d"]) -> Float[Tensor
     return total
 
 
-def labelled(inverse: Inverse, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+def labelled(inverse: Inverse | LabelledInverse, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
     """Negative log likelihood of the label in each window; indistinguishable actions count as one."""
     frames, actions = shown(clip)
     belief = inverse.belief(frames)
@@ -70,3 +72,19 @@ def next_frame(world: FrameForward, clip: Clip, noise: torch.Generator) -> dict[
     error = torch.nn.functional.mse_loss(world.net(frames[:, :seen], actions[:, seen - 1]), normalise(frames[:, seen]))
     world.note_error(error)
     return {"all": error / world.variance.detach().clamp_min(1e-4)}
+
+
+def explaining(model: LatentAction[Any], clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+    """Error of the next frame in units of the error seen so far, plus the price of the bottleneck (LAPO, eq. 2)."""
+    if clip.frames is None:
+        raise UnusableInput("this loss needs clips with frames")
+    error, price, _ = model.explain(clip.frames)
+    return {"all": error / model.world.variance.clamp_min(1e-4).detach() + price}
+
+
+def decoding(adapter: CodeAdapter, clip: Clip, noise: torch.Generator, inverse: LatentInverse) -> dict[str, Tensor]:
+    """Latent actions of the labelled steps against their true ones, in both directions."""
+    _, actions = shown(clip)
+    with torch.no_grad():
+        codes = inverse.infer(clip).mode()[:, inverse.view.before]
+    return {"all": adapter.loss(codes, actions[:, inverse.view.before])}

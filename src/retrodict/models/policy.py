@@ -84,6 +84,8 @@ class ClipPolicy(Part):
         super().__init__()
         if view.before != view.frames - 1:
             raise UnusableInput(f"a policy sees no frame after the present one; got {view}")
+        if any(segment.kind == "vector" for segment in space.segments):
+            raise UnusableInput("a policy over latent vectors would answer the mean of modes; clone codes or labels")
         self.view, self.space = view, space
         self.net = per_camera(view, lambda one: FrameNet(one, pool, kind, patch, width, depth, hidden, points), hidden)
         self.head = BeliefHead(hidden, space)

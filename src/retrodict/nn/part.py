@@ -20,7 +20,8 @@ class Part(nn.Module):
     """A module whose constructor arguments are plain values, spaces, views or other parts, and are kept in `spec`.
 
     `groups()` names the parameter groups that are optimised apart; `after_step` is called after every optimiser step
-    and may change buffers only (moving averages, code resets). Everything mutable is a parameter or a buffer.
+    and may change buffers and what is not optimised (moving averages), and restart codes. Everything mutable is a
+    parameter or a buffer.
     """
 
     spec: dict[str, Any]
@@ -43,11 +44,11 @@ class Part(nn.Module):
         cls.__init__ = remembering  # type: ignore[method-assign, assignment]
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameter groups by name; a loss of the same name reaches only these."""
-        return {"all": list(self.parameters())}
+        """Parameter groups by name; a loss of the same name reaches only these. Frozen parameters are in none."""
+        return {"all": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
-    def after_step(self, step: int) -> None:
-        """Updates buffers after an optimiser step."""
+    def after_step(self, step: int, rate: float) -> None:
+        """Updates buffers after an optimiser step; `rate` is the step's learning rate as a share of its peak."""
 
     def describe(self) -> dict[str, Any]:
         """Returns the JSON from which `build` makes the same part, with fresh weights."""

@@ -9,16 +9,12 @@ Run     retrodict train lapo --data D --out RUN --size tiny
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
-
-import torch
-from torch import Tensor
 
 from retrodict import rng
 from retrodict.claims import Figure
-from retrodict.clip import Clip
-from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse
-from retrodict.models.losses import cloning, shown
+from retrodict.label.crossfit import name_codes
+from retrodict.models.latent_action import DECAYED, CodeAdapter, LatentAction, LatentForward, LatentInverse
+from retrodict.models.losses import cloning, explaining
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System, View
@@ -48,7 +44,8 @@ class Config:
     decay: float = 0.98  # of the codebook averages (paper: 0.999)
     commitment: float = 0.25  # weight of the commitment loss (paper: 0.05)
     restart_every: int = 40  # steps between restarts of dead codes (own)
-    restart_until: int = 700  # no restarts after this step, so that codes settle (own)
+    # no restarts after this step, so that codes settle; later while the rate has not decayed (own)
+    restart_until: int = 700
     inputs: str = "difference"  # of the inverse (paper: frames)
     pool: str = "changed"  # of the inverse (paper: flatten)
     kind: str = "grid"  # front of the inverse (paper: impala)
@@ -92,35 +89,23 @@ def paper() -> Config:
     )  # fmt: skip
 
 
-def explaining(model: LatentAction, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
-    """Next-frame error plus commitment: eq. 2."""
-    assert clip.frames is not None
-    error, commitment, _ = model.explain(clip.frames)
-    return {"all": error / model.world.variance.clamp_min(1e-4).detach() + commitment}
-
-
-def decoding(adapter: CodeAdapter, clip: Clip, noise: torch.Generator, inverse: LatentInverse) -> dict[str, Tensor]:
-    """Codes of the labelled steps against their actions."""
-    _, actions = shown(clip)
-    with torch.no_grad():
-        codes = inverse.infer(clip).mode()[:, inverse.view.before]
-    return {"all": adapter.loss(codes, actions[:, inverse.view.before])}
-
-
-def latent_action(cfg: Config, size: tuple[int, int], channels: int) -> LatentAction:
+def latent_action(cfg: Config, size: tuple[int, int], channels: int) -> LatentAction[LatentForward]:
     """Builds the inverse and the forward model around one codebook."""
     patch = patch_for(size)
-    code = {"positions": cfg.positions, "codes": cfg.codes, "code_width": cfg.code_width, "books": cfg.books}
+    code = {
+        "kind": "vq", "positions": cfg.positions, "codes": cfg.codes, "width": cfg.code_width, "books": cfg.books,
+        "decay": cfg.decay, "commitment": cfg.commitment,
+    }  # fmt: skip
     inverse = LatentInverse(
-        View(cfg.before + 2, cfg.before, size=size, channels=channels), **code, decay=cfg.decay,
-        commitment=cfg.commitment, inputs=cfg.inputs, pool=cfg.pool, kind=cfg.kind, patch=patch, width=cfg.width,
-        depth=cfg.depth,
+        View(cfg.before + 2, cfg.before, size=size, channels=channels), code, cfg.inputs, cfg.pool, cfg.kind, patch,
+        cfg.width, cfg.depth,
     )  # fmt: skip
     world = LatentForward(
-        View(cfg.before + 1, cfg.before, size=size, channels=channels), **code, mix=cfg.mix, patch=patch,
-        width=cfg.forward_width, depth=cfg.forward_depth,
+        View(cfg.before + 1, cfg.before, size=size, channels=channels), code, cfg.mix, patch, cfg.forward_width,
+        cfg.forward_depth,
     )  # fmt: skip
-    return LatentAction(inverse, world, cfg.restart_every, cfg.restart_until)
+    settle = min(DECAYED, cfg.world.rate_at(cfg.restart_until) / cfg.world.rate)
+    return LatentAction(inverse, world, None, cfg.restart_every, settle)
 
 
 def train(cfg: Config, run: Run) -> System:
@@ -136,7 +121,6 @@ def train(cfg: Config, run: Run) -> System:
         policy = ClipPolicy(view, model.inverse.space, cfg.policy_pool, "grid", patch, cfg.width, cfg.depth, cfg.hidden)
         adapter = CodeAdapter(few.cache.space, model.inverse.space, cfg.decoder)
     policy = run.fit("policy", policy, cloning, codes.shown(view), cfg.clone)
-    decode = partial(decoding, inverse=model.inverse)
-    adapter = run.fit("adapter", adapter, decode, few.shown(model.inverse.view), cfg.decode)
-    about = {"perplexity": model.inverse.quantiser.perplexity}
+    adapter, evidence = name_codes(run, adapter, model.inverse, cfg.decode)
+    about = {"perplexity": model.inverse.quantiser.perplexity, **evidence}
     return System(inverse=model.inverse, forward=model.world, policy=policy, adapter=adapter, about=about)

@@ -182,7 +182,7 @@ def _step(
             settings["lr"] = cfg.rate_at(step)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    part.after_step(step)
+    part.after_step(step, cfg.rate_at(step) / cfg.rate)
     return values
 
 

@@ -1,0 +1,98 @@
+"""LAQ: the latent action quantiser of LAPA; a code is what changed between the features of two frames.
+
+Claim   codes of feature changes are found without labels, and a few labels name them
+Tiny    about 2 minutes a seed on 2 CPU cores: sprites with distractors label_accuracy_64_distractors
+Paper   Ye et al., Latent Action Pretraining from Videos (LAPA; ICLR 2025)
+Run     retrodict train laq --data D --out RUN --size tiny
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from retrodict import rng
+from retrodict.claims import Figure
+from retrodict.label.crossfit import name_codes
+from retrodict.models.encoder import FrameEncoder
+from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse
+from retrodict.models.losses import cloning, explaining
+from retrodict.models.policy import ClipPolicy
+from retrodict.nn.conv import patch_for
+from retrodict.roles import System, View
+from retrodict.run.loop import Fit
+from retrodict.run.run import Run
+
+FIGURES = {
+    "label_accuracy_64_distractors": Figure("sprites_distractors", "label_accuracy", seeds=5),
+    "bits_recovered_distractors": Figure("sprites_distractors", "bits_recovered", seeds=5),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the quantiser, the policy over its codes and the names of the codes."""
+
+    positions: int = 1  # codes per step (paper: 4)
+    codes: int = 8  # values of a code (paper: 8)
+    code_width: int = 32  # width of a code vector (paper: 32)
+    restart_every: int = 20  # steps between restarts of dead codes (paper: 10 to 500, and never after step 5,000)
+    pool: str = "changed"  # how the grid of feature changes becomes one vector (paper: a small CNN)
+    width: int = 32  # channels of encoder and inverse (paper: 1024)
+    depth: int = 1  # 3x3 layers of the encoder and of the inverse (paper: transformers of depth 8)
+    mix: str = "conv"  # of the forward model (paper: attention)
+    forward_width: int = 48  # channels of the forward model (paper: 1024)
+    forward_depth: int = 3  # layers of the forward model (paper: 8)
+    hidden: int = 128  # of the policy over codes
+    decoder: int = 0  # width of the hidden layer that names codes, 0: a table
+    quantise: Fit = field(default_factory=lambda: Fit(900, 64, 2e-3, 0.0))
+    clone: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
+    decode: Fit = field(default_factory=lambda: Fit(300, 64, 2e-2))
+
+
+def micro() -> Config:
+    """Settings for contract tests."""
+    few = Fit(8, 8)
+    return Config(width=8, forward_width=8, forward_depth=1, hidden=16, quantise=few, clone=few, decode=few)
+
+
+def tiny() -> Config:
+    """The committed settings."""
+    return Config()
+
+
+def paper() -> Config:
+    """Published codes, batch and schedule at this net's kind of layers (laq_trainer of the authors' code)."""
+    return Config(
+        positions=4, width=256, depth=4, mix="attention", forward_width=256, forward_depth=8, hidden=512, decoder=128,
+        quantise=Fit(100_000, 64, 1e-4, 0.0, 0.0, 1.0, 0.5), clone=Fit(100_000, 256, 3e-4),
+    )  # fmt: skip
+
+
+def quantiser(cfg: Config, size: tuple[int, int], channels: int) -> LatentAction[LatentForward]:
+    """Builds the inverse of feature changes and the forward model that sees the same features, untrained by it."""
+    patch, one = patch_for(size), View(size=size, channels=channels)
+    code = {"kind": "nsvq", "positions": cfg.positions, "codes": cfg.codes, "width": cfg.code_width}
+    encoder = FrameEncoder(one, "grid", patch, cfg.width, cfg.depth)
+    inverse = LatentInverse(
+        View(2, size=size, channels=channels), code, "features", cfg.pool, "grid", patch, cfg.width, cfg.depth, encoder
+    )
+    world = LatentForward(one, code, cfg.mix, patch, cfg.forward_width, cfg.forward_depth, encoder)
+    return LatentAction(inverse, world, restart_every=cfg.restart_every)
+
+
+def train(cfg: Config, run: Run) -> System:
+    """Quantises the changes of all video, clones the codes, and names them with the labels."""
+    video = run.data.unlabelled
+    view = View(size=video.cache.size, channels=video.cache.channels)
+    with rng.isolated(run.seed, "quantiser"):
+        model = quantiser(cfg, view.size, view.channels)
+    model = run.fit("quantiser", model, explaining, video.shown(model.view), cfg.quantise)
+    inverse = model.inverse
+    with rng.isolated(run.seed, "policy"):
+        patch = patch_for(view.size)
+        policy = ClipPolicy(view, inverse.space, "flatten", "grid", patch, cfg.width, 2, cfg.hidden)
+        adapter = CodeAdapter(run.data.labelled.cache.space, inverse.space, cfg.decoder)
+    policy = run.fit("policy", policy, cloning, run.label("codes", inverse, video).shown(view), cfg.clone)
+    adapter, evidence = name_codes(run, adapter, inverse, cfg.decode)
+    about = {"perplexity": inverse.quantiser.perplexity, **evidence}
+    return System(inverse=inverse, forward=model.world, policy=policy, adapter=adapter, about=about)
