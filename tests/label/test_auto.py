@@ -58,7 +58,7 @@ def test_the_candidate_with_the_most_right_answers_is_kept_with_the_evidence(tmp
         assert set(run.stages) == {f"{name}/part" for name in "abcd"}
     assert system.about["recipe"] == "b"  # ties go to the one that comes first
     saved = load_system(tmp_path / "run")
-    assert float(saved.inverse.temperature) == 60.0  # type: ignore[union-attr]
+    assert set(saved.inverse.temperature.tolist()) == {60.0}  # type: ignore[union-attr]
     evidence = json.loads((tmp_path / "run" / auto.EVIDENCE).read_text())
     assert evidence == saved.about["auto"] == system.about["auto"]
     rows = {row["recipe"]: row for row in evidence["candidates"]}
@@ -153,15 +153,16 @@ def test_no_model_has_seen_the_labels_that_it_answers(tmp_path: Path, sprites: V
         return part
 
     with Run(tmp_path / "run", sprites) as run:
-        belief, truth = cross_fit(run, fit)
-    assert [name for name, _ in seen] == [f"fold{number}" for number in range(FOLDS)]
+        belief, truth, models = cross_fit(run, fit, repeats=2)
+    assert [name for name, _ in seen] == [f"{repeat}.{number}" for repeat in range(2) for number in range(FOLDS)]
+    assert len(models) == 2 * FOLDS
     held = [np.setdiff1d(few.index, rest.index) for _, rest in seen]
-    assert np.array_equal(np.sort(np.concatenate(held)), few.index)  # every label once
+    assert np.array_equal(np.sort(np.concatenate(held[:FOLDS])), few.index)  # every label once a repeat
+    assert np.array_equal(np.sort(np.concatenate(held[FOLDS:])), few.index)
+    assert not np.array_equal(held[0], held[FOLDS])  # each repeat has parts of its own
     assert all(len(np.intersect1d(one, rest.index)) == 0 for one, (_, rest) in zip(held, seen, strict=True))
-    position = {int(t): i for i, t in enumerate(few.index)}
-    order = [position[int(t)] for t in np.concatenate(held)]
-    assert torch.equal(truth, few.target_actions()[order])
-    assert belief.params.shape == (64, few.cache.space.parameters)
+    assert torch.equal(truth, few.target_actions().repeat(2, 1))  # in the order of the labels
+    assert belief.params.shape == (128, few.cache.space.parameters)
 
 
 def test_every_recipe_of_auto_answers_the_same_labels_in_the_same_order(tmp_path: Path, sprites: Views) -> None:
@@ -171,7 +172,7 @@ def test_every_recipe_of_auto_answers_the_same_labels_in_the_same_order(tmp_path
         name = recipe.__name__.rpartition(".")[2]
         cfg: Any = recipe.micro()
         with Run(tmp_path / name, sprites) as run:
-            found = recipe.train(replace(cfg, folds=FOLDS) if hasattr(cfg, "folds") else cfg, run).about[HELD_OUT]
+            found = recipe.train(cfg, run).about[HELD_OUT]
         assert len(found["correct"]) == len(found["confidence"]) == 64
         shares[name] = found["majority"]
     assert set(shares) == set(auto.CANDIDATES)
@@ -185,8 +186,8 @@ def test_calibration_sets_the_temperature_and_tells_calibrated_answers(sprites: 
     logits[::4] = 20.0 * truth.roll(1, 1)[::4]  # a quarter is wrong, and as sure
     found = calibrate(part, Distribution(space, logits), truth)[HELD_OUT]
     assert sum(found["correct"]) == 75
-    assert float(np.mean(found["confidence"])) == pytest.approx(76 / 102, abs=1e-3)
-    assert float(part.temperature) > 3
+    assert float(np.mean(found["confidence"])) == pytest.approx(76 / 102, abs=1e-2)
+    assert float(part.temperature.min()) > 3
 
 
 @pytest.fixture(scope="module")

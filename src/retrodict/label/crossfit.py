@@ -1,19 +1,21 @@
-"""Cross-fitting: answers to the user's own labels by models that have not seen them, on the same folds for all."""
+"""Cross-fitting: answers to the user's own labels by models that have not seen them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from retrodict.data.batch import Steps
 from retrodict.label.verdict import HELD_OUT, held_out
-from retrodict.measure.calibrate import match_accuracy
+from retrodict.measure.calibrate import temperatures
+from retrodict.models.ensemble import Ensemble
 from retrodict.models.inverse import Inverse
 from retrodict.models.latent_action import CodeAdapter, LabelledInverse, LatentInverse
 from retrodict.models.losses import decoding
@@ -24,33 +26,45 @@ from retrodict.spaces import Distribution
 
 FOLDS = 4  # parts of the labels
 
+M = TypeVar("M", bound=InverseModel)
 
-def cross_fit(run: Run, fit: Callable[[Steps, str], InverseModel]) -> tuple[Distribution, Float[Tensor, "n d"]]:
-    """Answers every label by a model that has not seen it: (beliefs, true actions), both along axis n.
+
+def cross_fit(
+    run: Run, fit: Callable[[Steps, str], M], folds: int = FOLDS, repeats: int = 1
+) -> tuple[Distribution, Float[Tensor, "n d"], list[M]]:
+    """Answers every label by a model that has not seen it: (beliefs, true actions, the models), repeat after repeat.
 
     `fit(rest, name)` returns an inverse model of true actions that has seen the labels `rest` alone; `name` is for its
-    stage. A recipe's answers are in the order of every other's, so that two can be compared label by label.
+    stage. Within a repeat, answers are in the order of the labels, so that recipes can be compared label by label.
     """
-    few, params, truth = run.data.labelled, [], []
-    folds = min(FOLDS, len(few))
-    for number in range(folds):
-        rest, held = few.fold(folds, number, run.seed)
-        inverse = fit(rest, f"fold{number}")
-        shown = held.shown(inverse.view)
-        with torch.no_grad():
-            for _, clip in shown.batches(512):
-                params.append(inverse.infer(clip.to(run.device))[:, shown.target].params.cpu())
-        truth.append(held.target_actions())
-    return Distribution(few.cache.space, torch.cat(params)), torch.cat(truth)
+    few, params, truth, models = run.data.labelled, [], [], []
+    folds = min(folds, len(few))
+    for repeat in range(repeats):
+        answers, parts = [], []
+        for number in range(folds):
+            rest, held = few.fold(folds, number, run.seed, repeat)
+            models.append(fit(rest, f"{repeat}.{number}"))
+            shown = held.shown(models[-1].view)
+            with torch.no_grad():
+                for _, clip in shown.batches(512):
+                    answers.append(models[-1].infer(clip.to(run.device))[:, shown.target].params.cpu())
+            parts.append(held)
+        order = torch.from_numpy(np.argsort(np.concatenate([part.index for part in parts])))
+        params.append(torch.cat(answers)[order])
+        truth.append(torch.cat([part.target_actions() for part in parts])[order])
+    return Distribution(few.cache.space, torch.cat(params)), torch.cat(truth), models
 
 
-def calibrate(inverse: Inverse | LabelledInverse, belief: Distribution, truth: Float[Tensor, "n d"]) -> dict[str, Any]:
-    """Sets the temperature at which confidence equals accuracy on cross-fitted answers; returns the evidence."""
-    segment = belief.space.discrete
-    if segment is not None:
-        classes = belief.space.classes(truth).numpy()
-        inverse.temperature.fill_(match_accuracy(belief.params.double().numpy(), classes, segment.merged))
-    return {HELD_OUT: held_out(belief.scaled(float(inverse.temperature)), truth)}
+def calibrate(
+    inverse: Inverse | Ensemble | LabelledInverse, belief: Distribution, truth: Float[Tensor, "n d"], repeats: int = 1
+) -> dict[str, Any]:
+    """Sets the temperatures at which cross-fitted answers are, class by class, as sure as they are right.
+
+    Returns the evidence for `System.about`, in which each label stands once.
+    """
+    inverse.temperature.copy_(temperatures(belief, truth, repeats))
+    once = len(truth) // repeats
+    return {HELD_OUT: held_out(belief[:once].scaled(inverse.temperature.cpu()), truth[:once])}
 
 
 def name_codes(run: Run, adapter: CodeAdapter, inverse: LatentInverse, cfg: Fit) -> tuple[CodeAdapter, dict[str, Any]]:
@@ -67,4 +81,4 @@ def name_codes(run: Run, adapter: CodeAdapter, inverse: LatentInverse, cfg: Fit)
         return DecodedInverse(inverse, named)
 
     adapter = run.fit("adapter", adapter, loss, few, cfg)
-    return adapter, {HELD_OUT: held_out(*cross_fit(run, fold))} if len(few) > 1 else {}
+    return adapter, {HELD_OUT: held_out(*cross_fit(run, fold)[:2])} if len(few) > 1 else {}

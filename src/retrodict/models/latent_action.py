@@ -173,7 +173,7 @@ class LabelledInverse(Part):
         super().__init__()
         self.inverse, self.view, self.space = inverse, inverse.view, space
         self.head = nn.Sequential(nn.Dropout(dropout), _net(inverse.quantiser.gives, hidden, space.parameters))
-        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("temperature", torch.ones(space.parameters))
 
     def belief(self, frames: UInt8[Tensor, "n f c h w"]) -> Distribution:
         """Answers windows, uncalibrated."""
@@ -182,7 +182,7 @@ class LabelledInverse(Part):
 
     def infer(self, clip: Clip) -> Distribution:
         """Answers every step of the clip, calibrated."""
-        belief = self.belief(windows(clip, self.view)).scaled(float(self.temperature))
+        belief = self.belief(windows(clip, self.view)).scaled(self.temperature)
         return Distribution(self.space, belief.params.view(clip.rows, clip.steps, self.space.parameters))
 
 

@@ -127,7 +127,8 @@ def train(cfg: Config, run: Run) -> System:
     model = fitted(cfg, run, few, "model")
     head, evidence = model.head, {}
     if len(few) > 1:
-        evidence = calibrate(head, *cross_fit(run, lambda rest, name: fitted(cfg, run, rest, f"model/{name}").head))
+        belief, truth, _ = cross_fit(run, lambda rest, name: fitted(cfg, run, rest, f"model/{name}").head)
+        evidence = calibrate(head, belief, truth)
     labels = run.label("labels", head, run.data.unlabelled)
     view = View(size=labels.cache.size, channels=labels.cache.channels)
     with rng.isolated(run.seed, "policy"):

@@ -9,7 +9,6 @@ Run     retrodict train vpt --data D --out RUN --size tiny
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,7 @@ from torch import Tensor
 from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.data.batch import Steps
-from retrodict.label.verdict import HELD_OUT, held_out
-from retrodict.measure.calibrate import temperatures
+from retrodict.label.crossfit import calibrate, cross_fit
 from retrodict.models.ensemble import Ensemble
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import cloning, labelled
@@ -147,21 +145,17 @@ def inverse_for(cfg: Config, data: Steps, front: Front, *address: int | str) -> 
         return Inverse(view, data.cache.space, inputs, pool, "grid", *size)
 
 
-def cross_fit(
+def cross_fitted(
     cfg: Config, run: Run, front: Front, folds: int, fit: Fit, stage: str, repeats: int = 1
 ) -> tuple[Distribution, Tensor, list[Inverse]]:
-    """Answers every labelled step by a model that has not seen it: (belief, true actions, the models), repeat after
-    repeat, each with its own parts."""
-    answers, truths, models = [], [], []
-    folds = min(folds, len(run.data.labelled))
-    for repeat, number in product(range(repeats), range(folds)):
-        rest, held = run.data.labelled.fold(folds, number, run.seed, repeat)
-        name = f"{stage}/{_name(front)}/{repeat}.{number}"
-        model = inverse_for(cfg, rest, front, run.seed, name)
-        models.append(run.fit(name, model, labelled, rest.shown(model.view), fit))
-        answers.append(answered(models[-1], held, run.device).params)
-        truths.append(held.target_actions())
-    return Distribution(run.data.labelled.cache.space, torch.cat(answers)), torch.cat(truths), models
+    """Answers every label by models of this front that have not seen it (`label.crossfit`)."""
+
+    def model(rest: Steps, name: str) -> Inverse:
+        name = f"{stage}/{_name(front)}/{name}"
+        part = inverse_for(cfg, rest, front, run.seed, name)
+        return run.fit(name, part, labelled, rest.shown(part.view), fit)
+
+    return cross_fit(run, model, folds, repeats)
 
 
 @torch.no_grad()
@@ -179,7 +173,7 @@ def choose_front(cfg: Config, run: Run) -> tuple[Front, dict[str, float]]:
         return every[0], {}
     table = {}
     for front in every:
-        belief, truth, _ = cross_fit(cfg, run, front, cfg.compared, cfg.choose, "choose")
+        belief, truth, _ = cross_fitted(cfg, run, front, cfg.compared, cfg.choose, "choose")
         table[_name(front)] = float(belief.log_prob(truth, merge=True).mean())
     return max(every, key=lambda front: table[_name(front)]), table
 
@@ -195,11 +189,9 @@ def fit_inverse(cfg: Config, run: Run, front: Front) -> tuple[Ensemble, dict[str
     Its members are the nets of a cross-fitting, so that each label was seen by all but one of them. The temperatures
     are those at which answers to labels that a net had not seen are, class by class, as sure as they are right.
     """
-    belief, truth, models = cross_fit(cfg, run, front, cfg.folds, cfg.fit, "inverse", cfg.repeats)
+    belief, truth, models = cross_fitted(cfg, run, front, cfg.folds, cfg.fit, "inverse", cfg.repeats)
     inverse = Ensemble(models[: len(models) // cfg.repeats])
-    inverse.temperature.copy_(temperatures(belief, truth, cfg.repeats))
-    once = len(truth) // cfg.repeats  # each label is evidence once
-    return inverse, held_out(belief[:once].scaled(inverse.temperature.cpu()), truth[:once])
+    return inverse, calibrate(inverse, belief, truth, cfg.repeats)
 
 
 def train(cfg: Config, run: Run) -> System:
@@ -207,7 +199,7 @@ def train(cfg: Config, run: Run) -> System:
     cfg, shifts = align(cfg, run)
     front, table = choose_front(cfg, run)
     inverse, evidence = fit_inverse(cfg, run, front)
-    about = {"front": list(front), "compared": table, "shift": -cfg.before, "shifts": shifts, HELD_OUT: evidence}
+    about = {"front": list(front), "compared": table, "shift": -cfg.before, "shifts": shifts, **evidence}
     policy = clone(cfg, run, inverse) if cfg.policy else None
     return System(inverse=inverse, policy=policy, about=about)
 
