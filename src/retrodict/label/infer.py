@@ -23,8 +23,8 @@ from retrodict.errors import UnusableInput
 from retrodict.roles import InverseModel, View
 from retrodict.spaces import Distribution
 
-CHUNK = 64  # frames that are inferred at once, whichever episodes they are of: what a processor's cache holds
-AHEAD = 4  # chunks that may be decoded before their turn
+CHUNK = 32  # frames that are inferred at once, whichever episodes they are of: what a processor's cache holds
+AHEAD = 8  # chunks that may be decoded before their turn
 GROUP = 4096  # frames of whole episodes whose labels are committed at once: what a kill can cost
 
 T = TypeVar("T")
