@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 import torch
 
@@ -10,6 +11,8 @@ from retrodict.data.cache import Cache
 from retrodict.run.run import Views
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("untimed", deadline=None)  # how fast a machine is decides no test
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,7 @@ def noise(length: int, seed: int) -> Clip:
 @pytest.mark.parametrize("kind", ["grid", "impala"])
 def test_a_nets_answers_are_the_very_ones_at_equal_batches_and_near_them_at_others(kind: str) -> None:
     schema = Schema(SPACE, {"observation.image": (16, 16, 3)}, 10)
-    store = MemoryStore(schema, [noise(length, length) for length in (30, 64, 7, 200)])
+    store = MemoryStore(schema, [noise(length, length) for length in (30, infer.CHUNK, 7, 200)])
     part = net(kind=kind)
     whole = {id: part.infer(store.read(id)).params[0].detach() for id in store.ids}
     for id in store.ids[:2]:  # one batch each

@@ -21,6 +21,10 @@ def test_bytes_survive_the_way_to_floats_and_back() -> None:
     assert (float(floats.min()), float(floats.max())) == (-0.5, 0.5)
     assert torch.equal(to_bytes(floats), every)
     assert to_bytes(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+    assert torch.equal(floats, every.float() / 255.0 - 0.5)
+    again = every.float()
+    assert torch.equal(normalise(again), floats)  # type: ignore[arg-type]
+    assert torch.equal(again, every.float())  # what is given stays as it is
 
 
 def test_patches_move_with_the_picture() -> None:

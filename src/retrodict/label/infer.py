@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -23,8 +23,8 @@ from retrodict.errors import UnusableInput
 from retrodict.roles import InverseModel, Score, View
 from retrodict.spaces import Distribution
 
-CHUNK = 64  # frames that are inferred at once, whichever episodes they are of: what a processor's cache holds
-AHEAD = 4  # chunks that may be decoded before their turn
+CHUNK = 32  # frames that are inferred at once, whichever episodes they are of: what a processor's cache holds
+AHEAD = 8  # chunks that may be decoded before their turn
 GROUP = 4096  # frames of whole episodes whose labels are committed at once: what a kill can cost
 
 T = TypeVar("T")
@@ -57,7 +57,6 @@ class _Part:
     frames: UInt8[Tensor, "t c h w"]
     steps: slice
     clip: Clip | None  # the episode without its frames, with its last part
-    last: bool  # the end of a group: what follows is not inferred together with it
 
 
 def infer_episode(inverse: InverseModel, source: Episodes, id: str) -> Distribution:
@@ -74,20 +73,28 @@ def _answers(labeller: Labeller, source: Episodes, groups: Iterable[Sequence[str
     Frames are decoded ahead in a thread, which alone touches `source`. What is inferred together depends on a group's
     episodes alone, so that the same groups get the same answers, whatever was done before.
     """
-    batch: list[_Part] = []
     inverse, pieces = labeller.inverse, list[Tensor]()
-    with closing(_ahead(_parts(inverse.view, source, groups), AHEAD)) as parts:
-        for part in parts:
-            batch.append(part)
-            if not part.last and sum(len(each.frames) for each in batch) < CHUNK:
-                continue
-            for each, answer in zip(batch, _infer(labeller, batch), strict=True):
+    with closing(_ahead(_batches(inverse.view, source, groups), AHEAD)) as batches:
+        for batch in batches:
+            for part, answer in zip(batch, _infer(labeller, batch), strict=True):
                 pieces.append(answer)
-                if each.clip is not None:
+                if part.clip is not None:
                     whole = torch.cat(pieces)
-                    yield Answer(Distribution(inverse.space, whole[:, :-1]), whole[:, -1] >= 0, each.clip)
+                    yield Answer(Distribution(inverse.space, whole[:, :-1]), whole[:, -1] >= 0, part.clip)
                     pieces = []
-            batch = []
+
+
+def _batches(view: View, source: Episodes, groups: Iterable[Sequence[str]]) -> Generator[list[_Part]]:
+    """Yields what is to be inferred at once: parts of some CHUNK frames together, all of one group."""
+    for ids in groups:
+        batch: list[_Part] = []
+        for part in chain.from_iterable(_parts(view, source, id) for id in ids):
+            batch.append(part)
+            if sum(len(each.frames) for each in batch) >= CHUNK:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
 
 def _infer(labeller: Labeller, batch: Sequence[_Part]) -> list[Float[Tensor, "n p+1"]]:
@@ -109,24 +116,21 @@ def _infer(labeller: Labeller, batch: Sequence[_Part]) -> list[Float[Tensor, "n 
     return [answers[part.steps] for part, answers in zip(batch, apart, strict=True)]
 
 
-def _parts(view: View, source: Episodes, groups: Iterable[Sequence[str]]) -> Generator[_Part]:
+def _parts(view: View, source: Episodes, id: str) -> Iterator[_Part]:
     before, after = max(0, -view.offsets()[0]), max(1, view.offsets()[-1])
-    for ids in groups:
-        for id in ids:
-            clip, total = source.read(id, frames=False), source.lengths[id]
-            held = torch.zeros(0, dtype=torch.uint8)  # frames first .. first + len - 1 of the episode
-            first = answered = 0
-            for frames in _chunks(source, id, view.size):
-                held = torch.cat([held, frames]) if len(held) else frames
-                seen = first + len(held)
-                done = seen == total
-                ready = total - 1 if done else max(answered, seen - after)  # steps before it have all their frames
-                if ready > answered or done:
-                    steps = slice(answered - first, ready - first)
-                    yield _Part(id, held, steps, clip if done else None, done and id == ids[-1])
-                answered = ready
-                keep = max(0, answered - before)
-                held, first = held[keep - first :], keep
+    clip, total = source.read(id, frames=False), source.lengths[id]
+    held = torch.zeros(0, dtype=torch.uint8)  # frames first .. first + len - 1 of the episode
+    first = answered = 0
+    for frames in _chunks(source, id, view.size):
+        held = torch.cat([held, frames]) if len(held) else frames
+        seen = first + len(held)
+        done = seen == total
+        ready = total - 1 if done else max(answered, seen - after)  # steps before this one have all their frames
+        if ready > answered or done:
+            yield _Part(id, held, slice(answered - first, ready - first), clip if done else None)
+        answered = ready
+        keep = max(0, answered - before)
+        held, first = held[keep - first :], keep
 
 
 def _chunks(source: Episodes, id: str, size: tuple[int, int]) -> Iterator[UInt8[Tensor, "n c h w"]]:
