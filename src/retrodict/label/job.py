@@ -21,8 +21,9 @@ from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.durable import to_json, write
 from retrodict.data.export import EXPORT_FILE, Export, export
-from retrodict.data.importers import Fate, import_videos
+from retrodict.data.importers import import_videos
 from retrodict.data.label_file import read_labels
+from retrodict.data.recordings import Fate
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnusableInput
 from retrodict.label.infer import Labelled, infer_episodes, recorded_answers
