@@ -199,6 +199,8 @@ def _videos(
             raise UnusableInput(
                 f"{folder} has labels of its own (VPT's jsonl); leave out --labels, or give --format videos"
             )
+        if intake.space not in (None, vpt.SPACE):
+            raise UnusableInput(f"{folder} has VPT's actions; leave out the schema")
         space, labeller = vpt.SPACE, _vpt_labeller(folder)
     elif labels is None:
         space, labeller = intake.space or UNKNOWN, None

@@ -27,9 +27,12 @@ from retrodict.spaces import ActionSpace
 Clock = Literal["video", "own"]
 CLOCKS: tuple[Clock, ...] = ("video", "own")
 SCAN = 10.0  # seconds by which a clock of its own may be off
-CLEAR = 3.0  # standard deviations by which the best offset must stand out from all others
+# Standard deviations by which the best offset must stand out from all others. Measured with the walks of
+# tests/data/test_label_steps.py: 4.5 at most over 450 logs of other videos; 7.5 at least over 160 right ones of a
+# minute or three, with noise up to five times that of the test.
+CLEAR = 6.0
 APART = 1.0  # seconds around the best offset that are not "others"
-STRETCH = 300.0  # seconds of a video that are compared
+SHORTEST, STRETCH = 20.0, 300.0  # seconds that log and video must share; that are compared at most
 
 Floats = npt.NDArray[np.float64]
 Steps = tuple[Float[Tensor, "1 t-1 d"], UInt8[Tensor, "1 t-1"]]
@@ -130,7 +133,8 @@ def _by_time(labels: Labels, rows: Sequence[LabelRow], at: Floats, shown: Floats
             rows[0].line, f"none of the times of {rows[0].file}, {at[0]:g}..{at[-1]:g} s, lies within its "
             f"{shown[-1]:g} s of video; if they are on a clock of their own, give --label-clock own",
         )  # fmt: skip
-    gaps = np.diff(np.unique(at))
+    times = np.unique(at)
+    gaps = np.diff(times)
     apart = float(np.median(gaps)) if len(gaps) else 0.0
     length = np.diff(shown)
     if _relative(labels.space) and apart > 1.5 * np.median(length):
@@ -138,9 +142,16 @@ def _by_time(labels: Labels, rows: Sequence[LabelRow], at: Floats, shown: Floats
             rows[0].line, f"changes are logged every {apart:g} s, and frames come every {np.median(length):g} s; "
             f"resample the video with --fps {max(1, int(1 / apart))} or less",
         )  # fmt: skip
-    count = np.bincount(step[inside], minlength=len(length))
-    covered = (shown[:-1] >= at[0] - apart) & (shown[1:] <= at[-1] + apart + GRID) & (count * apart >= 0.5 * length)
-    return _summed(labels.space, values[inside], step[inside], covered | (apart > np.median(length)))
+    lost = np.flatnonzero(gaps > 2.5 * apart)  # between these rows and the next ones
+    spans = [
+        (-np.inf, times[0] - apart),
+        *zip(times[lost] + apart, times[lost + 1], strict=True),
+        (times[-1] + apart, np.inf),
+    ]
+    covered = np.ones(len(length), bool)
+    for start, stop in spans if apart < np.median(length) else ():
+        covered &= (shown[1:] <= start + GRID) | (shown[:-1] >= stop - GRID)
+    return _summed(labels.space, values[inside], step[inside], covered)
 
 
 def _summed(space: ActionSpace, values: Floats, step: npt.NDArray[np.int64], whole: npt.NDArray[np.bool_]) -> Steps:
@@ -228,30 +239,34 @@ def clock_offset(space: ActionSpace, at: Floats, values: Floats, shown: Floats, 
 
     `at` (growing) and `values` are the log; `motion` is how much the picture changes from each frame, shown at `shown`
     seconds, to the next. Each offset is scored by the multiple correlation of motion with what the actions do in each
-    step: the keys and choices held, the size of changes, the change of absolute values.
+    step: the keys and choices held, the size of changes, the change of absolute values; each less its mean over a
+    second around, so that slow changes, which fit anywhere, count for nothing.
 
     Raises:
         UnusableInput: none within `SCAN` seconds stands out from all others by `CLEAR` standard deviations.
     """
     gaps = np.diff(at)
     apart = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 0.0
-    edges = np.append(at, at[-1] + apart)
-    mass = _doings(space, values).cumsum(0)
-    mass = np.concatenate([np.zeros_like(mass[:1]), mass])
+    log = np.append(at, at[-1] + apart), _total(_doings(space, values))
+    moved = _detail(shown, _total(motion[:, None]), shown)[:, 0]
     step = float(np.median(np.diff(shown)))
     coarse = np.arange(-round(SCAN / step), round(SCAN / step) + 1) * step
-    score = np.array([_explained(edges, mass, shown, motion, offset) for offset in coarse])
+    score = np.array([_explained(*log, shown, moved, offset) for offset in coarse])
     best = float(coarse[score.argmax()])
     others = score[np.abs(coarse - best) > max(APART, 3 * step)]
-    stands_out = float(score.max() - others.max()) >= CLEAR * float(others.std()) and score.max() > 0
-    if not stands_out or abs(best) > SCAN - 2 * step:
+    if score.max() - others.max() < CLEAR * others.std() or score.max() == 0 or abs(best) > SCAN - 2 * step:
         raise UnusableInput(
-            f"its actions fit the motion in its video at no offset within {SCAN:g} s better than at others (best "
-            f"{best:+.2f} s with a correlation of {score.max():.2f}, next {others.max():.2f}). Give times on the "
-            "video's clock, or a longer stretch with more going on"
+            f"its actions fit the motion in its video at no offset within {SCAN:g} s clearly better than at others "
+            f"(best {best:+.2f} s, correlation {score.max():.2f}; next {others.max():.2f}). Give times on the video's "
+            "clock, or a minute and more in which much happens"
         )
     fine = best + np.arange(-8, 9) / 8 * step
-    return float(fine[np.argmax([_explained(edges, mass, shown, motion, offset) for offset in fine])])
+    return float(fine[np.argmax([_explained(*log, shown, moved, offset) for offset in fine])])
+
+
+def _total(values: Floats) -> Floats:
+    """Returns running sums from zero on, along time."""
+    return np.concatenate([np.zeros_like(values[:1]), values.cumsum(0)])
 
 
 def _doings(space: ActionSpace, values: Floats) -> Floats:
@@ -267,16 +282,27 @@ def _doings(space: ActionSpace, values: Floats) -> Floats:
     return np.concatenate(parts, 1)
 
 
-def _explained(edges: Floats, mass: Floats, shown: Floats, motion: Floats, offset: float) -> float:
-    """Multiple correlation of motion with the mass of actions between every two frames, where the log covers them."""
+def _detail(edges: Floats, total: Floats, at: Floats) -> Floats:
+    """Returns what was gained between every two times, less the mean gain over a second around them."""
+
+    def gained(times: Floats) -> Floats:
+        return np.stack([np.interp(times, edges, column) for column in total.T], 1)
+
+    middle = (at[1:] + at[:-1]) / 2
+    return np.diff(gained(at), axis=0) - np.diff(at)[:, None] * (gained(middle + 0.5) - gained(middle - 0.5))
+
+
+def _explained(edges: Floats, total: Floats, shown: Floats, moved: Floats, offset: float) -> float:
+    """Multiple correlation of motion with actions between every two frames, where the log covers them."""
     at = shown + offset
-    inside = (at[:-1] >= edges[0]) & (at[1:] <= edges[-1])
-    if inside.sum() < max(20, 0.5 * min(len(motion), (edges[-1] - edges[0]) / np.median(np.diff(shown)))):
+    middle = (at[1:] + at[:-1]) / 2
+    inside = (middle >= max(edges[0], at[0]) + 0.5) & (middle <= min(edges[-1], at[-1]) - 0.5)
+    if (
+        inside.sum() * np.median(np.diff(shown))
+        < max(SHORTEST, 0.5 * min(shown[-1] - shown[0], edges[-1] - edges[0])) - 1
+    ):
         return 0.0
-    held = np.stack([np.diff(np.interp(at, edges, column)) for column in mass.T], 1)[inside]
-    seen = motion[inside] - motion[inside].mean()
-    if not seen.any():
-        return 0.0
-    design = np.column_stack([np.ones(len(held)), held])
+    design = np.column_stack([np.ones(inside.sum()), _detail(edges, total, at)[inside]])
+    seen = moved[inside] - moved[inside].mean()
     left = seen - design @ np.linalg.lstsq(design, seen, rcond=None)[0]
-    return float(np.sqrt(max(0.0, 1 - (left @ left) / (seen @ seen))))
+    return float(np.sqrt(max(0.0, 1 - (left @ left) / max(float(seen @ seen), 1e-12))))
