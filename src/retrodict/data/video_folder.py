@@ -26,7 +26,7 @@ GOPRO_FIRST = re.compile(r"(GOPR)()(\d{4})", re.IGNORECASE)  # chapter 0 of GP01
 NUMBERED = re.compile(r"(.*)_(\d{2,4})()")
 
 # Takes of one episode's files, by name, and when it shows their frames -> its actions, and a note for their fates.
-Labeller = Callable[[Sequence[str], Take, Timing], tuple[Steps, str]]
+Labeller = Callable[[Sequence[str], Take | None, Timing], tuple[Steps, str]]
 
 
 @dataclass(frozen=True, slots=True)
