@@ -163,6 +163,9 @@ class ActionSpace:
         return ActionSpace(tuple(segments))
 
 
+UNKNOWN = ActionSpace((categorical("action", ("unknown",)),))  # of video that nobody labelled
+
+
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 

@@ -14,18 +14,19 @@ from retrodict.cli.record import Record
 
 DOCS = Path(__file__).parents[2] / "docs/cli.md"
 COMMON = "[--threads] [--json]"
+INTAKE = "[--labels] [--schema] [--label-clock=video] [--camera] [--join] [--format] [--fps] [--fit]"
 GRAMMAR = {
     "act": f"POLICY --env [--episodes=100] [--seed] [--set] {COMMON}",
     "check": f"RECIPE [--claim] [--seeds=3] [--out=runs/claims] {COMMON}",
     "data check": f"FOLDER {COMMON}",
     "data export": f"FOLDER --out [--for=training] [--keep-all] [--format=lerobot] {COMMON}",
-    "data import": f"VIDEOS --out [--labels] [--fps] [--fit] {COMMON}",
+    "data import": f"VIDEOS --out {INTAKE} {COMMON}",
     "data info": f"FOLDER {COMMON}",
     "demo": "[--world=babyai] [--labels=64] [--seed] [--out=runs/demo] [--full] [--micro] [--threads]",
     "doctor": f"[--install=nothing] {COMMON}",
     "export": f"FOLDER --out [--to=onnx] {COMMON}",
-    "label": "VIDEOS --out [--labels] [--with] [--recipe=auto] [--size=tiny] [--set] [--budget] [--fps] [--fit] "
-    f"[--frame-size] [--precision=0.8] [--keep-all] [--strict] [--seed] [--cache-gb=20.0] "
+    "label": f"VIDEOS --out {INTAKE} [--with] [--recipe=auto] [--size=tiny] [--set] [--budget] "
+    "[--frame-size] [--precision=0.8] [--keep-all] [--strict] [--seed] [--cache-gb=20.0] "
     f"[--engine=torch] {COMMON}",
     "measure": f"FOLDER --data [--episodes] {COMMON}",
     "recipes": COMMON,

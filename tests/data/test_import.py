@@ -41,13 +41,13 @@ def test_small_videos_become_images_with_their_labels(tmp_path: Path, folder: Pa
     assert store.commits[0].provenance["file"] == "a.mp4"
 
 
-def test_large_videos_are_linked_or_encoded_anew(tmp_path: Path) -> None:
+def test_large_videos_are_linked_or_their_packets_copied(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()
     linked = write(folder / "a.mp4", moving(8, 144, 160))
     variable(folder / "b.mkv", list(range(6)), height=144, width=160)
     store, fates = import_videos(folder, tmp_path / "d")
-    assert [(f.file, f.what) for f in fates] == [("a.mp4", "linked"), ("b.mkv", "re-encoded")]
+    assert [(f.file, f.what) for f in fates] == [("a.mp4", "linked"), ("b.mkv", "remuxed")]
     assert "matroska" in fates[1].reason
     assert linked.stat().st_nlink == 2
     assert store.schema.video

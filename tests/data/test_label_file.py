@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from retrodict.clip import MISSING, RECORDED
-from retrodict.data.label_file import Labels, assign_files, label_steps, read_labels
+from retrodict.data.label_file import Labels, read_labels
+from retrodict.data.label_steps import Timing, assign_files, label_steps
 from retrodict.errors import UnusableInput
 from retrodict.spaces import ActionSpace, categorical
 
@@ -97,7 +99,8 @@ def test_files_are_named_by_path_or_by_a_unique_name(tmp_path: Path) -> None:
 
 
 def steps(labels: Labels, count: int = 5, index: list[int] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    return label_steps(labels, labels.rows, [i / 10 for i in range(count)], index or list(range(count)))
+    times, chosen = np.arange(count) / 10, np.array(index or range(count))
+    return label_steps(labels, [labels.rows], Timing((times,), (0.0,), chosen, times[chosen]))
 
 
 def test_a_label_at_frame_k_is_the_action_of_step_k(tmp_path: Path) -> None:

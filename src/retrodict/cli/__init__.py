@@ -20,7 +20,7 @@ from retrodict.errors import Interrupted, MissingPackage, RetrodictError, Unusab
 _PACKAGES = {
     "torch": "torch", "numpy": "numpy", "pyarrow": "pyarrow", "av": "av", "safetensors": "safetensors",
     "gymnasium": "gymnasium", "einops": "einops", "tyro": "tyro", "rich": "rich", "jaxtyping": "jaxtyping",
-    "PIL": "pillow", "minigrid": "'retrodict[envs]'", "tensorboard": "'retrodict[track]'",
+    "PIL": "pillow", "h5py": "'retrodict[h5]'", "minigrid": "'retrodict[envs]'", "tensorboard": "'retrodict[track]'",
 }  # fmt: skip
 
 

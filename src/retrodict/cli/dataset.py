@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.settings import size
 from retrodict.cli.verb import DONE, REFUSED, UNUSABLE, Telling, table
@@ -56,47 +56,86 @@ class Info(Telling):
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Telling):
-    """Reads every byte of a dataset again and checks it; a damaged file is named, with exit code 2."""
+    """Reads every byte of a dataset again and checks it; a damaged file is named, with exit code 2.
+
+    Of a folder of videos, it tells hours, sizes, cuts, refused files, and what importing and labelling will cost.
+    """
 
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
-    """The dataset."""
+    """The dataset, or a folder of videos."""
 
     def run(self, line: str) -> int:
-        """Checks hashes, metadata and counts."""
+        """Checks hashes, metadata and counts; of a folder of videos, tells what labelling it will cost."""
         from retrodict.data.check import check
+        from retrodict.data.importers import DATASET
 
+        if not (self.folder / DATASET).is_file():
+            return self._survey()
         told = check(self.folder)
         lines = [f"{name:13}  {_plain(value)}" for name, value in told.items() if name != "problems"]
         self.tell(told, [*lines, *(told["problems"] or ["whole: every byte is the one that was committed"])])
         return UNUSABLE if told["problems"] else DONE
 
+    def _survey(self) -> int:
+        from retrodict.label import survey
+
+        report = survey.survey(self.folder)
+        self.tell(report, survey.told(report))
+        return REFUSED if report["refused"] else DONE
+
 
 @dataclass(frozen=True, kw_only=True)
-class Import(Telling):
-    """Imports a folder of videos (with a CSV of labels, if there is one) as a dataset; tells each file's fate."""
+class Importing(Telling):
+    """A verb that imports."""
 
     videos: Annotated[Path, Positional, arg(metavar="VIDEOS")]
-    """Folder with mp4, mkv, webm, avi or mov files, at any depth."""
+    """Folder of videos at any depth, of VPT's recordings, npz chunks or HDF5 files, or of a LeRobot dataset."""
     out: Path
     """Folder of the dataset."""
     labels: Path | None = None
-    """CSV file with the columns file, frame (or time, in seconds), action."""
+    """CSV, JSONL or Parquet file with the columns file, frame (or time, in seconds), action."""
+    schema: Path | None = None
+    """Action schema (JSON); without one, what actions are is inferred, told, and written to OUT.actions.json."""
+    label_clock: Literal["video", "own"] = "video"
+    """Whose clock the times of labels are on; a clock of their own is matched to the video's, within 10 s."""
+    camera: UseAppendAction[tuple[str, ...]] = ()
+    """NAME=FOLDER, where the videos of one camera lie inside VIDEOS, or the name of a dataset's camera; repeatable."""
+    join: bool = False
+    """Take files NAME_01, NAME_02 for chapters of one recording, as GoPro's are in any case."""
+    format: str = ""
+    """What to take where several lie together: videos, vpt, lerobot, npz or hdf5."""
     fps: int | None = None
-    """Resample to this many frames per second."""
+    """Resample to this many frames per second; npz and HDF5 need it, as they do not say."""
     fit: str = ""
-    """Resize to WIDTHxHEIGHT pixels."""
+    """Resize to WIDTHxHEIGHT pixels while importing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(Importing):
+    """Imports videos (with a file of labels, if there is one) or another dataset; tells each file's fate."""
 
     def run(self, line: str) -> int:
         """Imports; exit code 4 when some files were refused."""
-        from retrodict.data.importers import import_videos
+        from retrodict.data.action_schema import keep_schema, read_schema, schema_json
+        from retrodict.data.importers import KINDS, Intake, import_data
 
-        store, fates = import_videos(self.videos, self.out, labels=self.labels, fps=self.fps, fit=size(self.fit))
-        told = {"dataset": str(self.out), **counts(store), "files": [asdict(fate) for fate in fates]}
+        given = None if self.schema is None else read_schema(self.schema)
+        done = import_data(self.videos, self.out, Intake(
+            labels=self.labels, clock=self.label_clock, space=given, fps=self.fps, fit=size(self.fit),
+            cameras=self.camera, join=self.join, kind=self.format,
+        ))  # fmt: skip
+        space = done.store.schema.space
+        told = {
+            "dataset": str(self.out), "format": done.kind, **counts(done.store), "actions": schema_json(space),
+            "files": [asdict(fate) for fate in done.fates],
+        }  # fmt: skip
         self.tell(told, [
+            f"{self.videos}: {KINDS[done.kind]}",
             *table(told["files"], ("file", "what", "reason")),
+            *(keep_schema(space, self.out) if done.inferred else ()),
             f"{self.out}: {told['episodes']} episodes, {told['frames']} frames",
         ])  # fmt: skip
-        return REFUSED if any(fate.what == "refused" for fate in fates) else DONE
+        return REFUSED if any(fate.what == "refused" for fate in done.fates) else DONE
 
 
 @dataclass(frozen=True, kw_only=True)

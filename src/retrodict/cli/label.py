@@ -7,29 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import UseAppendAction, arg
 
+from retrodict.cli.dataset import Importing
 from retrodict.cli.settings import size
 from retrodict.cli.train import training
-from retrodict.cli.verb import DONE, NOT_USABLE, REFUSED, Telling
+from retrodict.cli.verb import DONE, NOT_USABLE, REFUSED
 
 if TYPE_CHECKING:
     from retrodict.label.job import LabelReport
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label(Telling):
-    """Labels a folder of videos from a few labels (or with a trained run), and writes a LeRobot dataset.
+class Label(Importing):
+    """Labels videos from a few labels (or with a trained run), and writes a LeRobot dataset.
 
     Everything but the dataset is kept in OUT.run, so that the same command goes on where an earlier one stopped.
     """
 
-    videos: Annotated[Path, Positional, arg(metavar="VIDEOS")]
-    """Folder with mp4, mkv, webm, avi or mov files, at any depth."""
-    out: Path
-    """Folder of the dataset, outside of the folder of videos."""
-    labels: Path | None = None
-    """CSV file with the columns file, frame (or time, in seconds), action; 64 lines are a good start."""
     with_run: Annotated[Path | None, arg(name="with")] = None
     """Folder of a trained run to label with; labels given beside it measure it."""
     recipe: str = "auto"
@@ -40,10 +35,6 @@ class Label(Telling):
     """A setting of the recipe, such as --set fit.steps=200; may be repeated."""
     budget: str = ""
     """Longest training time, such as 60m (auto: 30m); each stage may take a third of what is left."""
-    fps: int | None = None
-    """Resample to this many frames per second."""
-    fit: str = ""
-    """Resize to WIDTHxHEIGHT pixels while importing."""
     frame_size: str = ""
     """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, larger than 128 about 64 high)."""
     precision: float = 0.8
@@ -66,9 +57,10 @@ class Label(Telling):
 
         seen = size(self.frame_size)
         job = Job(
-            videos=self.videos, out=self.out, labels=self.labels, run=self.with_run, fps=self.fps, fit=size(self.fit),
-            seen=seen and (seen[1], seen[0]), precision=self.precision, keep_all=self.keep_all, strict=self.strict,
-            seed=self.seed, cache_gb=self.cache_gb, engine=self.engine,
+            videos=self.videos, out=self.out, labels=self.labels, schema=self.schema, run=self.with_run,
+            clock=self.label_clock, cameras=self.camera, join=self.join, kind=self.format, fps=self.fps,
+            fit=size(self.fit), seen=seen and (seen[1], seen[0]), precision=self.precision, keep_all=self.keep_all,
+            strict=self.strict, seed=self.seed, cache_gb=self.cache_gb, engine=self.engine,
         )  # fmt: skip
         train = None if self.with_run else training(self.recipe, self.size, self.set, self.budget)
         report = label(job, train, Log(quiet=self.json), resume=line)

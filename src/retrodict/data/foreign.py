@@ -27,7 +27,7 @@ from retrodict.data.lerobot import BOUNDS, frames_of
 from retrodict.data.schema import Episodes, Schema, conform, hash_arrays
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import Damaged, UnknownName, UnusableInput
-from retrodict.spaces import ActionSpace, continuous
+from retrodict.spaces import UNKNOWN, ActionSpace, continuous
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,10 @@ def open_dataset(folder: Path | str) -> Episodes:
     return Store.open(folder) if (Path(folder) / SCHEMA_FILE).is_file() else open_foreign(folder)
 
 
-def open_foreign(folder: Path | str, cameras: Sequence[str] | None = None) -> ForeignDataset:
+def open_foreign(folder: Path | str, cameras: Sequence[str] | None = None, *, actions: bool = True) -> ForeignDataset:
     """Opens a LeRobotDataset v3.0 or v2.1 folder; `cameras` chooses among its cameras (all by default).
+
+    An episode whose `action` is null or NaN in every row has no actions. Without `actions`, there need be none at all.
 
     Raises:
         UnusableInput: the folder is no such dataset, or holds what a dataset of ours cannot.
@@ -60,7 +62,7 @@ def open_foreign(folder: Path | str, cameras: Sequence[str] | None = None) -> Fo
         version = info["codebase_version"]
         if version not in ("v3.0", "v2.1"):
             raise UnusableInput(f"{path} is of LeRobot {version!r}; this reads v3.0 and v2.1. Convert it with lerobot")
-        schema = _schema(folder, info, cameras)
+        schema = _schema(folder, info, cameras, actions)
     with _reading(folder / "meta"):
         episodes = (_episodes_v30 if version == "v3.0" else _episodes_v21)(folder, info, schema)
     numbers = [episode.index for episode in episodes]
@@ -77,6 +79,11 @@ class ForeignDataset:
         self._features = info["features"]
         self._episodes = {f"{episode.index:06d}": episode for episode in episodes}
         self._digest: str | None = None
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of all cameras, also of those that were not chosen."""
+        return tuple(name for name, feature in self._features.items() if feature["dtype"] in ("image", "video"))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -138,6 +145,10 @@ class ForeignDataset:
         """Returns the video file of each camera and where the episode begins in it, in seconds; none of images."""
         return [self._episodes[id].videos[name] for name in self.schema.cameras] if self.schema.video else []
 
+    def files(self, id: str) -> tuple[Path, list[tuple[Path, float]]]:
+        """Returns an episode's data file, and its video files with the seconds at which it starts there."""
+        return self._episodes[id].data, list(self.videos(id))
+
     def _rows(self, episode: _Episode, images: bool) -> pa.Table:
         columns = [n for n, f in self._features.items() if f["dtype"] not in ("video", "image", "string")]
         columns += [name for name in self.schema.cameras if images]
@@ -148,7 +159,7 @@ class ForeignDataset:
         if table.num_rows != episode.length:
             raise Damaged(episode.data, f"{episode.length} rows of episode {episode.index}", f"{table.num_rows} rows")
         for name in columns:
-            if table[name].null_count:
+            if table[name].null_count and not (name == "action" and table[name].null_count == table.num_rows):
                 raise Damaged(episode.data, f"{name} in every row of episode {episode.index}", "empty rows")
         number = table["frame_index"].to_numpy()
         if not np.array_equal(number, np.arange(episode.length)):
@@ -167,9 +178,13 @@ class ForeignDataset:
         def wide(name: str) -> torch.Tensor:
             return torch.from_numpy(values(name, self.schema.space.width)[:-1].astype(np.float32))[None]
 
+        told = "action" in table.column_names and table["action"].null_count == 0
+        action = wide("action") if told else None
+        if action is not None and bool(action.isnan().all()):
+            action = None
         state = values("observation.state", len(self.schema.proprio)) if self.schema.proprio else None
         return Clip(
-            actions=wide("action"),
+            actions=action,
             source=steps("retrodict.source", torch.uint8),
             confidence=steps("retrodict.confidence", torch.float32),
             bounds=torch.stack([wide(name) for name in BOUNDS], 2) if self.schema.bounds else None,
@@ -208,7 +223,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise Damaged(path, "a LeRobot dataset's file", f"{type(error).__name__}: {error}") from error
 
 
-def _schema(folder: Path, info: Mapping[str, Any], cameras: Sequence[str] | None) -> Schema:
+def _schema(folder: Path, info: Mapping[str, Any], cameras: Sequence[str] | None, actions: bool) -> Schema:
     features = info["features"]
     known = [name for name, feature in features.items() if feature["dtype"] in ("image", "video")]
     for name in cameras or ():
@@ -217,16 +232,17 @@ def _schema(folder: Path, info: Mapping[str, Any], cameras: Sequence[str] | None
     chosen = {name: _camera_shape(features[name]) for name in (known if cameras is None else cameras)}
     kinds = {features[name]["dtype"] for name in chosen}
     if len(kinds) > 1 or len({shape[:2] for shape in chosen.values()}) > 1:
-        raise UnusableInput(f"{folder} has cameras of several kinds or sizes: {chosen}; choose some with cameras=[…]")
-    if "action" not in features:
+        raise UnusableInput(f"{folder} has cameras of several kinds or sizes: {chosen}; choose some (--camera NAME)")
+    if "action" not in features and actions:
         raise UnusableInput(f"{folder} has no feature named 'action'; there are {sorted(features)}")
     if info["fps"] != int(info["fps"]):
         raise UnusableInput(f"{folder} has {info['fps']} frames/s; a dataset has a whole number")
     rewards = "next.reward" in features and "next.done" in features
     state = features.get("observation.state")
     proprio = () if state is None else _names(state)
-    space, video, bounds = _space(folder, features["action"]), kinds == {"video"}, set(BOUNDS) <= set(features)
-    return Schema(space, chosen, int(info["fps"]), video, proprio, rewards, bounds)
+    space = _space(folder, features["action"]) if "action" in features else UNKNOWN
+    bounds = set(BOUNDS) <= set(features)
+    return Schema(space, chosen, int(info["fps"]), kinds == {"video"}, proprio, rewards, bounds)
 
 
 def _space(folder: Path, feature: Mapping[str, Any]) -> ActionSpace:

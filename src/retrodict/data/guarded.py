@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from retrodict.errors import MissingPackage, Undecodable
 GRID = 1e-4  # seconds; LeRobot's own tolerance between a frame's time and frame / fps
 HEADER = struct.Struct("<4sIIIIQ")  # mark, kind, frames, height, width, bytes that follow
 MARK = b"rdv1"
-FRAMES, END, REFUSED, FACTS = range(4)
+FRAMES, END, REFUSED, FACTS = range(4)  # FRAMES without a frame says that a long file is still being read
 MOST_BYTES = 128 << 20  # of one message: a frame of the largest size fits
 CHUNK_BYTES = 16 << 20  # of the frames that the child collects for one message
 
@@ -89,9 +89,20 @@ class Decoder:
         """
         request = {"what": "frames", "start": start, "stop": stop, "size": size}
         for kind, shape, payload in self._ask(Path(file), request):
-            if kind == FRAMES:
+            if kind == FRAMES and shape[0]:
                 times = np.frombuffer(payload, np.float64, shape[0])
                 yield np.frombuffer(payload, np.uint8, offset=times.nbytes).reshape(*shape, 3), times
+
+    def remux(self, runs: Sequence[tuple[Path, float, float]], target: Path, fps: int) -> None:
+        """Copies runs of frames (file, times of the first and the last in seconds) into one mp4 file without decoding.
+
+        Raises:
+            Undecodable: a run does not start with a key frame, they differ in encoding, or as for `facts`.
+        """
+        told = [(str(file.absolute()), start, stop) for file, start, stop in runs]
+        request = {"what": "remux", "runs": told, "target": str(target.absolute()), "fps": fps}
+        for _ in self._ask(runs[0][0], request):
+            pass
 
     def close(self) -> None:
         """Ends the children."""

@@ -1,267 +1,341 @@
-"""A folder of video files becomes a store; what becomes of each file is told."""
+"""What people have becomes a store: videos, VPT's recordings, LeRobot datasets, npz chunks, HDF5. Fates are told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from retrodict.clip import Clip
-from retrodict.data.durable import file_hash
-from retrodict.data.guarded import GRID, Facts, decoder
-from retrodict.data.label_file import LabelRow, Labels, assign_files, label_steps, read_labels
-from retrodict.data.schema import IMAGE_PIXELS, Schema, conform, hash_rest
-from retrodict.data.staging import conform_schema
-from retrodict.data.store import READ_BYTES, STAGING, Store
-from retrodict.errors import Undecodable, UnusableInput
-from retrodict.spaces import ActionSpace, categorical
+from retrodict.data import arrays, video_folder, vpt
+from retrodict.data.action_schema import infer_space, schema_file
+from retrodict.data.foreign import ForeignDataset, open_foreign
+from retrodict.data.guarded import decoder
+from retrodict.data.hdf5 import SUFFIXES as HDF5
+from retrodict.data.hdf5 import read_hdf5
+from retrodict.data.label_file import Labels, read_labels
+from retrodict.data.label_steps import CLOCKS, Clock, Steps, Timing, assign_files, label_steps, log_steps
+from retrodict.data.recordings import Fate, Recording, store_recordings, video_schema
+from retrodict.data.schema import IMAGE_PIXELS, Schema
+from retrodict.data.store import SCHEMA_FILE, Store
+from retrodict.data.takes import Reel, Take
+from retrodict.errors import Damaged, MissingPackage, Undecodable, UnknownName, UnusableInput
+from retrodict.spaces import UNKNOWN, ActionSpace
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
-CAMERA = "observation.image"
-UNKNOWN = ActionSpace((categorical("action", ("unknown",)),))  # of video that nobody labelled
-_LINKED_CODECS = ("h264", "hevc", "av1", "vp9")  # what LeRobot's decoders read
+KINDS = {
+    "videos": f"video files ({', '.join(video_folder.SUFFIXES)})",
+    "vpt": "videos with VPT's NAME.jsonl beside NAME.mp4",
+    "lerobot": "a LeRobot dataset, v3.0 or v2.1 (meta/info.json)",
+    "npz": "LAPO's chunks (.npz with obs, ta, done)",
+    "hdf5": "HDF5 as of Minari or with a group per episode (.hdf5, .h5)",
+}
+DATASET = "meta/info.json"
+_SUFFIXES = {".npz": "npz"} | dict.fromkeys(HDF5, "hdf5") | dict.fromkeys(video_folder.SUFFIXES, "videos")
 
-Outcome = Literal["linked", "re-encoded", "images", "kept", "refused"]
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """How to read what is imported.
+
+    `labels` is a label file (see `label_file`), by the video's clock or its own; `space` says what actions are, in
+    place of what the files imply. `fps` resamples video, and is the rate of arrays, which state none. `fit` (width,
+    height) resizes. `cameras` are NAME=FOLDER for video files, or names of a dataset's cameras. `join` takes NAME_01,
+    NAME_02 for chapters of one recording. `kind` is one of KINDS, or empty: found out.
+    """
+
+    labels: Path | None = None
+    clock: Clock = "video"
+    space: ActionSpace | None = None
+    fps: int | None = None
+    fit: tuple[int, int] | None = None
+    cameras: tuple[str, ...] = ()
+    join: bool = False
+    kind: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of one file: the episode that it is now, and how it is stored; or why it was refused."""
+class Imported:
+    """A store, open for reading, the kind of what it was made from, the fate of each file, and what was inferred."""
 
-    file: str
-    id: str | None
-    what: Outcome
-    reason: str = ""
+    store: Store
+    kind: str
+    fates: tuple[Fate, ...]
+    inferred: bool  # the action space was
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """How one file becomes an episode: which of its frames (non-decreasing), and when they are shown."""
+class _Work:
+    """What is being imported: a folder, its files of one kind, how to read them, and the fates so far."""
 
-    file: str
-    facts: Facts
-    index: npt.NDArray[np.int64]
-    times: npt.NDArray[np.float64]  # seconds from the first frame
-    linked: bool
-    rows: list[LabelRow] = field(default_factory=list)
+    folder: Path
+    kind: str
+    files: Sequence[str]
+    fates: list[Fate]
+    labels: Labels | None
+    intake: Intake
+
+    def refuse(self, names: Iterable[str], why: object) -> None:
+        """Notes that these files are refused."""
+        self.fates.extend(Fate(name, None, "refused", str(why)) for name in names)
+
+    def require(self, found: Sequence[object]) -> None:
+        """Raises UnusableInput where nothing was found."""
+        if not found:
+            told = "; ".join(f"{fate.file}: {fate.reason}" for fate in self.fates) or "it holds no files"
+            raise UnusableInput(f"{self.folder} holds no usable video or episode ({KINDS[self.kind]}): {told}")
 
 
-def import_videos(
-    folder: Path | str,
-    out: Path | str,
-    *,
-    labels: Path | str | None = None,
-    space: ActionSpace | None = None,
-    fps: int | None = None,
-    fit: tuple[int, int] | None = None,
-    text: str = "",
-) -> tuple[Store, list[Fate]]:
-    """Imports every video below `folder` into the store `out`, one episode and one commit each; resumes if it exists.
-
-    Files of a constant rate keep their frames one to one; `fps` resamples to another rate. `fit` (width, height)
-    resizes. `labels` is a CSV file (see `label_file`); `space` overrides what it implies. Returns the store, open for
-    reading, and the fate of each file.
+def import_data(source: Path | str, out: Path | str, intake: Intake) -> Imported:
+    """Imports a folder (or one file) into the store `out`, one commit per episode; resumes if it exists.
 
     Raises:
-        UnusableInput: no file is usable, files differ in size or rate, or a label is wrong; nothing is written.
+        UnusableInput: nothing is usable, episodes differ in size or rate, a label is wrong, or the kind cannot be told;
+            nothing is written.
         Locked: another process writes to `out`.
     """
-    folder, out = Path(folder), Path(out)
-    read = None if labels is None else read_labels(labels, space)
-    files, fates = _find(folder, out, None if labels is None else Path(labels))
-    looks = _look(folder, files, fates)
-    if not looks:
-        told = "; ".join(f"{fate.file}: {fate.reason}" for fate in fates) or "it holds no files"
-        raise UnusableInput(f"{folder} holds no usable video ({', '.join(SUFFIXES)}): {told}")
-    schema = _schema(looks, read.space if read else space or UNKNOWN, fps, fit)
-    plans = [_plan(file, facts, schema) for file, facts in looks.items()]
-    rows = {} if read is None else assign_files(read, [*files])
-    clips = [_clip(plan, read, rows.get(plan.file, []), text) for plan in plans]
-    with _open(out, schema) as store:
-        for plan, clip in zip(plans, clips, strict=True):
-            fates.append(_append(store, folder, plan, clip))
-    fates = [_with_unused(fate, rows.get(fate.file, [])) for fate in fates]
-    return Store.open(out), sorted(fates, key=lambda fate: fate.file)
+    source, out = Path(source), Path(out)
+    if intake.clock not in CLOCKS:
+        raise UnknownName("clock of labels", intake.clock, CLOCKS)
+    labels = None if intake.labels is None else read_labels(intake.labels, intake.space)
+    ignore = [path for path in (out, schema_file(out), intake.labels) if path is not None]
+    kind, files, fates = find_kind(source, ignore, intake.kind)
+    work = _Work(source if source.is_dir() else source.parent, kind, files, fates, labels, intake)
+    read = {"videos": _videos, "vpt": _videos, "lerobot": _dataset}.get(kind, _arrays)
+    schema, recordings = read(work)
+    fates += store_recordings(out, schema, recordings, kind)
+    if labels is not None:
+        fates = [_with_unused(fate, labels) for fate in fates]
+    inferred = intake.space is None and kind != "vpt" and schema.space != UNKNOWN
+    return Imported(Store.open(out), kind, tuple(sorted(fates, key=lambda fate: fate.file)), inferred)
 
 
-def _with_unused(fate: Fate, rows: Sequence[LabelRow]) -> Fate:
+def import_videos(folder: Path | str, out: Path | str, **intake: Any) -> tuple[Store, list[Fate]]:
+    """Imports every video below `folder`, as `import_data` does with this `Intake`; returns the store and the fates."""
+    done = import_data(folder, out, Intake(**intake, kind="videos"))
+    return done.store, list(done.fates)
+
+
+def find_kind(source: Path, ignore: Iterable[Path] = (), kind: str = "") -> tuple[str, list[str], list[Fate]]:
+    """Returns what a folder or file holds, its files of that kind, and the fates of all others.
+
+    Datasets inside a folder of other things are passed over. With `kind`, only files of that kind are taken.
+
+    Raises:
+        UnusableInput: it holds none of KINDS, or several.
+    """
+    if kind and kind not in KINDS:
+        raise UnknownName("format", kind, KINDS)
+    if not source.exists():
+        raise UnusableInput(f"{source} is not a folder; name a folder of video files, or of another format")
+    if (source / DATASET).is_file() and kind in ("", "lerobot"):
+        return "lerobot", [], []
+    names, fates = _walk(source, {path.resolve() for path in ignore})
+    found = {name: _kind_of((source if source.is_dir() else source.parent) / name) for name in names}
+    kinds = {kind} if kind else set(found.values()) - {""}
+    if "vpt" in kinds:
+        kinds -= {"videos"}  # one without a jsonl beside it is a recording without actions
+    files = [name for name, one in found.items() if one in kinds or {one, *kinds} == {"vpt", "videos"}]
+    if len(kinds) != 1 or not files:
+        firsts = [f"{one} ({next(n for n in names if found[n] == one)})" for one in KINDS if one in kinds - {kind}]
+        met = " and ".join(firsts) or ", ".join(names[:5]) or "nothing"
+        listed = "; ".join(f"{name}: {KINDS[name]}" for name in KINDS)
+        raise UnusableInput(f"{source} holds {met}. Name one of these with --format, or import them apart. {listed}")
+    (kind,) = kinds
+    beside = {"vpt": ".jsonl", "hdf5": "metadata.json"}.get(kind, "/")  # read along with the files
+    why = f"not of this kind by its name ({KINDS[kind]})" if kind != "videos" else "not a video by its name"
+    others = [name for name in names if name not in files and not name.endswith(beside)]
+    return kind, files, fates + [Fate(name, None, "refused", why) for name in others]
+
+
+def _walk(source: Path, ignore: set[Path]) -> tuple[list[str], list[Fate]]:
+    """Returns the names of all files below a folder but hidden ones, and the fates of datasets in it."""
+    if source.is_file():
+        return [source.name], []
+    inner = {path.parent.parent for path in source.rglob(DATASET)} - {source}
+    names, fates = [], [
+        Fate(path.relative_to(source).as_posix(), None, "skipped", f"a dataset ({DATASET}); import it by its own name")
+        for path in sorted(inner) if path.resolve() not in ignore
+    ]  # fmt: skip
+    for path in sorted(source.rglob("*")):
+        apart = path.resolve() in ignore or any(p in inner or p.resolve() in ignore for p in path.parents)
+        if not (apart or path.is_dir() or path.name.startswith(".")):
+            names.append(path.relative_to(source).as_posix())
+    return names, fates
+
+
+def _kind_of(path: Path) -> str:
+    kind = _SUFFIXES.get(path.suffix.lower(), "")
+    return "vpt" if kind == "videos" and vpt.is_vpt(path.with_suffix(".jsonl")) else kind
+
+
+def _with_unused(fate: Fate, labels: Labels) -> Fate:
     """Says of a refused file that its labels went unused."""
-    if fate.what != "refused" or not rows:
+    if fate.what != "refused":
         return fate
-    return Fate(fate.file, None, "refused", f"{fate.reason} (its {len(rows)} labels are not used)")
+    count = sum(row.file in (fate.file, Path(fate.file).name) for row in labels.rows)
+    return replace(fate, reason=f"{fate.reason} (its {count} labels are not used)") if count else fate
 
 
-def _find(folder: Path, out: Path, labels: Path | None) -> tuple[list[str], list[Fate]]:
-    if not folder.is_dir():
-        raise UnusableInput(f"{folder} is not a folder; name a folder of video files")
-    files, fates = [], []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        inside = out.resolve() in path.resolve().parents
-        if inside or path.is_dir() or path.name.startswith("."):
-            continue
-        if labels is not None and path.is_file() and path.samefile(labels):
-            continue
-        if path.suffix.lower() in SUFFIXES:
-            files.append(name)
-        else:
-            fates.append(Fate(name, None, "refused", f"not a video by its name ({', '.join(SUFFIXES)})"))
-    return files, fates
-
-
-def _look(folder: Path, files: Sequence[str], fates: list[Fate]) -> dict[str, Facts]:
-    looks = {}
-    for file in files:
+def _videos(work: _Work) -> tuple[Schema, list[Recording]]:
+    intake, cameras = work.intake, _camera_folders(work)
+    shots, refused = video_folder.find_shots(work.folder, work.files, cameras, intake.join)
+    work.fates.extend(refused)
+    work.require(shots)
+    space, labeller = (work.labels.space if work.labels else intake.space) or UNKNOWN, None
+    if work.kind == "vpt":
+        if work.labels is not None or intake.space not in (None, vpt.SPACE):
+            raise UnusableInput(
+                f"{work.folder} has VPT's actions; leave out labels and schema, or give --format videos"
+            )
+        space, labeller = vpt.SPACE, _vpt_labeller(work.folder)
+    elif work.labels is not None:
+        others = {name for shot in shots for name in list(shot.files)[len(shot.takes[0].reels) :]}  # of further cameras
+        labeller = _sidecar(work.labels, [name for name in work.files if name not in others], intake.clock)
+    schema = video_folder.common_schema(shots, list(cameras), space, intake.fps, intake.fit)
+    recordings = []
+    for shot in shots:
+        lengths = [len(take.grid(schema.fps)[0]) for take in shot.takes]
         try:
-            looks[file] = decoder.facts(folder / file)
-        except Undecodable as error:
-            fates.append(Fate(file, None, "refused", error.why))
-    return looks
+            if len(set(lengths)) > 1:
+                raise _Refused(f"its cameras have {' and '.join(map(str, lengths))} frames at {schema.fps} a second")
+            recordings.append(video_folder.recording(shot, schema, labeller, intake.text))
+        except _Refused as error:
+            work.refuse(shot.files, error)
+    work.require(recordings)
+    return schema, recordings
 
 
-def _whole_rate(facts: Facts) -> int | None:
-    """Returns the frames per second that a file's frames keep one to one (29.97 counts as 30), or None: variable."""
-    whole = round(facts.rate)
-    constant = facts.jitter < 0.25 / facts.rate
-    return whole if whole >= 1 and constant and abs(facts.rate - whole) <= 0.01 * whole else None
+class _Refused(UnusableInput):
+    """One episode cannot be used; the others can."""
 
 
-def _schema(looks: Mapping[str, Facts], space: ActionSpace, fps: int | None, fit: tuple[int, int] | None) -> Schema:
-    groups: dict[tuple[int, int, int | None], list[str]] = {}
-    for file, facts in looks.items():
-        width, height = fit or (facts.width, facts.height)
-        groups.setdefault((width, height, _whole_rate(facts) if fps is None else fps), []).append(file)
-    (width, height, rate), *others = groups
-    if others or rate is None:
-        listed = "; ".join(
-            f"{w}x{h} at {r or 'a variable number of'} frames/s: {', '.join(files[:5])}"
-            + (f" and {len(files) - 5} more" if len(files) > 5 else "")
-            for (w, h, r), files in groups.items()
-        )
-        raise UnusableInput(
-            f"a dataset has one size and one constant rate. Here are {listed}. "
-            "Give --fit WIDTHxHEIGHT to resize, --fps N to resample, or import them apart"
-        )
-    return Schema(space, {CAMERA: (height, width, 3)}, rate, video=max(height, width) > IMAGE_PIXELS)
+def _camera_folders(work: _Work) -> dict[str, Path]:
+    """Reads NAME=FOLDER, a folder below the one that is imported or a path."""
+    cameras: dict[str, Path] = {}
+    for pair in work.intake.cameras:
+        name, _, place = pair.partition("=")
+        path = next((path for path in (work.folder / place, Path(place)) if place and path.is_dir()), None)
+        if not name.isidentifier() or path is None or not path.resolve().is_relative_to(work.folder.resolve()):
+            raise UnusableInput(f"--camera {pair}: write NAME=FOLDER, with a folder inside {work.folder}")
+        cameras[name] = work.folder / path.resolve().relative_to(work.folder.resolve())
+    return cameras
 
 
-def _plan(file: str, facts: Facts, schema: Schema) -> _Plan:
-    times = np.array(facts.times) - facts.times[0]
-    fps, size = schema.fps, (facts.height, facts.width)
-    on_grid = float(np.abs(times - np.arange(len(times)) / fps).max()) < GRID
-    if _whole_rate(facts) == fps:
-        linked = (
-            schema.video and on_grid and abs(facts.times[0]) < GRID and size == schema.size and facts.rotation == 0
-            and facts.codec in _LINKED_CODECS and "mp4" in facts.container
-        )  # fmt: skip
-        return _Plan(file, facts, np.arange(len(times)), times, linked)
-    grid = np.arange(int(times[-1] * fps + GRID) + 1) / fps
-    after = np.searchsorted(times, grid).clip(0, len(times) - 1)
-    before = np.maximum(after - 1, 0)
-    index = np.where(grid - times[before] <= times[after] - grid + GRID, before, after)  # a tie goes to the earlier
-    return _Plan(file, facts, index, grid, False)
+def _sidecar(labels: Labels, files: Sequence[str], clock: Clock) -> video_folder.Labeller:
+    """Returns what gives episodes the actions of a label file, and says what its clock was found to be."""
+    rows = assign_files(labels, files)
+
+    def label(names: Sequence[str], take: Take | None, timing: Timing) -> tuple[Steps, str]:
+        mine = [rows.get(name, []) for name in names]
+        if clock == "video" or not any(mine):
+            return label_steps(labels, mine, timing), ""
+        if take is None:
+            raise UnusableInput("labels on a clock of their own are matched to video; here is none")
+        motion = lambda first, last: take.motion(timing.index[first:last])  # noqa: E731
+        steps, ahead = log_steps(labels, [row for part in mine for row in part], timing.shown, motion)
+        return steps, f"its labels' clock is {ahead:+.2f} s from the video's"
+
+    return label
 
 
-def _clip(plan: _Plan, labels: Labels | None, rows: Sequence[LabelRow], text: str) -> Clip:
-    """Returns the episode without its frames."""
-    times = torch.from_numpy(plan.times)[None]
-    if labels is None:
-        return Clip(times=times, text=(text,))
-    file_times = [time - plan.facts.times[0] for time in plan.facts.times]
-    actions, source = label_steps(labels, rows, file_times, plan.index.tolist())
-    return Clip(times=times, actions=actions, source=source, text=(text,))
+def _vpt_labeller(folder: Path) -> video_folder.Labeller:
+    def label(names: Sequence[str], take: Take | None, timing: Timing) -> tuple[Steps, str]:
+        path = (folder / names[0]).with_suffix(".jsonl")
+        if not path.is_file():
+            return label_steps(Labels(path, vpt.SPACE, ()), [()], timing), "no jsonl beside it: no actions"
+        try:
+            found = vpt.read_actions(path, names[0])
+        except UnusableInput as error:
+            raise _Refused(str(error)) from error
+        lines, frames = len(found.rows), len(timing.files[0])
+        note = "" if lines in (frames - 1, frames) else f"{lines} lines for {frames} frames, counted from the first"
+        return label_steps(found, [found.rows[: frames - 1]], timing), note
+
+    return label
 
 
-def _open(out: Path, schema: Schema) -> Store:
-    if not (out / "meta/retrodict/schema.json").is_file():
-        return Store.create(out, schema)
-    store = Store.open(out, write=True)
-    if store.schema != schema:
-        store.close()
-        raise UnusableInput(f"{out} holds a dataset of another schema; name another folder")
-    return store
+def _dataset(work: _Work) -> tuple[Schema, list[Recording]]:
+    """Reads a LeRobot dataset, or one of ours; every episode that is damaged is refused by its name."""
+    folder, intake = work.folder, work.intake
+    source: Store | ForeignDataset
+    if (folder / SCHEMA_FILE).is_file() and not intake.cameras:
+        source = Store.open(folder)
+    else:
+        source = open_foreign(folder, _known_cameras(folder, intake.cameras), actions=work.labels is None)
+    if intake.fps not in (None, source.schema.fps):
+        raise UnusableInput(f"{folder} has {source.schema.fps} frames/s, which are kept. Leave out --fps")
+    schema = video_schema(source.schema, intake.fit, IMAGE_PIXELS)
+    labeller = None if work.labels is None else _sidecar(work.labels, source.ids, intake.clock)
+    recordings = []
+    for id in source.ids:
+        try:
+            clip, (data, videos) = source.read(id, frames=False), source.files(id)
+            takes = tuple(_cut(path, start, clip.length, schema.fps) for path, start in videos)
+        except (Damaged, Undecodable) as error:
+            work.refuse([id], error)
+            continue
+        note = ""
+        if labeller is not None:
+            if clip.known.any():
+                raise UnusableInput(f"{folder}: episode {id} has actions of its own; leave out --labels")
+            assert clip.times is not None  # every source of episodes fills it
+            timing = Timing.plain(clip.times[0].numpy())
+            (actions, told), note = labeller([id], takes[0] if takes else None, timing)
+            clip = clip.with_(actions=actions, source=told, confidence=None)
+        frames = lambda id=id: source.read(id).frames  # noqa: E731
+        recordings.append(Recording(id, {id: (data, *(path for path, _ in videos))}, clip, takes, frames, note))
+    work.require(recordings)
+    return replace(schema, space=_space(schema.space, recordings, work)), recordings
 
 
-def _append(store: Store, folder: Path, plan: _Plan, clip: Clip) -> Fate:
-    path = folder / plan.file
-    provenance: dict[str, Any] = {"file": plan.file, "sha256": file_hash(path)}
-    if plan.file in store.lengths:
-        return _kept(store, plan, clip, provenance)
-    try:
-        if plan.linked:
-            store.append([clip], provenance, [plan.file], videos=[{CAMERA: path}])
-            return Fate(plan.file, plan.file, "linked")
-        if not store.schema.video:
-            store.append([clip.with_(frames=_all_frames(path, plan, store.schema))], provenance, [plan.file])
-            return Fate(plan.file, plan.file, "images")
-        encoded = _encode(path, plan, store)
-        store.append([clip], provenance, [plan.file], videos=[{CAMERA: encoded}])
-        return Fate(plan.file, plan.file, "re-encoded", _why_not_linked(plan, store.schema))
-    except Undecodable as error:
-        return Fate(plan.file, None, "refused", error.why)
+def _known_cameras(folder: Path, told: Sequence[str]) -> list[str] | None:
+    """Returns the cameras that are named, whole or by the last part of their name; none: all."""
+    if not told:
+        return None
+    known = open_foreign(folder, [], actions=False).cameras
+    return [next((name for name in known if word in (name, name.rpartition(".")[2])), word) for word in told]
 
 
-def _kept(store: Store, plan: _Plan, clip: Clip, provenance: Mapping[str, Any]) -> Fate:
-    """Keeps an episode of an earlier import, provided that it is of the same file and labels."""
-    there = store.read(plan.file, frames=False)
-    fresh = conform(clip, conform_schema(store.schema, True), plan.file)
-    same = hash_rest(fresh) == hash_rest(there)
-    before = next(c.provenance for c in store.commits if any(entry.id == plan.file for entry in c.episodes))
-    if not same or dict(before) != dict(provenance):
-        raise UnusableInput(
-            f"{store.folder} holds {plan.file} with {'other content' if same else 'other labels'}; "
-            "name another folder, or remove that one"
-        )
-    return Fate(plan.file, plan.file, "kept")
+def _cut(path: Path, start: float, length: int, fps: int) -> Take:
+    facts = decoder.facts(path)
+    inside = [time for time in facts.times if start - 0.5 / fps < time < start + (length - 0.5) / fps]
+    if len(inside) != length:
+        raise Undecodable(path, f"it has {len(inside)} frames from {start:g} s on; expected {length}")
+    return Take((Reel(path, facts, tuple(inside)),))
 
 
-def _why_not_linked(plan: _Plan, schema: Schema) -> str:
-    facts = plan.facts
-    if (facts.height, facts.width) != schema.size:
-        return f"resized from {facts.width}x{facts.height}"
-    if facts.rotation:
-        return f"turned by {facts.rotation}°"
-    if _whole_rate(facts) != schema.fps:
-        return f"resampled from {facts.rate:.3f} frames/s"
-    if facts.codec not in _LINKED_CODECS or "mp4" not in facts.container:
-        return f"{facts.codec} in {facts.container}"
-    return f"its frames are not at k / {schema.fps} s; their true times are kept"
+def _space(own: ActionSpace, recordings: Sequence[Recording], work: _Work) -> ActionSpace:
+    """Returns what the actions of a dataset are: as told, else as it says, with the range that its numbers have."""
+    given = work.labels.space if work.labels else work.intake.space
+    if given is not None:
+        if given.width != own.width and work.labels is None:
+            raise UnusableInput(f"the dataset's actions have columns {own.columns}; the action space, {given.columns}")
+        return given
+    known = [clip.actions[clip.known] for r in recordings if (clip := r.clip).actions is not None and clip.known.any()]
+    only = own.segments[0]
+    if not known or len(own.segments) > 1 or only.kind != "continuous" or (only.low, only.high) != (-1.0, 1.0):
+        return own
+    ranged = infer_space(torch.cat(known).numpy()).segments[0]
+    return ActionSpace((replace(only, low=ranged.low, high=ranged.high),))
 
 
-def _frames(path: Path, plan: _Plan, schema: Schema) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yields the plan's frames, (n, h, w, 3); a frame that several grid times need comes several times."""
-    count = 0
-    for frames, times in decoder.frames(path, start=-1e9, size=schema.size):
-        expected = np.array(plan.facts.times[count : count + len(times)])
-        if len(expected) != len(times) or np.abs(times - expected).max() > GRID:
-            raise Undecodable(path, f"after frame {count} it decodes to other frames than its packets announce")
-        first, last = np.searchsorted(plan.index, [count, count + len(times)])
-        if last > first:
-            yield frames[plan.index[first:last] - count]
-        count += len(times)
-    if count != plan.facts.frames:
-        raise Undecodable(path, f"it announces {plan.facts.frames} frames and decodes to {count}")
-
-
-def _all_frames(path: Path, plan: _Plan, schema: Schema) -> torch.Tensor:
-    size = len(plan.index) * schema.size[0] * schema.size[1] * 3
-    if size > READ_BYTES:
-        raise Undecodable(path, f"its frames take {size} bytes as images, more than {READ_BYTES}; split it")
-    pixels = np.concatenate(list(_frames(path, plan, schema)))
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))[None]
-
-
-def _encode(path: Path, plan: _Plan, store: Store) -> Path:
-    from retrodict.data.video import Writer
-
-    target = store.folder / STAGING / "encoded.mp4"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with Writer(target, *store.schema.size, store.schema.fps) as writer:
-        for frames in _frames(path, plan, store.schema):
-            writer.add(frames)
-    return target
+def _arrays(work: _Work) -> tuple[Schema, list[Recording]]:
+    intake, read = work.intake, arrays.read_npz if work.kind == "npz" else read_hdf5
+    if intake.fps is None:
+        raise UnusableInput(f"{work.folder} ({work.kind}) does not say at which rate its frames come; give --fps N")
+    if work.labels is not None or intake.cameras:
+        raise UnusableInput(f"{work.kind} has actions and cameras of its own; leave out --labels and --camera")
+    episodes: list[arrays.Arrays] = []
+    for name in work.files:
+        try:
+            episodes += read(work.folder / name, name)
+        except MissingPackage:
+            raise
+        except UnusableInput as error:
+            work.refuse([name], error)
+    work.require(episodes)
+    schema, recordings = arrays.recordings(episodes, intake.space, intake.fps, intake.text)
+    return video_schema(schema, intake.fit, IMAGE_PIXELS), recordings

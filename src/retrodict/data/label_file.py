@@ -1,29 +1,32 @@
-"""Labels from a CSV file: columns file, frame (or time) and one per action segment.
+"""Labels from a CSV, JSONL or Parquet file: columns file, frame (or time) and the parts of the action.
 
-`frame` counts from 0, `time` is in seconds; the action leads from that frame to the next. A value is a name or a
-number. What the columns hold decides the action space: names or small whole numbers are choices, others continuous.
+`frame` counts from 0, `time` is in seconds; the action leads from that frame to the next. Without a given action
+space, what a column holds decides: names or small whole numbers are choices, truth values are keys, other numbers and
+lists of numbers are continuous.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from retrodict.clip import MISSING, RECORDED
-from retrodict.data.guarded import GRID
 from retrodict.errors import UnknownName, UnusableInput
-from retrodict.spaces import ActionSpace, Segment, categorical, continuous
+from retrodict.segments import ONE_HOT, Segment, categorical, continuous
+from retrodict.spaces import ActionSpace
 
 MOST_VALUES = 64  # whole numbers below this are read as choices
+KEYS = ("file", "frame", "time")
+
+Value = str | bool | list[float] | None  # numbers go by their text, as in a CSV file
+Lines = list[tuple[int, dict[str, Value]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class LabelRow:
     file: str
     frame: int | None
     time: float | None
-    action: Mapping[str, str | float]
+    action: Mapping[str, str | Sequence[float]]
+    vector: tuple[float, ...]  # the action as the space lays it out
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,20 @@ class Labels:
 def read_labels(path: Path | str, space: ActionSpace | None = None) -> Labels:
     """Reads a label file; with `space`, its columns and values must be those of that space.
 
+    A segment is one column of its name (a name, a number, a list of numbers, or the pressed keys as `w+a`, or `none`),
+    or one column to each of its own, such as `arm.x` and `arm.y`.
+
     Raises:
         UnusableInput: the file cannot be read, or a line is wrong; the message names it.
     """
     path = Path(path)
-    header, lines = _read(path)
-    names = [name for name in header if name not in ("file", "frame", "time")]
+    read = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".parquet": _read_parquet}.get(
+        path.suffix.lower(), _read_csv
+    )
+    header, lines = read(path)
+    if not lines:
+        raise UnusableInput(f"{path} holds no labels; give lines such as: file,frame,action / video.mp4,12,left")
+    names = [name for name in header if name not in KEYS]
     _check_header(path, header, names, space)
     if space is None:
         space = ActionSpace(tuple(_segment(path, name, [(n, row[name]) for n, row in lines]) for name in names))
@@ -66,12 +78,12 @@ def read_labels(path: Path | str, space: ActionSpace | None = None) -> Labels:
     return Labels(path, space, tuple(_row(labels, line, row) for line, row in lines))
 
 
-def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def _read_csv(path: Path) -> tuple[list[str], Lines]:
+    lines: Lines = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            lines = []
             for values in reader:
                 if not any(value.strip() for value in values):
                     continue
@@ -79,13 +91,48 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
                     raise UnusableInput(
                         f"{path}, line {reader.line_num}: {len(values)} values for the {len(header)} columns {header}"
                     )
-                row = {name: value.strip() for name, value in zip(header, values, strict=True)}
-                lines.append((reader.line_num, row))
+                lines.append((reader.line_num, {n: v.strip() for n, v in zip(header, values, strict=True)}))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UnusableInput(f"{path} cannot be read as a CSV file of labels: {error}") from error
-    if not lines:
-        raise UnusableInput(f"{path} holds no labels; give lines such as: file,frame,action / video.mp4,12,left")
     return header, lines
+
+
+def _read_jsonl(path: Path) -> tuple[list[str], Lines]:
+    header: list[str] = []
+    lines: Lines = []
+    number = 0
+    try:
+        for number, text in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+            if text.strip():
+                row = json.loads(text)
+                if not isinstance(row, dict):
+                    raise TypeError(f"{type(row).__name__} in place of an object")
+                header = header or list(row)
+                if set(row) != set(header):
+                    raise ValueError(f"keys {list(row)} in place of {header}")
+                lines.append((number, {name: _plain(value) for name, value in row.items()}))
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise UnusableInput(f"{path}, line {number}: cannot be read as JSON lines of labels: {error}") from error
+    return header, lines
+
+
+def _read_parquet(path: Path) -> tuple[list[str], Lines]:
+    try:
+        table = pq.read_table(path, use_threads=False, partitioning=None)
+        rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+    except (OSError, pa.ArrowException, TypeError, ValueError) as error:
+        raise UnusableInput(f"{path} cannot be read as a Parquet file of labels: {error}") from error
+    return table.column_names, list(enumerate(rows, 1))
+
+
+def _plain(value: Any) -> Value:
+    if value is None or isinstance(value, str | bool):
+        return value.strip() if isinstance(value, str) else value
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list) and all(isinstance(v, int | float) for v in value):
+        return [float(v) for v in value]
+    raise TypeError(f"a {type(value).__name__} where a name, a number or a list of numbers was expected")
 
 
 def _check_header(path: Path, header: list[str], names: list[str], space: ActionSpace | None) -> None:
@@ -95,29 +142,45 @@ def _check_header(path: Path, header: list[str], names: list[str], space: Action
     if "file" not in header or ("frame" in header) == ("time" in header) or not names:
         raise UnusableInput(f"{path}, line 1: a label file {want}; got {','.join(header)}")
     if space is not None:
-        known = [segment.name for segment in space.segments]
+        known = {name for s in space.segments for name in (s.name, *s.columns)}
         for name in names:
             if name not in known:
                 raise UnusableInput(f"{path}, line 1: {UnknownName('action segment', name, known)}")
-        if absent := [name for name in known if name not in names]:
+        if absent := [s.name for s in space.segments if s.name not in names and not set(s.columns) <= set(names)]:
             raise UnusableInput(f"{path}, line 1: columns for the action segments {absent} are missing")
 
 
-def _segment(path: Path, name: str, values: Sequence[tuple[int, str]]) -> Segment:
+def _segment(path: Path, name: str, values: Sequence[tuple[int, Value]]) -> Segment:
+    """Infers what a column holds."""
+    kinds = {type(value) for _, value in values}
     for line, value in values:
-        if not value:
+        if value is None or value in ("", []):
             raise UnusableInput(f"{path}, line {line}: {name} is empty; leave out lines without a label")
-    numbers = [_number(value) for _, value in values]
+        if not isinstance(value, type(values[0][1])):
+            raise UnusableInput(f"{path}, line {line}: {name} is {value!r}; other lines hold {values[0][1]!r}")
+    if kinds == {bool}:
+        return Segment(name, "binary", (name,))
+    if kinds == {list}:
+        return _axes(path, name, [(line, value) for line, value in values if isinstance(value, list)])
+    texts = [(line, str(value)) for line, value in values]
+    numbers = [_number(text) for _, text in texts]
     if any(number is None for number in numbers):
-        return categorical(name, sorted({value for _, value in values}))
-    known = [number for number in numbers if number is not None]
-    for (line, value), number in zip(values, known, strict=True):
-        if not math.isfinite(number):
-            raise UnusableInput(f"{path}, line {line}: {name} is {value}; give a finite number")
-    if all(value.isdecimal() and number < MOST_VALUES for (_, value), number in zip(values, known, strict=True)):
-        return categorical(name, [str(i) for i in range(int(max(known)) + 1)])
-    low, high = min(known), max(known)
-    return continuous(name, (name,), low=low, high=high if high > low else low + 1.0)
+        return categorical(name, sorted({text for _, text in texts}))
+    if all(text.isdecimal() and int(text) < MOST_VALUES for _, text in texts):
+        return categorical(name, [str(i) for i in range(max(int(text) for _, text in texts) + 1)])
+    return _axes(path, name, [(line, [float(text)]) for line, text in texts])
+
+
+def _axes(path: Path, name: str, values: Sequence[tuple[int, list[float]]]) -> Segment:
+    width = len(values[0][1])
+    for line, numbers in values:
+        if len(numbers) != width:
+            raise UnusableInput(f"{path}, line {line}: {name} has {len(numbers)} numbers; other lines have {width}")
+        if not all(map(math.isfinite, numbers)):
+            raise UnusableInput(f"{path}, line {line}: {name} is {', '.join(map(str, numbers))}; give finite numbers")
+    low, high = min(min(v) for _, v in values), max(max(v) for _, v in values)
+    names = (name,) if width == 1 else tuple(map(str, range(width)))
+    return continuous(name, names, low=low, high=high if high > low else low + 1.0)
 
 
 def _number(text: str) -> float | None:
@@ -127,97 +190,41 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _row(labels: Labels, line: int, row: Mapping[str, str]) -> LabelRow:
-    action: dict[str, str | float] = {}
-    for segment in labels.space.segments:
-        value = row[segment.name]
-        number = _number(value)
-        if segment.kind == "continuous":
-            if number is None or not math.isfinite(number):
-                raise labels.wrong(line, f"{segment.name} is {value!r}; give a finite number")
-            action[segment.name] = number
-        else:
-            action[segment.name] = value
-    if not row["file"]:
+def _row(labels: Labels, line: int, row: Mapping[str, Value]) -> LabelRow:
+    if not isinstance(row["file"], str) or not row["file"]:
         raise labels.wrong(line, "file is empty")
     try:
-        labels.space.vector(action)
-        frame = int(row["frame"]) if "frame" in row else None
-        time = float(row["time"]) if "time" in row else None
+        action = {segment.name: _value(segment, row) for segment in labels.space.segments}
+        vector = tuple(labels.space.vector(action).tolist())
+        frame = int(str(row["frame"])) if "frame" in row else None
+        time = float(str(row["time"])) if "time" in row else None
     except (UnusableInput, ValueError) as error:
         raise labels.wrong(line, str(error)) from error
-    return LabelRow(line, row["file"], frame, time, action)
+    return LabelRow(line, row["file"], frame, time, action, vector)
 
 
-def assign_files(labels: Labels, files: Sequence[str]) -> dict[str, list[LabelRow]]:
-    """Returns the rows of each video file; a row names its file by path or, where that is unique, by name.
-
-    Raises:
-        UnusableInput: a row names a file that is not there, or two files share the name.
-    """
-    by_name: dict[str, list[str]] = {}
-    for file in files:
-        by_name.setdefault(Path(file).name, []).append(file)
-    result: dict[str, list[LabelRow]] = {}
-    for row in labels.rows:
-        matches = [row.file] if row.file in files else by_name.get(row.file, [])
-        if not matches:
-            raise labels.wrong(row.line, str(UnknownName("video file", row.file, files)))
-        if len(matches) > 1:
-            raise labels.wrong(row.line, f"{row.file!r} names {len(matches)} files: {matches}; write the whole path")
-        result.setdefault(matches[0], []).append(row)
-    return result
-
-
-def label_steps(
-    labels: Labels, rows: Sequence[LabelRow], times: Sequence[float], index: Sequence[int]
-) -> tuple[Float[Tensor, "1 t-1 d"], UInt8[Tensor, "1 t-1"]]:
-    """Returns actions and source of one episode.
-
-    `times` are the seconds of the file's frames from its first; frame i of the episode is frame `index[i]` of the
-    file. A label belongs to the step whose frames enclose its own.
-
-    Raises:
-        UnusableInput: a frame or time outside the file, the last frame, or two labels that differ for one step.
-    """
-    actions = torch.zeros(1, len(index) - 1, labels.space.width)
-    source = torch.full((1, len(index) - 1), MISSING, dtype=torch.uint8)
-    given: dict[int, LabelRow] = {}
-    for row in rows:
-        frame = _frame(labels, row, times)
-        step = int(np.searchsorted(np.asarray(index), frame, "right")) - 1
-        if step >= len(index) - 1:
-            continue  # beyond the last frame that the new rate keeps
-        if step in given and dict(given[step].action) != dict(row.action):
-            raise labels.wrong(
-                row.line, f"{row.file}, frame {frame}: {_words(row.action)}, but line {given[step].line} says "
-                f"{_words(given[step].action)} for the same step",
-            )  # fmt: skip
-        given[step] = row
-        actions[0, step] = labels.space.vector(row.action)
-        source[0, step] = RECORDED
-    return actions, source
+def _value(segment: Segment, row: Mapping[str, Value]) -> str | Sequence[float]:
+    """Returns a segment's value as `ActionSpace.vector` takes it."""
+    if segment.name not in row:
+        return [_finite(segment, row[name]) for name in segment.columns]
+    value = row[segment.name]
+    if value is None or value == "":
+        raise UnusableInput(f"{segment.name} is empty; leave out lines without a label")
+    if segment.kind in (*ONE_HOT, "text"):
+        return str(value)
+    if isinstance(value, list):
+        return value
+    if segment.kind == "binary" and isinstance(value, str) and _number(value) is None:
+        pressed = [] if value == "none" else value.split("+")
+        for key in pressed:
+            if key not in segment.values:
+                raise UnknownName(f"key of segment {segment.name!r}", key, segment.values)
+        return [float(key in pressed) for key in segment.values]
+    return [_finite(segment, value)]
 
 
-def _frame(labels: Labels, row: LabelRow, times: Sequence[float]) -> int:
-    count = len(times)
-    if row.frame is not None:
-        frame, met = row.frame, f"frame {row.frame}"
-    else:
-        assert row.time is not None  # one of the two is there
-        met = f"time {row.time:g} s"
-        frame = -1 if not row.time >= 0 else int(np.searchsorted(np.asarray(times), row.time + GRID, "right")) - 1
-        if row.time > times[-1] + GRID:
-            frame = count
-    if not 0 <= frame < count:
-        raise labels.wrong(row.line, f"{row.file} has frames 0..{count - 1} until {times[-1]:g} s; got {met}")
-    if frame == count - 1:
-        raise labels.wrong(
-            row.line, f"{met} is the last frame of {row.file}; an action leads from a frame to the next, so the last "
-            f"that can be labelled is {count - 2}",
-        )  # fmt: skip
-    return frame
-
-
-def _words(action: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in action.items())
+def _finite(segment: Segment, value: Value) -> float:
+    number = float(value) if isinstance(value, bool) else _number(str(value))
+    if number is None or not math.isfinite(number):
+        raise UnusableInput(f"{segment.name} is {value!r}; give a finite number")
+    return number

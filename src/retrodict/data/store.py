@@ -307,8 +307,14 @@ class Store:
             names = [name for name in names if name not in self.schema.cameras]
         return self._file[1].read_row_group(position, columns=names, use_threads=False)
 
+    def files(self, id: str) -> tuple[Path, list[tuple[Path, float]]]:
+        """Returns an episode's data file, and its verified video files with the seconds at which it starts there."""
+        return self._data_file(self._entry(id)[0]), [(path, 0.0) for path in self._videos(id)]
+
     def _videos(self, id: str) -> list[Path]:
         """Returns an episode's verified video files, in the order of cameras."""
+        if not self.schema.video:
+            return []
         commit, position, _ = self._entry(id)
         paths = []
         for camera in self.schema.cameras:

@@ -1,12 +1,12 @@
 """Video files through PyAV: the only module that imports it.
 
-`Writer` runs where it is called. `look` and `frames_between` decode, so they run only in the child process of
-`video_child.py`; other code decodes through `guarded.py`.
+`Writer` runs where it is called. `look`, `frames_between` and `remux` read foreign files, so they run only in the child
+process of `video_child.py`; other code reads through `guarded.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from retrodict.data.guarded import GRID, Facts
 MOST_PIXELS = 1 << 25  # of one frame: 8K; larger claims are refused before anything is allocated
 MOST_FRAMES = 10_000_000
 KEY_FRAME_EVERY = 12
+BEAT = 5000  # packets after which a reader of a long file says that it is alive
 
 av.logging.set_level(av.logging.PANIC)  # what fails is raised, and named by the caller
 
@@ -68,15 +69,15 @@ class Writer:
         self._box.close()
 
 
-def look(path: str) -> Facts:
-    """Reads a file's headers, its packets' times and its first frame; decodes no other.
+def look(path: str, beat: Callable[[], None]) -> Facts:
+    """Reads a file's headers, its packets' times and its first frame; decodes no other. Calls `beat` now and then.
 
     Raises:
         Exception: of many kinds, as the file is broken in many ways; the caller turns them into one.
     """
     with av.open(path) as box:
         stream = _stream(box)
-        times = np.array(sorted(_packet_times(box, stream)))
+        times = np.array(sorted(_packet_times(box, stream, beat)))
         if len(times) == 0:
             raise ValueError("it has no frames with a presentation time")
         span = float(times[-1] - times[0])
@@ -93,7 +94,7 @@ def look(path: str) -> Facts:
         height, width = (first.width, first.height) if turned else (first.height, first.width)
         return Facts(
             height, width, tuple(times.tolist()), rate, _off_grid(times, rate), first.rotation % 360,
-            stream.codec_context.name, box.format.name,
+            getattr(stream.codec, "canonical_name", stream.codec.name), box.format.name,  # not libdav1d, but av1
         )  # fmt: skip
 
 
@@ -108,10 +109,12 @@ def _stream(box: Any) -> Any:
     return stream
 
 
-def _packet_times(box: Any, stream: Any) -> Iterator[float]:
+def _packet_times(box: Any, stream: Any, beat: Callable[[], None]) -> Iterator[float]:
     for count, packet in enumerate(box.demux(stream)):
         if count > MOST_FRAMES:
             raise ValueError(f"it has more than {MOST_FRAMES} frames")
+        if count % BEAT == BEAT - 1:
+            beat()
         if packet.pts is not None and packet.size and not packet.is_discard:
             yield float(packet.pts * packet.time_base)
 
@@ -173,3 +176,51 @@ def _pixels(frame: Any, size: tuple[int, int] | None) -> Frames:
             frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
     pixels: Frames = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def remux(runs: Sequence[tuple[str, float, float]], target: str, fps: int, beat: Callable[[], None]) -> None:
+    """Copies runs of frames (file, times of the first and the last in seconds) into one mp4 file, frame k at k / fps.
+
+    Nothing is decoded: every run starts with a key frame, and all come from one encoder with one setting. Times of
+    decoding count packets too, early enough for every frame. Calls `beat` now and then.
+
+    Raises: as `look`.
+    """
+    ranks = [_ranks(*run, beat) for run in runs]
+    delay = max(int((np.arange(len(rank)) - rank).max()) for rank in ranks)
+    base, known = 0, None
+    with av.open(target, "w", format="mp4", options={"fflags": "+bitexact"}) as out:
+        for (path, start, stop), rank in zip(runs, ranks, strict=True):
+            with av.open(path) as box:
+                stream = _stream(box)
+                codec = stream.codec_context
+                made = (codec.name, codec.extradata, codec.width, codec.height, codec.pix_fmt)
+                if known is None:
+                    known, copy = made, out.add_stream_from_template(stream, opaque=True)  # no encoder is needed
+                elif made != known:
+                    raise ValueError("it was encoded otherwise than the file before it")
+                for number, packet in enumerate(_between(box, stream, start, stop, beat)):
+                    packet.stream, packet.time_base, packet.duration = copy, Fraction(1, fps), 1
+                    packet.pts, packet.dts = base + int(rank[number]), base + number - delay
+                    out.mux(packet)
+            base += len(rank)
+
+
+def _between(box: Any, stream: Any, start: float, stop: float, beat: Callable[[], None]) -> Iterator[Any]:
+    """Yields the packets whose frames are shown from `start` to `stop`, in the order of decoding."""
+    for count, packet in enumerate(box.demux(stream)):
+        if count % BEAT == BEAT - 1:
+            beat()
+        if packet.size and (packet.pts is None or packet.is_discard):
+            raise ValueError("it holds packets without a time, or not to be shown")
+        if packet.size and start - GRID / 2 <= float(packet.pts * packet.time_base) <= stop + GRID / 2:
+            yield packet
+
+
+def _ranks(path: str, start: float, stop: float, beat: Callable[[], None]) -> npt.NDArray[np.int64]:
+    """Returns for each packet of a run, in the order of decoding, the number of its frame in the order of showing."""
+    with av.open(path) as box:
+        found = [(p.pts, p.is_keyframe) for p in _between(box, _stream(box), start, stop, beat)]
+    if not found or not found[0][1]:
+        raise ValueError(f"its frame at {start:.4f} s is no key frame")
+    return np.argsort(np.argsort([pts for pts, _ in found], kind="stable"), kind="stable")

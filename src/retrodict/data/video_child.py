@@ -33,8 +33,17 @@ def main(memory: int, seconds: float) -> None:
 
 def _answer(request: dict[str, Any], seconds: float, answers: BinaryIO) -> None:
     _limit_processor(seconds)
+
+    def beat() -> None:
+        _send(answers, FRAMES, 0, 0, 0, b"")
+        _limit_processor(seconds)
+
     if request["what"] == "facts":
-        _send(answers, FACTS, 0, 0, 0, json.dumps(asdict(video.look(request["file"]))).encode())
+        _send(answers, FACTS, 0, 0, 0, json.dumps(asdict(video.look(request["file"], beat))).encode())
+        return
+    if request["what"] == "remux":
+        video.remux([(run[0], run[1], run[2]) for run in request["runs"]], request["target"], request["fps"], beat)
+        _send(answers, END, 0, 0, 0, b"")
         return
     size = (request["size"][0], request["size"][1]) if request["size"] else None
     stop = float("inf") if request["stop"] is None else request["stop"]

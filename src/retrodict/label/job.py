@@ -1,4 +1,4 @@
-"""The front door: a folder of videos and few labels, or a trained run, become a dataset that other tools train on.
+"""The front door: videos, or a dataset, and few labels, or a trained run, become a dataset that other tools train on.
 
     videos ─ import ─ train (or take a run) ─ infer every step ─ judge ─ export the trainable spans
 
@@ -18,12 +18,15 @@ import numpy as np
 import torch
 
 from retrodict.clip import ABSTAINED, PREDICTED, SOURCES
+from retrodict.data.action_schema import keep_schema, read_schema
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.durable import to_json, write
 from retrodict.data.export import EXPORT_FILE, Export, export
-from retrodict.data.importers import Fate, import_videos
+from retrodict.data.importers import Intake, find_kind, import_data
 from retrodict.data.label_file import read_labels
+from retrodict.data.label_steps import Clock
+from retrodict.data.recordings import Fate
 from retrodict.data.schema import Schema
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnusableInput
@@ -35,6 +38,7 @@ from retrodict.run import checkpoint
 from retrodict.run.log import Log
 from retrodict.run.onnx_file import OnnxInverse, export_onnx, need
 from retrodict.run.run import Run, Views
+from retrodict.spaces import ActionSpace
 
 FEWEST = 8  # labels: with fewer, none could be held out to say whether the result is any good
 SMALL = 64  # pixels of the shorter side at which a model sees frames that are stored as video
@@ -44,16 +48,22 @@ SMALL = 64  # pixels of the shorter side at which a model sees frames that are s
 class Job:
     """What to label, and how.
 
-    `labels` is a CSV file (see `data.label_file`); `run` the folder of a trained run. With labels alone a model is
-    trained on them; with a run alone it labels; with both the labels measure the run. `fit` (width, height) and `fps`
-    resize and resample while importing, `seen` (height, width) is the size at which a new model sees the frames.
-    `precision` is the share of labels that should be right. `engine` answers: torch, or ONNX Runtime.
+    `labels` is a label file (see `data.label_file`), `schema` an action schema; a dataset may have actions itself.
+    `run` is the folder of a trained run. With labels alone a model is trained on them; with a run alone it labels; with
+    both the labels measure the run. `clock`, `cameras`, `join`, `kind`, `fps` and `fit` say how to import (see
+    `Intake`), `seen` (height, width) is the size at which a new model sees the frames. `precision` is the share of
+    labels that should be right. `engine` answers: torch, or ONNX Runtime.
     """
 
     videos: Path
     out: Path
     labels: Path | None = None
+    schema: Path | None = None
     run: Path | None = None
+    clock: Clock = "video"
+    cameras: tuple[str, ...] = ()
+    join: bool = False
+    kind: str = ""
     fps: int | None = None
     fit: tuple[int, int] | None = None
     seen: tuple[int, int] | None = None
@@ -94,7 +104,7 @@ class LabelReport:
 
 
 def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str = "") -> LabelReport:
-    """Labels every step of a folder of videos and writes the dataset `job.out`, whole or not at all.
+    """Labels every step of a folder of videos, or of a dataset, and writes the dataset `job.out`, whole or not at all.
 
     `train` makes a system in the run that it is given (a recipe with its settings); it is not called with `job.run`.
     Under `strict`, nothing is written unless the verdict is that labels are usable; nor is anything when all of the
@@ -104,14 +114,10 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
         UnusableInput: no usable video, no or too few labels, or `out` exists and is not what this job writes.
         Interrupted: while training; the state is committed.
     """
-    _check(job)
+    space = None if job.schema is None else read_schema(job.schema)
+    _check(job, space)
     given = None if job.run is None else checkpoint.load_system(job.run).decoded()
-    space = None if given is None else _inverse(given).space
-    store, fates = import_videos(
-        job.videos, job.folder / "videos", labels=job.labels, space=space, fps=job.fps, fit=job.fit
-    )
-    for fate in fates:
-        log.say(f"{fate.file}: {fate.what}{f', {fate.reason}' if fate.reason else ''}")
+    store, fates = _imported(job, space if given is None else _inverse(given).space, log)
     with store:
         system = given or _trained(job, store, train, log, resume).decoded()
         model, inverse = _engine(job, _inverse(system))
@@ -129,16 +135,18 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
             unfit = foreign == sum(steps.values()) or (job.strict and not verdict.usable)
             written = None if unfit else _written(job, labelled)
         frames = sum(store.lengths.values())
-        report = LabelReport(verdict, tuple(fates), frames, steps, foreign, histogram, written)
+        report = LabelReport(verdict, fates, frames, steps, foreign, histogram, written)
     staging = job.folder / "staging"
     write(job.folder / "report.json", to_json(report.to_json()), staging)
     staging.rmdir()
     return report
 
 
-def _check(job: Job) -> None:
-    if job.labels is None and job.run is None:
-        raise UnusableInput("nothing says what the actions are; give labels (a CSV file) or a trained run")
+def _check(job: Job, space: ActionSpace | None) -> None:
+    if job.labels is None and job.run is None and find_kind(job.videos, kind=job.kind)[0] == "videos":
+        raise UnusableInput("nothing says what the actions are; give labels (such as a CSV file) or a trained run")
+    if job.schema is not None and job.run is not None:
+        raise UnusableInput(f"{job.run} knows its actions; leave out the schema")
     if job.out.resolve().is_relative_to(job.videos.resolve()):
         raise UnusableInput(f"{job.out} lies inside {job.videos}; write the dataset outside of the folder of videos")
     if job.out.exists() and not (job.out / EXPORT_FILE).is_file():
@@ -148,7 +156,23 @@ def _check(job: Job) -> None:
     if job.engine == "onnx":
         need("labelling with ONNX Runtime", "onnx", "onnxscript", "onnxruntime")
     if job.labels is not None and job.run is None:
-        _enough(len(read_labels(job.labels).rows))
+        _enough(len(read_labels(job.labels, space).rows))
+
+
+def _imported(job: Job, space: ActionSpace | None, log: Log) -> tuple[Store, tuple[Fate, ...]]:
+    done = import_data(
+        job.videos, job.folder / "videos",
+        Intake(labels=job.labels, clock=job.clock, space=space, fps=job.fps, fit=job.fit, cameras=job.cameras,
+               join=job.join, kind=job.kind),
+    )  # fmt: skip
+    log.say(f"{job.videos}: {done.kind}")
+    for fate in done.fates:
+        log.say(f"{fate.file}: {fate.what}{f', {fate.reason}' if fate.reason else ''}")
+    for line in keep_schema(done.store.schema.space, job.out) if done.inferred else ():
+        log.say(line)
+    if not done.store.schema.cameras:
+        raise UnusableInput(f"{job.videos} holds no pictures; actions are read off pictures")
+    return done.store, done.fates
 
 
 def _enough(labels: int) -> None:
@@ -212,7 +236,7 @@ def _labels(folder: Path, source: Store, inverse: InverseModel, model: str, boun
 
 def _evidence(job: Job, system: System, inverse: InverseModel, store: Store) -> Mapping[str, Any] | None:
     """Answers to labels that the model had not seen: given beside a run, or held out while training."""
-    if job.run is not None and job.labels is not None:
+    if job.run is not None and any(bool(store.read(id, frames=False).known.any()) for id in store.ids):
         return held_out(*recorded_answers(inverse, store, store.ids))
     found = system.about.get(HELD_OUT)
     return found if isinstance(found, Mapping) else None

@@ -1,0 +1,178 @@
+"""An action schema: what the parts of an action are, as a JSON file that a person reads and corrects.
+
+{"segments": [
+  {"name": "move", "kind": "categorical", "values": ["left", "right", "stay"], "indistinguishable": []},
+  {"name": "keys", "kind": "binary", "values": ["jump", "fire"]},
+  {"name": "arm", "kind": "continuous", "values": ["x", "y"], "unit": "m", "range": [-0.1, 0.1],
+   "relative": true, "tolerance": 0.1}]}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from retrodict.data.durable import to_json
+from retrodict.errors import UnknownName, UnusableInput
+from retrodict.segments import KINDS, ONE_HOT, Segment, categorical, continuous
+from retrodict.spaces import ActionSpace
+
+_TEXTS = ("name", "kind", "unit")
+_NUMBERS = ("unit", "range", "relative", "tolerance")  # what only a continuous segment has
+
+
+def schema_json(space: ActionSpace) -> dict[str, Any]:
+    """Returns an action space in the form that a person reads."""
+    return {"segments": [_segment_json(segment) for segment in space.segments]}
+
+
+def _segment_json(segment: Segment) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": segment.name, "kind": segment.kind, "values": list(segment.values)}
+    if segment.kind in ONE_HOT:
+        told["indistinguishable"] = [list(group) for group in segment.groups]
+    if segment.kind == "continuous":
+        told |= {"unit": segment.unit, "range": [segment.low, segment.high], "relative": segment.relative}
+        told["tolerance"] = segment.tolerance
+    return told
+
+
+def read_schema(path: Path | str) -> ActionSpace:
+    """Reads an action schema.
+
+    Raises:
+        UnusableInput: the file is no such schema; the message names the segment and the key.
+    """
+    path = Path(path)
+    try:
+        told = json.loads(path.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnusableInput(f"{path} cannot be read as an action schema (JSON): {error}") from error
+    try:
+        if not isinstance(told, dict) or not isinstance(told.get("segments"), list):
+            raise UnusableInput('expected {"segments": [...]}')
+        for name in told:
+            if name != "segments":
+                raise UnknownName("key of an action schema", name, ["segments"])
+        return ActionSpace(tuple(_segment(entry) for entry in told["segments"]))
+    except UnusableInput as error:
+        raise UnusableInput(f"{path}: {error}") from error
+
+
+def _segment(told: Any) -> Segment:
+    if not isinstance(told, dict) or not {"name", "kind", "values"} <= set(told):
+        raise UnusableInput(f"a segment needs name, kind and values; got {told!r:.80}")
+    for key in told:
+        if key not in ("name", "kind", "values", "indistinguishable", *_NUMBERS):
+            raise UnknownName(f"key of segment {told['name']!r}", key, ["values", "indistinguishable", *_NUMBERS])
+        if key in _NUMBERS and told["kind"] != "continuous":
+            raise UnusableInput(f"segment {told['name']!r} is {told['kind']}; only a continuous one has {key!r}")
+        if not _fits(key, told[key]):
+            raise UnusableInput(f"segment {told['name']!r}: {key} cannot be {told[key]!r:.80}")
+    if told["kind"] not in KINDS:
+        raise UnknownName("action kind", told["kind"], KINDS)
+    more = {key: told[key] for key in ("unit", "relative", "tolerance") if key in told}
+    low, high = told.get("range", (-1.0, 1.0))
+    groups = tuple(map(tuple, told.get("indistinguishable", ())))
+    return Segment(told["name"], told["kind"], tuple(told["values"]), groups, low=low, high=high, **more)
+
+
+def _fits(key: str, value: Any) -> bool:
+    """True when a key may have such a value."""
+    if key in _TEXTS:
+        return isinstance(value, str)
+    if key == "relative":
+        return isinstance(value, bool)
+    if key == "tolerance":
+        return _finite(value) and value > 0
+    if not isinstance(value, list):
+        return False
+    if key == "range":
+        return len(value) == 2 and all(map(_finite, value)) and value[0] < value[1]
+    lists = value if key == "indistinguishable" else [value]
+    return all(isinstance(part, list) and all(isinstance(v, str) for v in part) for part in lists)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def schema_file(out: Path) -> Path:
+    """Returns where the schema of a dataset is kept for a person: beside it."""
+    return out.with_name(f"{out.name}.actions.json")
+
+
+def keep_schema(space: ActionSpace, out: Path) -> list[str]:
+    """Writes an inferred action space beside the dataset `out`, unless a file is there, and returns what to tell."""
+    path, text = schema_file(out), to_json(schema_json(space))
+    lines = [f"{segment.name}: {_words(segment)}" for segment in space.segments]
+    if path.exists() and path.read_bytes() != text:
+        return [*lines, f"these actions were inferred; {path} says otherwise, and is used with --schema {path}"]
+    path.write_bytes(text)
+    return [*lines, f"these actions were inferred; where that is wrong, correct {path} and give it as --schema"]
+
+
+def _words(segment: Segment) -> str:
+    if segment.kind != "continuous":
+        return f"{segment.kind}, {', '.join(segment.values)}"
+    kind = "relative" if segment.relative else "absolute"
+    return f"continuous, {', '.join(segment.values)}, {kind}, {segment.low:g}..{segment.high:g} {segment.unit}".rstrip()
+
+
+def infer_space(actions: npt.NDArray[Any], name: str = "action") -> ActionSpace:
+    """Returns the space of recorded actions, shape (n,) or (n, d).
+
+    Whole numbers are choices from 0 to the largest (several columns: a choice each, or keys where all are 0 or 1),
+    truth values are keys, other numbers one continuous segment with the smallest and largest as its range.
+
+    Raises:
+        UnusableInput: choices below 0, or numbers that are not finite.
+    """
+    columns = actions.reshape(len(actions), -1)
+    axes = [str(i) for i in range(columns.shape[1])]
+    if columns.dtype.kind == "b" or (columns.dtype.kind in "iu" and len(axes) > 1 and columns.max(initial=0) <= 1):
+        return ActionSpace((Segment(name, "binary", tuple(axes)),))
+    if columns.dtype.kind in "iu":
+        if columns.min(initial=0) < 0 or columns.max(initial=0) > 4095:
+            raise UnusableInput(f"choices are numbered 0..4095; got {columns.min()}..{columns.max()}")
+        counts = columns.max(0, initial=0) + 1
+        names = [name] if len(axes) == 1 else [f"{name}.{axis}" for axis in axes]
+        return ActionSpace(
+            tuple(categorical(n, [str(i) for i in range(k)]) for n, k in zip(names, counts, strict=True))
+        )
+    if not np.isfinite(columns).all():
+        raise UnusableInput("actions hold numbers that are not finite")
+    low, high = float(columns.min(initial=0)), float(columns.max(initial=0))
+    return ActionSpace((continuous(name, axes, low, high if high > low else low + 1.0),))
+
+
+def lay_out(actions: npt.NDArray[Any], space: ActionSpace) -> npt.NDArray[np.float32]:
+    """Returns recorded actions, shape (n,) or (n, d), as rows of a space: choices become one-hot columns.
+
+    Raises:
+        UnusableInput: they do not fit the space.
+    """
+    columns = actions.reshape(len(actions), -1)
+    wanted = sum(1 if segment.kind in ONE_HOT else segment.width for segment in space.segments)
+    if columns.shape[1] != wanted:
+        raise UnusableInput(f"actions have {columns.shape[1]} columns; the action space takes {wanted}")
+    parts, at = [], 0
+    for segment in space.segments:
+        if segment.kind in ONE_HOT:
+            chosen = columns[:, at]
+            if (chosen != chosen.astype(np.int64)).any() or (
+                len(chosen) and not 0 <= chosen.min() <= chosen.max() < segment.width
+            ):
+                raise UnusableInput(
+                    f"segment {segment.name!r} has choices 0..{segment.width - 1}; the actions have others"
+                )
+            parts.append(np.eye(segment.width, dtype=np.float32)[chosen.astype(np.int64)])
+            at += 1
+        else:
+            parts.append(columns[:, at : at + segment.width].astype(np.float32))
+            at += segment.width
+    return np.concatenate(parts, 1)

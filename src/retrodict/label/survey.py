@@ -1,0 +1,175 @@
+"""A look at a folder of videos before any label: what it holds, what is refused, and what labelling it will cost.
+
+Headers of all files are read; pictures of a sample only, so cuts and costs are estimates, and are told as such.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from retrodict.clip import Clip
+from retrodict.data import takes
+from retrodict.data.cache import resize
+from retrodict.data.importers import find_kind
+from retrodict.data.lerobot import encode_png
+from retrodict.data.recordings import Fate
+from retrodict.data.schema import IMAGE_PIXELS, Schema
+from retrodict.data.takes import Take
+from retrodict.data.video_folder import CAMERA, find_shots
+from retrodict.errors import Undecodable, UnusableInput
+from retrodict.label.job import seen_size
+from retrodict.models.inverse import Inverse
+from retrodict.nn.conv import patch_for
+from retrodict.roles import View
+from retrodict.spaces import UNKNOWN
+
+LOOKED_AT, STRETCH = 3000, 64  # frames of the sample, in stretches of so many
+TIMED, TIMED_TAKES = 96, 3  # frames that are timed from the start of so many takes
+CUT = 20.0  # of 255: the least mean change of pixels that can be a cut
+
+
+def survey(folder: Path) -> dict[str, Any]:
+    """Returns a report of plain JSON values on a folder of videos.
+
+    `estimates` are drawn from a sample: `cuts_per_hour`; hours and GB that importing takes, hours that one pass of a
+    small inverse model over all frames takes, and GB of the cache that training reads.
+
+    Raises:
+        UnusableInput: the folder holds no video.
+    """
+    kind, files, fates = find_kind(folder)
+    if kind not in ("videos", "vpt"):
+        raise UnusableInput(f"{folder} holds {kind}; import it with retrodict data import, and check the dataset")
+    shots, refused = find_shots(folder, files, {}, False)
+    fates += refused
+    if not shots:
+        raise UnusableInput(f"{folder} holds no usable video: " + "; ".join(f"{f.file}: {f.reason}" for f in fates))
+    found = [shot.takes[0] for shot in shots]
+    hours = [float(take.times[-1] + 1 / take.rate) / 3600 for take in found]
+    looks: dict[tuple[str, str], float] = {}
+    for take, length in zip(found, hours, strict=True):
+        look = f"{take.facts.width}x{take.facts.height}", str(take.whole_rate or "a variable number of")
+        looks[look] = looks.get(look, 0.0) + length
+    count, share, broken = _cuts(folder, found)
+    fates += broken
+    return {
+        "folder": str(folder), "kind": kind, "episodes": len(found), "files": sum(len(shot.files) for shot in shots),
+        "frames": sum(take.frames for take in found), "hours": sum(hours),
+        "looks": [{"size": size, "fps": fps, "hours": length} for (size, fps), length in looks.items()],
+        "joined": [list(shot.files) for shot in shots if len(shot.files) > 1],
+        "refused": [asdict(fate) for fate in fates if fate.what == "refused"],
+        "estimates": {"looked_at": share, "cuts_per_hour": count / (share * sum(hours)), **_costs(found)},
+    }  # fmt: skip
+
+
+def told(report: dict[str, Any]) -> list[str]:
+    """Returns a report in words."""
+    guess = report["estimates"]
+    looks = "; ".join(f"{look['size']} at {look['fps']} frames/s, {look['hours']:.2f} h" for look in report["looks"])
+    return [
+        *(f"refused: {fate['file']}: {fate['reason']}" for fate in report["refused"]),
+        *(f"one recording: {' + '.join(names)}" for names in report["joined"]),
+        f"{report['episodes']} episodes, {report['frames']} frames, {report['hours']:.2f} h: {looks}",
+        f"estimated from a sample ({guess['looked_at']:.0%} of the frames):",
+        f"  cuts: {guess['cuts_per_hour']:.0f} an hour"
+        + (" (a step across a cut has no action: cut the video there)" if guess["cuts_per_hour"] else ""),
+        f"  import: {guess['import_hours']:.2g} h and {guess['import_gb']:.2g} GB of disk",
+        f"  label: {guess['label_hours']:.2g} h over all frames, {guess['cache_gb']:.2g} GB of cache; training comes "
+        "on top, and takes as long for one hour of video as for many",
+    ]
+
+
+def cuts(motion: npt.NDArray[np.float64]) -> int:
+    """Counts changes of shot in the mean changes, 0..255, between neighbours: alone threefold above both sides."""
+    padded = np.concatenate([[0.0], motion, [0.0]])
+    return int(((motion >= CUT) & (motion >= 3 * padded[:-2]) & (motion >= 3 * padded[2:])).sum())
+
+
+def _cuts(folder: Path, found: Sequence[Take]) -> tuple[int, float, list[Fate]]:
+    """Counts the cuts in a sample; returns also its share of all frames, and the fates of files that break there."""
+    total = sum(take.frames for take in found)
+    count = looked = 0
+    broken: dict[str, Fate] = {}
+    for take in found:
+        for part in _stretches(take, max(1, round(take.frames * min(1.0, LOOKED_AT / total) / STRETCH))):
+            try:
+                count += cuts(part.motion(np.arange(part.frames)))
+                looked += part.frames
+            except Undecodable as error:
+                name = error.file.relative_to(folder).as_posix()
+                broken[name] = Fate(name, None, "refused", error.why)
+    return count, max(looked, 1) / total, list(broken.values())
+
+
+def _stretches(take: Take, count: int) -> Iterator[Take]:
+    """Yields runs of frames, evenly over all reels of a take; all of it when it is short."""
+    for reel in take.reels:
+        size = len(reel.times) if count * STRETCH >= take.frames else min(STRETCH, len(reel.times))
+        for start in np.linspace(0, len(reel.times) - size, max(1, count // len(take.reels)) if size == STRETCH else 1):
+            yield Take((replace(reel, times=reel.times[int(start) : int(start) + size]),))
+
+
+def _costs(found: Sequence[Take]) -> dict[str, float]:
+    """Times importing and answering the first frames of some takes, and scales that up to all frames."""
+    some = [found[i] for i in sorted({*np.linspace(0, len(found) - 1, TIMED_TAKES).astype(int).tolist()})]
+    frames = seconds = answering = size = 0.0
+    for take in some:
+        try:
+            took, bytes, answers, count = _timed(take)
+        except Undecodable:  # told among the refused, as the same frames were looked at for cuts
+            continue
+        frames, seconds, answering, size = frames + count, seconds + took, answering + answers, size + bytes
+    if not frames:
+        raise UnusableInput("none of the files that were tried can be decoded; retrodict data import names each")
+    total = sum(take.frames for take in found)
+    height, width = seen_size((found[0].facts.height, found[0].facts.width))
+    return {
+        "import_hours": total * seconds / frames / 3600, "import_gb": total * size / frames / 1e9,
+        "label_hours": total * answering / frames / 3600, "cache_gb": total * 3 * height * width / 1e9,
+    }  # fmt: skip
+
+
+def _timed(take: Take) -> tuple[float, float, float, int]:
+    """Returns seconds and bytes of importing the first frames, seconds of answering them, and their number."""
+    facts, fps = take.facts, take.whole_rate or max(1, round(take.rate))
+    schema = Schema(
+        UNKNOWN, {CAMERA: (facts.height, facts.width, 3)}, fps, max(facts.height, facts.width) > IMAGE_PIXELS
+    )
+    way, _ = take.way(schema)
+    reel = take.reels[0]
+    part = Take((replace(reel, times=reel.times[:TIMED]),))
+    began = time.perf_counter()
+    pixels = np.concatenate(list(part.pixels(np.arange(part.frames), schema.size)))
+    decoding = importing = time.perf_counter() - began  # every frame of a video file is decoded once, to check it
+    size = reel.path.stat().st_size / facts.frames * part.frames if way == "remuxed" else 0.0
+    if not schema.video or way == "re-encoded":
+        began = time.perf_counter()
+        size = float(sum(map(len, map(encode_png, pixels)))) if not schema.video else _encoded(part, schema)
+        importing += time.perf_counter() - began + (decoding if schema.video else 0.0)
+    began = time.perf_counter()
+    _answer(pixels)
+    return importing, size, decoding + time.perf_counter() - began, part.frames
+
+
+def _encoded(part: Take, schema: Schema) -> float:
+    with ExitStack() as stack:
+        target = Path(stack.enter_context(TemporaryDirectory())) / "part.mp4"
+        takes.encode(part, target, schema)
+        return float(target.stat().st_size)
+
+
+def _answer(pixels: npt.NDArray[np.uint8]) -> None:
+    frames = resize(torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))), seen_size(pixels.shape[1:3]))
+    size = (int(frames.shape[2]), int(frames.shape[3]))
+    with torch.no_grad():
+        Inverse(View(size=size), UNKNOWN, patch=patch_for(size)).infer(Clip(frames=frames[None]))
