@@ -67,7 +67,7 @@ def test_minutes_of_a_figure_follow_from_its_setting() -> None:
 
 
 def test_numbers_and_keys_are_measured_each_by_itself() -> None:
-    cache, about = moving(), {"held_out": {"margins": {"move.x": 0.25, "move.y": 0.25}}, "shift": 2}
+    cache, about = moving(), {"held_out": {"limits": [0, 0, 0.25, 0.25, 0.5]}, "shift": 2}
     wanted = ("r2", "press_f1", "interval_cover", "shift")
     right = measured(System(inverse=knowing((0, 0), True), about=about), Setting("sprites"), cache, wanted)
     assert right == {

@@ -209,7 +209,7 @@ def test_the_printed_commands_can_be_pasted(
 ) -> None:
     out = labelled[0]
     steps = {"missing": 0, "recorded": 1, "predicted": 2, "abstained": 0}
-    report = LabelReport(Verdict("usable", "why"), (), 4, steps, (0,) * 10, Export(1, 3, 2, 0, 0, 1))
+    report = LabelReport(Verdict("usable", "why"), (), 4, steps, 0, (0,) * 10, Export(1, 3, 2, 0, 0, 1))
 
     def pasted(place: Path, keep_all: bool) -> list[list[str]]:
         lines = "\n".join(told(place, place.with_name("x.run"), report, keep_all)).partition("next: ")[2]

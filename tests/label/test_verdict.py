@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from retrodict.errors import UnusableInput
-from retrodict.label.verdict import agree, commonest, held_out, judge, margins, stated
+from retrodict.label.verdict import agree, commonest, held_out, judge
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous
 
 MOVES = ActionSpace((categorical("move", ("stay", "left", "right"), groups=(("stay", "left"),)),))
@@ -53,19 +53,18 @@ def test_evidence_of_answers_counts_what_is_right_and_what_a_constant_would_get(
         held_out(Distribution.point(MOVES, truth[:0]), truth[:0])
 
 
-def test_margins_count_the_stated_deviations_that_hold_nine_tenths_of_the_truths() -> None:
+def test_limits_count_the_deviations_that_hold_nine_tenths_of_the_truths() -> None:
     space = ActionSpace((Segment("keys", "binary", ("k",)), continuous("v", ("x", "y"), scale=(2.0, 1.0))))
     wanted = torch.arange(1, 20.0)  # 19 labels: the 18th smallest error holds nine tenths
     params = torch.zeros(19, 5)
     params[:, 3:] = torch.tensor([0.5, 4.0]).log()  # deviations of 1 and 4 in the action's own unit
     truth = torch.stack([torch.ones(19), wanted, torch.zeros(19)], 1)
-    found = margins(Distribution(space, params), truth)
-    assert found == {"v.x": pytest.approx(18.0), "v.y": 0.0}
-    low, high = stated(Distribution(space, params), {"margins": found})
+    belief = Distribution(space, params)
+    found = torch.tensor(held_out(belief, truth)["limits"])
+    assert found[3:].tolist() == pytest.approx([18.0, 0.0])
+    low, high = belief.bounds(found).unbind(1)
     assert ((truth >= low) & (truth <= high)).double().mean(0).tolist() == pytest.approx([1, 18 / 19, 1])
-    assert low[0].tolist() == pytest.approx([-float("inf"), -18.0, 0.0])
-    assert margins(Distribution(space, params[:8]), truth[:8]) == {"v.x": None, "v.y": None}
-    assert held_out(Distribution(space, params), truth)["margins"] == found
+    assert low[0, 1:].tolist() == pytest.approx([-18.0, 0.0])
 
 
 def test_nearly_all_right_is_usable_without_abstention() -> None:
