@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from retrodict.clip import MISSING, PREDICTED, RECORDED, Clip
-from retrodict.data.export import export
+from retrodict.data.export import EXPORT_FILE, export
 from retrodict.data.foreign import open_foreign
 from retrodict.data.schema import Schema
 from retrodict.data.store import Store
@@ -57,13 +57,14 @@ def episode(schema: Schema, t: int, seed: int) -> Clip:
     )
 
 
-def reference(schema: Schema, clips: list[Clip], file: Path) -> Path:
+def reference(schema: Schema, clips: list[Clip], file: Path, last_rows: bool = True) -> Path:
     """Saves what lerobot must find, one row per frame; a step's value stands in the row of its first frame."""
     rows: dict[str, list[np.ndarray]] = {}
 
     def add(name: str, values: object, padded: bool = False) -> None:
         array = np.asarray(values)
-        rows.setdefault(name, []).append(np.concatenate([array, np.zeros_like(array[:1])]) if padded else array)
+        whole = np.concatenate([array, np.zeros_like(array[:1])]) if padded else array
+        rows.setdefault(name, []).append(whole if last_rows else whole[:-1])
 
     for clip in clips:
         start = 0
@@ -117,6 +118,20 @@ def test_lerobot_sees_no_missing_or_abstained_action_in_an_export(tmp_path: Path
     known = sum(int(((c.source == RECORDED) | (c.source == PREDICTED)).sum()) for c in clips)  # type: ignore[operator]
     found = lerobot("open_with_lerobot.py", tmp_path / "out")
     assert found["frames"] == known > 0
+
+
+def test_lerobot_finds_the_frames_of_spans_in_the_linked_video(tmp_path: Path) -> None:
+    kinds = torch.tensor([[1, 1, 0, 2, 2, 2, 3, 1, 2]], dtype=torch.uint8).repeat(1, 3)  # spans of 2, 3 and 2 steps
+    clips = [episode(VIDEO, 28, seed).with_(source=kinds) for seed in range(3)]
+    with Store.create(tmp_path / "d", VIDEO) as store:
+        store.append(clips)
+    out = tmp_path / "out"
+    assert export(Store.open(tmp_path / "d"), out).encoded == 0
+    spans = json.loads((out / EXPORT_FILE).read_text())["spans"]
+    assert {span["first"] for span in spans} - {0}
+    cut = [clips[int(span["id"])].cut(span["first"], span["first"] + span["steps"] + 1) for span in spans]
+    found = lerobot("open_with_lerobot.py", out, reference(VIDEO, cut, tmp_path / "r.npz", last_rows=False))
+    assert (found["episodes"], found["frames"]) == (len(spans), sum(span["steps"] for span in spans))
 
 
 @pytest.mark.parametrize("kind", ["av1", "h264", "images", "split", "state"])
