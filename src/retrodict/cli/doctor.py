@@ -24,6 +24,7 @@ NEEDED = (
 OPTIONAL = {  # distribution: (what it is for, how to install it)
     "minigrid": ("BabyAI worlds", "pip install 'retrodict[envs]'"),
     "procgen-mirror": ("Procgen worlds", "retrodict doctor --install procgen"),
+    "h5py": ("reading HDF5", "pip install 'retrodict[h5]'"),
     "tensorboard": ("metrics in TensorBoard", "pip install 'retrodict[track]'"),
 }
 _SIDE, _FRAMES, _RATE = 32, 10, 10

@@ -101,7 +101,7 @@ def _cuts(folder: Path, found: Sequence[Take]) -> tuple[int, float, list[Fate]]:
     count = looked = 0
     broken: dict[str, Fate] = {}
     for take in found:
-        for part in _stretches(take, max(1, round(take.frames * min(1.0, LOOKED_AT / total) / STRETCH))):
+        for part in _stretches(take, min(1.0, LOOKED_AT / total)):
             try:
                 count += cuts(part.motion(np.arange(part.frames)))
                 looked += part.frames
@@ -111,12 +111,13 @@ def _cuts(folder: Path, found: Sequence[Take]) -> tuple[int, float, list[Fate]]:
     return count, max(looked, 1) / total, list(broken.values())
 
 
-def _stretches(take: Take, count: int) -> Iterator[Take]:
-    """Yields runs of frames, evenly over all reels of a take; all of it when it is short."""
+def _stretches(take: Take, share: float) -> Iterator[Take]:
+    """Yields about this share of a take's frames, in runs that lie evenly over it."""
     for reel in take.reels:
-        size = len(reel.times) if count * STRETCH >= take.frames else min(STRETCH, len(reel.times))
-        for start in np.linspace(0, len(reel.times) - size, max(1, count // len(take.reels)) if size == STRETCH else 1):
-            yield Take((replace(reel, times=reel.times[int(start) : int(start) + size]),))
+        total = len(reel.times)
+        size = total if share == 1 else min(STRETCH, total)
+        for start in np.linspace(0, total - size, max(1, round(total * share / size))).astype(int).tolist():
+            yield Take((replace(reel, times=reel.times[start : start + size]),))
 
 
 def _costs(found: Sequence[Take]) -> dict[str, float]:
