@@ -148,6 +148,57 @@ def test_importing_tells_each_files_fate(tmp_path: Path, capsys: pytest.CaptureF
     assert Store.open(tmp_path / "d").ids == ("good.mp4",)
 
 
+def test_what_actions_were_taken_for_is_told_and_is_there_to_correct(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    from retrodict.data.video import Writer
+
+    (tmp_path / "v").mkdir()
+    with Writer(tmp_path / "v/a.mp4", 32, 48, 10) as writer:
+        writer.add(np.zeros((6, 32, 48, 3), np.uint8))
+    (tmp_path / "l.csv").write_text("file,frame,turn\na.mp4,0,1.5\na.mp4,1,-0.5\n")
+    line = ["data", "import", str(tmp_path / "v"), "--labels", str(tmp_path / "l.csv"), "--out"]
+    assert cli.main([*line, str(tmp_path / "d")]) == 0
+    shown = capsys.readouterr().out
+    assert "video files (.mp4" in shown
+    assert "turn: continuous, turn, absolute, -0.5..1.5" in shown
+    schema = tmp_path / "d.actions.json"
+    assert str(schema) in shown
+    corrected = json.loads(schema.read_text())
+    corrected["segments"][0] |= {"relative": True, "unit": "degree"}
+    schema.write_text(json.dumps(corrected))
+    assert cli.main([*line, str(tmp_path / "e"), "--schema", str(schema), "--json"]) == 0
+    assert told(capsys)["actions"] == corrected
+    assert not (tmp_path / "e.actions.json").exists()
+    corrected["segments"][0]["unti"] = "degree"
+    schema.write_text(json.dumps(corrected))
+    assert cli.main([*line, str(tmp_path / "f"), "--schema", str(schema)]) == 2
+    assert "named 'unti'. Did you mean 'unit'" in capsys.readouterr().err
+    assert not (tmp_path / "f").exists()
+
+
+def test_checking_videos_tells_what_they_are_and_what_they_will_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    from retrodict.data.video import Writer
+
+    with Writer(tmp_path / "a.mp4", 32, 48, 10) as writer:
+        writer.add(np.zeros((6, 32, 48, 3), np.uint8))
+    assert cli.main(["data", "check", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 episodes, 6 frames" in shown
+    assert "estimated from a sample (100% of the frames)" in shown
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    assert cli.main(["data", "check", str(tmp_path), "--json"]) == 4
+    report = told(capsys)
+    assert [entry["file"] for entry in report["refused"]] == ["b.mp4"]  # type: ignore[attr-defined]
+    assert set(os.listdir(tmp_path)) == {"a.mp4", "b.mp4"}
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_does_nothing_while_nothing_changed_and_installs_when_something_did(tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):

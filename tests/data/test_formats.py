@@ -445,7 +445,7 @@ def test_arrays_that_differ_or_lack_a_rate_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableInput, match="give --fps N"):
         imported(tmp_path / "v")
     h5(tmp_path / "v/b.h5", states=np.zeros((6, 3)))
-    with pytest.raises(UnusableInput, match=r"b\.h5:episode holds .* a\.h5:episode"):
+    with pytest.raises(UnusableInput, match=r"b\.h5:episode holds .*, a\.h5:episode"):
         imported(tmp_path / "v", fps=10)
     (tmp_path / "v/b.h5").unlink()
     h5(tmp_path / "v/b.h5", actions=np.full((6, 2), np.inf))

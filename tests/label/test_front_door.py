@@ -16,12 +16,16 @@ import numpy as np
 import pytest
 import torch
 
+from retrodict import check
 from retrodict.cli import main
 from retrodict.cli.grammar import parse
 from retrodict.cli.label import told
 from retrodict.clip import PREDICTED, RECORDED
+from retrodict.data.action_schema import schema_file, schema_json
 from retrodict.data.export import Export
 from retrodict.data.foreign import open_dataset
+from retrodict.data.schema import Schema
+from retrodict.data.store import Store
 from retrodict.data.video import Writer
 from retrodict.envs.rollout import expert, rollout
 from retrodict.envs.sprites import Sprites
@@ -29,7 +33,11 @@ from retrodict.errors import UnusableInput
 from retrodict.label.job import Job, LabelReport, label, seen_size
 from retrodict.label.verdict import Verdict, Word
 from retrodict.rng import numpy_rng
+from retrodict.roles import System
 from retrodict.run.log import Log
+from retrodict.run.run import Run
+from retrodict.segments import categorical
+from retrodict.spaces import ActionSpace
 
 EPISODES, LABELS, SIZE, FPS = 24, 80, 36, 10
 RECIPE = Path(__file__).with_name("quick_recipe.py")
@@ -187,6 +195,44 @@ def test_onnx_runtime_labels_as_torch_does(
         assert torch.allclose(got.confidence, wanted.confidence, atol=1e-4)  # type: ignore[arg-type]
     with pytest.raises(UnusableInput, match="labels of another model"):  # of another engine: no mixture
         label(replace(other, engine="torch"), None, Log(quiet=True))
+
+
+def test_a_dataset_in_which_some_episodes_have_actions_is_labelled_whole(tmp_path: Path) -> None:
+    world = Sprites(8, SIZE)
+    schema = Schema(world.actions, {"observation.image": (SIZE, SIZE, 3)}, FPS)
+    clips = [clip for clip, _, _ in rollout(world, range(12), expert(world, 0.3))]
+    hidden = [clip.with_(actions=None, source=None, rewards=None, ends=None) for clip in clips[6:]]
+    with Store.create(tmp_path / "videos", schema) as store:
+        store.append([*(clip.with_(rewards=None, ends=None) for clip in clips[:6]), *hidden])
+    recipe = check.load_recipe(RECIPE)
+    told = label(
+        Job(videos=tmp_path / "videos", out=tmp_path / "d"),
+        lambda run: recipe.train(recipe.tiny(), run),
+        Log(quiet=True),
+    )
+    assert {fate.what for fate in told.files} == {"images"}
+    assert told.steps["recorded"] == sum(clip.steps for clip in clips[:6])
+    assert told.steps["predicted"] + told.steps["abstained"] == sum(clip.steps for clip in clips[6:])
+    kept = Store.open(tmp_path / "d.run/videos").schema.space
+    assert kept == world.actions
+
+
+def test_a_schema_says_what_labels_are_and_is_not_asked_of_a_run(footage: Path, tmp_path: Path) -> None:
+    space = ActionSpace((categorical("move", ("down", "left", "right", "stay", "up", "wait"), [("stay", "wait")]),))
+    (tmp_path / "s.json").write_text(json.dumps(schema_json(space)))
+    job = Job(videos=footage / "videos", out=tmp_path / "d", labels=footage / "labels.csv", schema=tmp_path / "s.json")
+    seen = []
+
+    def stop(run: Run) -> System:
+        seen.append(run.data.labelled.cache.space)
+        raise UnusableInput("far enough")
+
+    with pytest.raises(UnusableInput, match="far enough"):
+        label(job, stop, Log(quiet=True))
+    assert seen == [space]
+    assert not schema_file(tmp_path / "d").exists()
+    with pytest.raises(UnusableInput, match="knows its actions; leave out the schema"):
+        label(replace(job, run=tmp_path), None, Log(quiet=True))
 
 
 @pytest.mark.parametrize(

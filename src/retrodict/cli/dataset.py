@@ -68,8 +68,9 @@ class Check(Telling):
         """Checks hashes, metadata and counts; of a folder of videos, tells what labelling it will cost."""
         from retrodict.data.check import check
         from retrodict.data.importers import DATASET
+        from retrodict.data.store import SCHEMA_FILE
 
-        if not (self.folder / DATASET).is_file():
+        if self.folder.is_dir() and not any((self.folder / name).is_file() for name in (DATASET, SCHEMA_FILE)):
             return self._survey()
         told = check(self.folder)
         lines = [f"{name:13}  {_plain(value)}" for name, value in told.items() if name != "problems"]

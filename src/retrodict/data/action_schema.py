@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,29 @@ from retrodict.errors import UnknownName, UnusableInput
 from retrodict.segments import KINDS, ONE_HOT, Segment, categorical, continuous
 from retrodict.spaces import ActionSpace
 
-_TEXTS = ("name", "kind", "unit")
-_NUMBERS = ("unit", "range", "relative", "tolerance")  # what only a continuous segment has
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _list(value: Any, each: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(each, value))
+
+
+_NUMBERS: dict[str, Callable[[Any], bool]] = {  # what only a continuous segment has, and what it may be
+    "unit": _text,
+    "range": lambda value: _list(value, _finite) and len(value) == 2 and value[0] < value[1],
+    "relative": lambda value: isinstance(value, bool),
+    "tolerance": lambda value: _finite(value) and value > 0,
+}
+_KEYS: dict[str, Callable[[Any], bool]] = {
+    "name": _text, "kind": _text, "values": lambda value: _list(value, _text),
+    "indistinguishable": lambda value: _list(value, lambda group: _list(group, _text)), **_NUMBERS,
+}  # fmt: skip
 
 
 def schema_json(space: ActionSpace) -> dict[str, Any]:
@@ -66,39 +88,19 @@ def read_schema(path: Path | str) -> ActionSpace:
 def _segment(told: Any) -> Segment:
     if not isinstance(told, dict) or not {"name", "kind", "values"} <= set(told):
         raise UnusableInput(f"a segment needs name, kind and values; got {told!r:.80}")
-    for key in told:
-        if key not in ("name", "kind", "values", "indistinguishable", *_NUMBERS):
-            raise UnknownName(f"key of segment {told['name']!r}", key, ["values", "indistinguishable", *_NUMBERS])
+    for key, value in told.items():
+        if key not in _KEYS:
+            raise UnknownName(f"key of segment {told['name']!r}", key, _KEYS)
         if key in _NUMBERS and told["kind"] != "continuous":
             raise UnusableInput(f"segment {told['name']!r} is {told['kind']}; only a continuous one has {key!r}")
-        if not _fits(key, told[key]):
-            raise UnusableInput(f"segment {told['name']!r}: {key} cannot be {told[key]!r:.80}")
+        if not _KEYS[key](value):
+            raise UnusableInput(f"segment {told['name']!r}: {key} cannot be {value!r:.80}")
     if told["kind"] not in KINDS:
         raise UnknownName("action kind", told["kind"], KINDS)
     more = {key: told[key] for key in ("unit", "relative", "tolerance") if key in told}
     low, high = told.get("range", (-1.0, 1.0))
     groups = tuple(map(tuple, told.get("indistinguishable", ())))
     return Segment(told["name"], told["kind"], tuple(told["values"]), groups, low=low, high=high, **more)
-
-
-def _fits(key: str, value: Any) -> bool:
-    """True when a key may have such a value."""
-    if key in _TEXTS:
-        return isinstance(value, str)
-    if key == "relative":
-        return isinstance(value, bool)
-    if key == "tolerance":
-        return _finite(value) and value > 0
-    if not isinstance(value, list):
-        return False
-    if key == "range":
-        return len(value) == 2 and all(map(_finite, value)) and value[0] < value[1]
-    lists = value if key == "indistinguishable" else [value]
-    return all(isinstance(part, list) and all(isinstance(v, str) for v in part) for part in lists)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def schema_file(out: Path) -> Path:
@@ -141,12 +143,11 @@ def infer_space(actions: npt.NDArray[Any], name: str = "action") -> ActionSpace:
             raise UnusableInput(f"choices are numbered 0..4095; got {columns.min()}..{columns.max()}")
         counts = columns.max(0, initial=0) + 1
         names = [name] if len(axes) == 1 else [f"{name}.{axis}" for axis in axes]
-        return ActionSpace(
-            tuple(categorical(n, [str(i) for i in range(k)]) for n, k in zip(names, counts, strict=True))
-        )
+        choices = [categorical(n, [str(i) for i in range(k)]) for n, k in zip(names, counts, strict=True)]
+        return ActionSpace(tuple(choices))
     if not np.isfinite(columns).all():
         raise UnusableInput("actions hold numbers that are not finite")
-    low, high = float(columns.min(initial=0)), float(columns.max(initial=0))
+    low, high = (float(columns.min()), float(columns.max())) if columns.size else (0.0, 1.0)
     return ActionSpace((continuous(name, axes, low, high if high > low else low + 1.0),))
 
 
@@ -162,17 +163,11 @@ def lay_out(actions: npt.NDArray[Any], space: ActionSpace) -> npt.NDArray[np.flo
         raise UnusableInput(f"actions have {columns.shape[1]} columns; the action space takes {wanted}")
     parts, at = [], 0
     for segment in space.segments:
-        if segment.kind in ONE_HOT:
-            chosen = columns[:, at]
-            if (chosen != chosen.astype(np.int64)).any() or (
-                len(chosen) and not 0 <= chosen.min() <= chosen.max() < segment.width
-            ):
-                raise UnusableInput(
-                    f"segment {segment.name!r} has choices 0..{segment.width - 1}; the actions have others"
-                )
-            parts.append(np.eye(segment.width, dtype=np.float32)[chosen.astype(np.int64)])
-            at += 1
-        else:
-            parts.append(columns[:, at : at + segment.width].astype(np.float32))
-            at += segment.width
-    return np.concatenate(parts, 1)
+        chosen = segment.kind in ONE_HOT
+        part = columns[:, at : at + (1 if chosen else segment.width)]
+        if (chosen or segment.kind == "binary") and not np.isin(part, np.arange(segment.width if chosen else 2)).all():
+            most = segment.width - 1 if chosen else 1
+            raise UnusableInput(f"segment {segment.name!r} takes whole numbers 0..{most}; the actions hold others")
+        parts.append(np.eye(segment.width, dtype=np.float32)[part[:, 0].astype(np.int64)] if chosen else part)
+        at += part.shape[1]
+    return np.concatenate(parts, 1).astype(np.float32)

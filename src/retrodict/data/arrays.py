@@ -28,6 +28,8 @@ from retrodict.spaces import ActionSpace
 
 CAMERA = "observation.image"
 CERTAIN = 0.8  # share of marks at which the picture has to change more on one side
+_KINDS = {(action, flag) for action in "iuf" for flag in "biu"}  # dtypes of ta and done
+_BROKEN = (OSError, ValueError, KeyError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,8 @@ def recordings(
     result = []
     for episode in episodes:
         if (episode.cameras, episode.names) != (first.cameras, first.names):
-            raise UnusableInput(
-                f"{episode.id} holds {dict(episode.cameras)} {episode.names}, {first.id} {dict(first.cameras)} "
-                f"{first.names}; import them apart"
-            )
+            held, others = (f"{e.id} holds {dict(e.cameras)} {e.names}" for e in (episode, first))
+            raise UnusableInput(f"{held}, {others}; import them apart")
         try:
             actions = lay_out(episode.actions, space)
         except UnusableInput as error:
@@ -79,16 +79,12 @@ def recordings(
         clip = Clip(
             actions=torch.from_numpy(actions)[None],
             proprio=None if episode.proprio is None else torch.from_numpy(episode.proprio)[None],
-            rewards=_row(episode.rewards if rewards else None),
-            ends=_row(episode.ends if rewards else None),
+            rewards=torch.from_numpy(episode.rewards)[None] if rewards and episode.rewards is not None else None,
+            ends=torch.from_numpy(episode.ends)[None] if rewards and episode.ends is not None else None,
             text=(episode.text or text,),
         )
         result.append(Recording(episode.id, {episode.id: (episode.file,)}, clip, frames=episode.frames))
     return Schema(space, first.cameras, fps, False, first.names, rewards), result
-
-
-def _row(values: npt.NDArray[np.float32] | None) -> Tensor | None:
-    return None if values is None else torch.from_numpy(values)[None]
 
 
 def read_npz(path: Path, name: str) -> list[Arrays]:
@@ -104,12 +100,7 @@ def read_npz(path: Path, name: str) -> list[Arrays]:
     obs, taken, done = (_member(str(path), key, path.stat().st_mtime_ns) for key in ("obs", "ta", "done"))
     if obs.dtype != np.uint8 or obs.ndim != 4 or obs.shape[3] not in (1, 3) or min(obs.shape) == 0:
         raise UnusableInput(f"{path}: obs is {obs.dtype} {obs.shape}; expected uint8 (frames, height, width, 3)")
-    if (
-        taken.dtype.kind not in "iuf"
-        or len(taken) != len(obs)
-        or done.shape != obs.shape[:1]
-        or done.dtype.kind not in "biu"
-    ):
+    if {len(taken), *done.shape} != {len(obs)} or done.ndim != 1 or (taken.dtype.kind, done.dtype.kind) not in _KINDS:
         raise UnusableInput(
             f"{path}: ta is {taken.dtype} {taken.shape} and done {done.dtype} {done.shape}; expected an action and a "
             f"flag for each of {len(obs)} frames"
@@ -161,24 +152,11 @@ def _member(path: str, key: str, changed: int) -> npt.NDArray[Any]:
                 read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
                 shape, fortran, dtype = read(file)
                 data = file.read()  # checks the archive's own sum
-            if (
-                dtype.hasobject
-                or dtype.kind not in "biuf"
-                or len(data) != dtype.itemsize * int(np.prod(shape, dtype=object))
-            ):
+            if dtype.kind not in "biuf" or len(data) != dtype.itemsize * int(np.prod(shape, dtype=object)):
                 raise ValueError(f"{key} claims {dtype} {shape}, and {len(data)} bytes follow")
             array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError(f"{key} holds numbers that are not finite")
             return array
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as error:
+    except _BROKEN as error:
         raise UnusableInput(f"{path}: {key} cannot be read: {type(error).__name__}: {error}") from error

@@ -24,6 +24,7 @@ from retrodict.errors import MissingPackage, UnusableInput
 SUFFIXES = (".hdf5", ".h5")
 OBSERVATIONS, ACTIONS, STATES = ("observations", "obs"), ("actions", "action"), ("states", "state")
 DEEPEST = 4  # groups within groups
+_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py makes of a broken file
 
 
 def read_hdf5(path: Path, name: str) -> list[Arrays]:
@@ -39,10 +40,8 @@ def read_hdf5(path: Path, name: str) -> list[Arrays]:
         raise MissingPackage("h5py", "reading HDF5", "pip install 'retrodict[h5]'") from None
     try:
         with h5py.File(path, "r") as file:
-            found = [
-                _episode(group, f"{name}:{group.name.strip('/')}".rstrip(":"), path) for group in _groups(file, set())
-            ]
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            found = [_episode(group, f"{name}:{group.name[1:]}".rstrip(":"), path) for group in _groups(file, set())]
+    except _BROKEN as error:
         raise UnusableInput(f"{path} cannot be read as HDF5: {type(error).__name__}: {error}") from error
     if not found:
         raise UnusableInput(f"{path}: no group holds {' or '.join(OBSERVATIONS)} and {' or '.join(ACTIONS)}")
@@ -65,12 +64,10 @@ def _own(group: Any, key: str) -> Any:
     import h5py
 
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-        raise UnusableInput(
-            f"{group.file.filename}: {group.name}/{key} links to elsewhere; copy its data into the file"
-        )
+        raise UnusableInput(f"{group.file.filename}: {key} in {group.name} links to elsewhere; copy its data here")
     member = group[key]
     if isinstance(member, h5py.Dataset) and (member.is_virtual or member.external):
-        raise UnusableInput(f"{group.file.filename}: {member.name} keeps its data elsewhere; copy it into the file")
+        raise UnusableInput(f"{group.file.filename}: {member.name} keeps its data elsewhere; copy it here")
     return member
 
 
@@ -88,7 +85,7 @@ def _episode(group: Any, id: str, path: Path) -> Arrays:
         if dataset.dtype == np.uint8 and dataset.ndim in (3, 4):
             pictures[f"observation.{label}" if label else CAMERA] = (dataset.name, dataset.shape)
         elif h5py.check_string_dtype(dataset.dtype) is not None:
-            text = text or "".join(dataset.asstr()[:1])
+            text = text or "".join(np.ravel(dataset.asstr()[()])[:1])
         else:
             columns[label or "state"] = _numbers(dataset)
     states = _first(group, STATES)
@@ -117,10 +114,8 @@ def _leaves(member: Any, label: str, depth: int = 0) -> Iterator[tuple[str, Any]
 
 
 def _numbers(dataset: Any) -> npt.NDArray[Any]:
-    if getattr(dataset, "dtype", None) is None or dataset.dtype.kind not in "biuf" or not 1 <= dataset.ndim <= 2:
-        raise UnusableInput(
-            f"{dataset.file.filename}: {dataset.name} is {dataset}; expected pictures (uint8) or numbers"
-        )
+    if not hasattr(dataset, "dtype") or dataset.dtype.kind not in "biuf" or not 1 <= dataset.ndim <= 2:
+        raise UnusableInput(f"{dataset.file.filename}: expected pictures (uint8) or numbers, and met {dataset}")
     if dataset.size * dataset.dtype.itemsize > READ_BYTES:
         raise UnusableInput(f"{dataset.file.filename}: {dataset.name} takes more than {READ_BYTES} bytes; split it")
     return np.asarray(dataset[()])
@@ -128,11 +123,8 @@ def _numbers(dataset: Any) -> npt.NDArray[Any]:
 
 def _steps(group: Any, key: str, frames: int) -> npt.NDArray[np.float32] | None:
     """Returns one number per step, where the group has them: Minari keeps as many as actions."""
-    if (
-        key not in group
-        or not hasattr(member := _own(group, key), "shape")
-        or member.shape not in ((frames - 1,), (frames,))
-    ):
+    member = _own(group, key) if key in group else None
+    if getattr(member, "shape", None) not in ((frames - 1,), (frames,)):
         return None
     return _numbers(member)[: frames - 1].astype(np.float32)
 
@@ -156,10 +148,10 @@ def _frames(path: Path, names: list[str]) -> UInt8[Tensor, "1 t c h w"]:
         with h5py.File(path, "r") as file:
             for name in names:
                 pixels = file[name][()]
-                height, width, channels = _shape(pixels.shape)
-                first = pixels.ndim == 4 and pixels.shape[3] not in (1, 3)
-                cameras.append(pixels if first else pixels.reshape(-1, height, width, channels).transpose(0, 3, 1, 2))
-    except (OSError, RuntimeError, KeyError) as error:
+                if pixels.ndim == 3 or pixels.shape[3] in (1, 3):
+                    pixels = pixels.reshape(len(pixels), *_shape(pixels.shape)).transpose(0, 3, 1, 2)
+                cameras.append(pixels)
+    except _BROKEN as error:
         raise UnusableInput(f"{path} cannot be read as HDF5: {type(error).__name__}: {error}") from error
     return torch.from_numpy(np.ascontiguousarray(np.concatenate(cameras, 1)))[None]
 
@@ -171,5 +163,5 @@ def _choices(path: Path) -> int:
         told: Any = json.loads(file.read_bytes())["action_space"] if file.is_file() else "{}"
         space: Mapping[str, Any] = json.loads(told)
         return int(space["n"]) if space.get("type") == "Discrete" and not space.get("start", 0) else 0
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (*_BROKEN, AttributeError, RecursionError) as error:
         raise UnusableInput(f"{file} cannot be read as Minari's metadata: {type(error).__name__}: {error}") from error

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrodict.errors import UnknownName, UnusableInput
-from retrodict.segments import ONE_HOT, Segment, categorical, continuous
+from retrodict.segments import ONE_HOT, Segment, categorical, continuous, segment_vector
 from retrodict.spaces import ActionSpace
 
 MOST_VALUES = 64  # whole numbers below this are read as choices
@@ -195,12 +195,25 @@ def _row(labels: Labels, line: int, row: Mapping[str, Value]) -> LabelRow:
         raise labels.wrong(line, "file is empty")
     try:
         action = {segment.name: _value(segment, row) for segment in labels.space.segments}
-        vector = tuple(labels.space.vector(action).tolist())
+        vector = tuple(
+            number for segment in labels.space.segments for number in _columns(segment, action[segment.name])
+        )
         frame = int(str(row["frame"])) if "frame" in row else None
         time = float(str(row["time"])) if "time" in row else None
     except (UnusableInput, ValueError) as error:
         raise labels.wrong(line, str(error)) from error
     return LabelRow(line, row["file"], frame, time, action, vector)
+
+
+def _columns(segment: Segment, value: str | Sequence[float]) -> Sequence[float]:
+    """Returns a segment's columns; the usual values without a tensor each, as a log has very many."""
+    if segment.kind == "continuous" and len(value) == segment.width and not isinstance(value, str):
+        if all(map(math.isfinite, value)):
+            return value
+    elif segment.kind in ONE_HOT and value in segment.values:
+        return [float(value == name) for name in segment.values]
+    numbers: list[float] = segment_vector(segment, value).tolist()
+    return numbers
 
 
 def _value(segment: Segment, row: Mapping[str, Value]) -> str | Sequence[float]:

@@ -143,7 +143,8 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
 
 
 def _check(job: Job, space: ActionSpace | None) -> None:
-    if job.labels is None and job.run is None and find_kind(job.videos, kind=job.kind)[0] == "videos":
+    silent = not job.videos.exists() or find_kind(job.videos, kind=job.kind)[0] == "videos"
+    if job.labels is None and job.run is None and silent:
         raise UnusableInput("nothing says what the actions are; give labels (such as a CSV file) or a trained run")
     if job.schema is not None and job.run is not None:
         raise UnusableInput(f"{job.run} knows its actions; leave out the schema")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,7 +101,7 @@ def _cuts(folder: Path, found: Sequence[Take]) -> tuple[int, float, list[Fate]]:
     count = looked = 0
     broken: dict[str, Fate] = {}
     for take in found:
-        for part in _stretches(take, max(1, round(take.frames * min(1.0, LOOKED_AT / total) / STRETCH))):
+        for part in _stretches(take, min(1.0, LOOKED_AT / total)):
             try:
                 count += cuts(part.motion(np.arange(part.frames)))
                 looked += part.frames
@@ -111,65 +111,54 @@ def _cuts(folder: Path, found: Sequence[Take]) -> tuple[int, float, list[Fate]]:
     return count, max(looked, 1) / total, list(broken.values())
 
 
-def _stretches(take: Take, count: int) -> Iterator[Take]:
-    """Yields runs of frames, evenly over all reels of a take; all of it when it is short."""
+def _stretches(take: Take, share: float) -> Iterator[Take]:
+    """Yields about this share of a take's frames, in runs that lie evenly over it."""
     for reel in take.reels:
-        size = len(reel.times) if count * STRETCH >= take.frames else min(STRETCH, len(reel.times))
-        for start in np.linspace(0, len(reel.times) - size, max(1, count // len(take.reels)) if size == STRETCH else 1):
-            yield Take((replace(reel, times=reel.times[int(start) : int(start) + size]),))
+        total = len(reel.times)
+        size = total if share == 1 else min(STRETCH, total)
+        for start in np.linspace(0, total - size, max(1, round(total * share / size))).astype(int).tolist():
+            yield Take((replace(reel, times=reel.times[start : start + size]),))
 
 
 def _costs(found: Sequence[Take]) -> dict[str, float]:
     """Times importing and answering the first frames of some takes, and scales that up to all frames."""
-    some = [found[i] for i in sorted({*np.linspace(0, len(found) - 1, TIMED_TAKES).astype(int).tolist()})]
-    frames = seconds = answering = size = 0.0
-    for take in some:
-        try:
-            took, bytes, answers, count = _timed(take)
-        except Undecodable:  # told among the refused, as the same frames were looked at for cuts
-            continue
-        frames, seconds, answering, size = frames + count, seconds + took, answering + answers, size + bytes
-    if not frames:
+    sums = np.zeros(4)
+    for number in sorted({*np.linspace(0, len(found) - 1, TIMED_TAKES).astype(int).tolist()}):
+        with suppress(Undecodable):  # told among the refused, as the same frames were looked at for cuts
+            sums += _timed(found[number])
+    if not sums[0]:
         raise UnusableInput("none of the files that were tried can be decoded; retrodict data import names each")
     total = sum(take.frames for take in found)
+    seconds, answering, size = (sums[1:] * total / sums[0]).tolist()
     height, width = seen_size((found[0].facts.height, found[0].facts.width))
     return {
-        "import_hours": total * seconds / frames / 3600, "import_gb": total * size / frames / 1e9,
-        "label_hours": total * answering / frames / 3600, "cache_gb": total * 3 * height * width / 1e9,
+        "import_hours": seconds / 3600, "import_gb": size / 1e9, "label_hours": answering / 3600,
+        "cache_gb": total * 3 * height * width / 1e9,
     }  # fmt: skip
 
 
-def _timed(take: Take) -> tuple[float, float, float, int]:
-    """Returns seconds and bytes of importing the first frames, seconds of answering them, and their number."""
-    facts, fps = take.facts, take.whole_rate or max(1, round(take.rate))
-    schema = Schema(
-        UNKNOWN, {CAMERA: (facts.height, facts.width, 3)}, fps, max(facts.height, facts.width) > IMAGE_PIXELS
-    )
+def _timed(take: Take) -> tuple[int, float, float, float]:
+    """Returns how many first frames were timed, seconds to import them and to answer them, and bytes they take."""
+    size, fps = (take.facts.height, take.facts.width), take.whole_rate or max(1, round(take.rate))
+    schema = Schema(UNKNOWN, {CAMERA: (*size, 3)}, fps, max(size) > IMAGE_PIXELS)
     way, _ = take.way(schema)
     reel = take.reels[0]
     part = Take((replace(reel, times=reel.times[:TIMED]),))
-    began = time.perf_counter()
-    pixels = np.concatenate(list(part.pixels(np.arange(part.frames), schema.size)))
-    decoding = importing = time.perf_counter() - began  # every frame of a video file is decoded once, to check it
-    size = reel.path.stat().st_size / facts.frames * part.frames if way == "remuxed" else 0.0
-    if not schema.video or way == "re-encoded":
-        began = time.perf_counter()
-        size = float(sum(map(len, map(encode_png, pixels)))) if not schema.video else _encoded(part, schema)
-        importing += time.perf_counter() - began + (decoding if schema.video else 0.0)
-    began = time.perf_counter()
-    _answer(pixels)
-    return importing, size, decoding + time.perf_counter() - began, part.frames
-
-
-def _encoded(part: Take, schema: Schema) -> float:
-    with ExitStack() as stack:
-        target = Path(stack.enter_context(TemporaryDirectory())) / "part.mp4"
-        takes.encode(part, target, schema)
-        return float(target.stat().st_size)
-
-
-def _answer(pixels: npt.NDArray[np.uint8]) -> None:
-    frames = resize(torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))), seen_size(pixels.shape[1:3]))
-    size = (int(frames.shape[2]), int(frames.shape[3]))
+    marks = [time.perf_counter()]
+    pixels = np.concatenate(list(part.pixels(np.arange(part.frames), size)))
+    marks.append(time.perf_counter())
+    stored = reel.path.stat().st_size / reel.facts.frames * part.frames if way == "remuxed" else 0.0
+    if not schema.video:
+        stored = float(sum(map(len, map(encode_png, pixels))))
+    elif way == "re-encoded":
+        with TemporaryDirectory() as folder:
+            takes.encode(part, Path(folder) / "part.mp4", schema)  # decodes too, as the check of the result will
+            stored = float((Path(folder) / "part.mp4").stat().st_size)
+    marks.append(time.perf_counter())
+    frames = resize(torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))), seen_size(size))
+    seen = (int(frames.shape[2]), int(frames.shape[3]))
     with torch.no_grad():
-        Inverse(View(size=size), UNKNOWN, patch=patch_for(size)).infer(Clip(frames=frames[None]))
+        Inverse(View(size=seen), UNKNOWN, patch=patch_for(seen)).infer(Clip(frames=frames[None]))
+    marks.append(time.perf_counter())
+    decoding, encoding, answering = np.diff(marks).tolist()
+    return part.frames, decoding + encoding, decoding + answering, stored
