@@ -111,7 +111,7 @@ def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> Train
         if pairs:
             raise UnusableInput(f"--set {pairs[0]} is a setting of one recipe, and auto trains several; name one")
         modules = dict(load(name) for name in auto.CANDIDATES)
-        candidates = {name: partial(module.train, getattr(module, size)()) for name, module in modules.items()}
+        candidates = {name: partial(module.train, auto.settings(module, size)) for name, module in modules.items()}
         work, about = partial(auto.choose, candidates=candidates, budget=limit), {}
     else:
         name, module = load(recipe)

@@ -15,7 +15,7 @@ from retrodict.data.batch import Steps
 from retrodict.label.verdict import HELD_OUT, held_out
 from retrodict.measure.calibrate import match_accuracy
 from retrodict.models.inverse import Inverse
-from retrodict.models.latent_action import CodeAdapter, LabelledInverse, LatentInverse
+from retrodict.models.latent_action import CodeAdapter, LabelledInverse, LatentAction, LatentInverse
 from retrodict.models.losses import decoding
 from retrodict.roles import DecodedInverse, InverseModel
 from retrodict.run.loop import Fit
@@ -68,3 +68,10 @@ def name_codes(run: Run, adapter: CodeAdapter, inverse: LatentInverse, cfg: Fit)
 
     adapter = run.fit("adapter", adapter, loss, few, cfg)
     return adapter, {HELD_OUT: held_out(*cross_fit(run, fold))} if len(few) > 1 else {}
+
+
+def alarms(run: Run, model: LatentAction[Any]) -> dict[str, float]:
+    """Returns `LatentAction.alarms` of windows drawn from all video."""
+    clip = run.data.unlabelled.shown(model.view).draw(256, run.seed, "alarms").to(run.device)
+    assert clip.frames is not None
+    return model.alarms(clip.frames)

@@ -33,6 +33,7 @@ FIGURES = {
     "babyai_success_64": Figure("babyai", "success", target=0.75),
     "babyai_calibration_error_64": Figure("babyai", "calibration_error"),
     "label_accuracy_64": Figure("sprites", "label_accuracy", target=0.90, seeds=5),
+    "label_accuracy_64_distractors": Figure("sprites_distractors", "label_accuracy", target=0.85, seeds=5),
     "success_64": Figure("sprites", "success", target=0.90, seeds=5),
     "texture_agreement_64": Figure("sprites", "texture_agreement", seeds=5),
     "maze_label_accuracy_64": Figure("maze", "label_accuracy", preset="maze", target=0.88),
