@@ -97,8 +97,6 @@ class FeatureForward(Part):
     last frames, nor through the target: only through the latent action.
     """
 
-    variance: Tensor
-
     def __init__(
         self, view: View, latent: int, encoder: FrameEncoder, follow: float = 0.01, mix: str = "conv", width: int = 48,
         depth: int = 3,
@@ -111,7 +109,6 @@ class FeatureForward(Part):
         self.front = nn.Conv2d(view.frames * channels, width, 1)
         self.mixer = Mixer(latent, (cells[0], cells[1]), mix, width, depth)
         self.back = nn.Conv2d(width, channels, 1)
-        self.register_buffer("variance", torch.ones(()))
 
     def errors(
         self, seen: UInt8[Tensor, "n f c h w"], latent: Float[Tensor, "n e"], following: UInt8[Tensor, "n c h w"]
@@ -128,12 +125,6 @@ class FeatureForward(Part):
         change = self.back(self.mixer(self.front(context.flatten(1, 2)), latent))
         wanted, last = (wanted - center) / spread, (last - center) / spread
         return F.mse_loss(last + change, wanted), F.mse_loss(last, wanted)
-
-    @torch.no_grad()
-    def note_error(self, error: Float[Tensor, ""]) -> None:
-        """Follows the training error with a moving average."""
-        if self.training:
-            self.variance.lerp_(error.detach().clamp_min(1e-6), 0.02)
 
     @torch.no_grad()
     def after_step(self, step: int, rate: float) -> None:
@@ -218,7 +209,6 @@ class LatentAction(Part, Generic[W]):
         shown = frames if far is None else torch.cat([frames[:, :-1], far[:, None]], 1)
         latent, indices, price = self.inverse.quantiser(self.inverse.latent(shown))
         error, _ = self.world.errors(frames[:, -1 - self.world.view.frames : -1], latent, frames[:, -1])
-        self.world.note_error(error)
         return error, price, indices
 
     @torch.no_grad()

@@ -110,7 +110,7 @@ def together(
     far = video.frames[torch.arange(len(steps), device=steps.device), steps]
     error, price, _ = model.explain(video.frames[:, :2], far)
     likelihood = labelled(model.head, clips["few"], noise)["all"]
-    return {"all": error / model.world.variance.clamp_min(1e-4).detach() + price + weight * likelihood}
+    return {"all": error + price + weight * likelihood}
 
 
 def fitted(cfg: Config, run: Run, few: Steps, name: str) -> LatentAction[FeatureForward]:
