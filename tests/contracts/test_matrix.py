@@ -22,7 +22,7 @@ from retrodict.models.frame_world import FrameForward
 from retrodict.models.losses import cloning, next_frame
 from retrodict.models.policy import ClipPolicy
 from retrodict.plan import bayes_inverse, best_of_n, generate_then_infer
-from retrodict.recipes import bc, joint, lapo, vpt
+from retrodict.recipes import bc, joint, laom, lapo, laq, vpt
 from retrodict.roles import View, compatible
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
@@ -46,7 +46,7 @@ class Cast:
 def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
     folder = tmp_path_factory.mktemp("matrix")
     made = {}
-    for recipe in (vpt, lapo, bc, joint):
+    for recipe in (vpt, lapo, laq, laom, bc, joint):
         name = recipe.__name__.rpartition(".")[2]
         with Run(folder / name, sprites) as run:
             made[name] = recipe.train(recipe.micro(), run)
@@ -56,10 +56,13 @@ def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
     with rng.isolated(0, "matrix"):
         world = FrameForward(view, cache.space, "conv", 4, 8, 1)
     inverse = {"vpt": made["vpt"].inverse, "lapo codes": codes.inverse, "lapo": true.inverse,
+               "laq": made["laq"].decoded().inverse, "laom": made["laom"].inverse,
                "joint": made["joint"].inverse, "bayes": bayes_inverse(world, made["bc"].policy)}  # fmt: skip
-    forward = {"frames": world, "lapo codes": codes.forward, "lapo": true.forward, "joint": made["joint"].forward}
+    forward = {"frames": world, "lapo codes": codes.forward, "lapo": true.forward, "joint": made["joint"].forward,
+               "laq": made["laq"].decoded().forward}  # fmt: skip
     policy = {"vpt": made["vpt"].policy, "bc": made["bc"].policy, "joint": made["joint"].policy,
               "lapo codes": codes.policy, "lapo": true.policy,
+              "laq": made["laq"].decoded().policy, "laom": made["laom"].policy,
               "planned": generate_then_infer(codes.forward, made["vpt"].inverse)}  # fmt: skip
     return Cast(inverse, forward, policy, sprites, folder)
 
@@ -166,7 +169,9 @@ def test_forward_imagines_inverse_reads(cast: Cast) -> None:
 
             found[f, i] = outcome(work)
     needs = {
-        (f, i): word for f, word in (("frames", "does not choose"), ("lapo", "chooses codes")) for i in cast.inverse
+        (f, i): word
+        for f, word in (("frames", "does not choose"), ("lapo", "chooses codes"), ("laq", "chooses codes"))
+        for i in cast.inverse
     }
     verdicts(found, needs)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,19 +33,15 @@ def inverse(views: Views) -> Inverse:
         return Inverse(View(2, size=(36, 36)), views.labelled.cache.space, patch=4, width=4, depth=1, hidden=8)
 
 
-def candidate(right: int, views: Views, called: list[str] | None = None) -> Callable[[Run], System]:
-    """A recipe whose model answers `right` of the held-out labels; its weights say how many."""
+def candidate(right: int, views: Views, labels: str = "these") -> Callable[[Run], System]:
+    """A recipe whose model answers `right` of the held-out labels; its temperature says how many."""
 
     def train(run: Run) -> System:
-        if called is not None:
-            called.append(run.folder.name)
         part = run.fit("part", inverse(views), labelled, run.data.labelled, Fit(2, 4))
         part.temperature.fill_(float(right))
-        count = len(run.data.labelled)
-        correct = [int(i < right) for i in range(count)]
-        return System(
-            inverse=part, about={HELD_OUT: {"correct": correct, "confidence": [0.5] * count, "majority": 0.25}}
-        )
+        correct = [int(i < right) for i in range(64)]
+        evidence = {"correct": correct, "confidence": [0.5] * 64, "majority": 0.25, "labels": labels}
+        return System(inverse=part, about={HELD_OUT: evidence})
 
     return train
 
@@ -93,6 +88,9 @@ def test_what_does_not_apply_or_breaks_is_left_out_with_the_reason(tmp_path: Pat
     assert any("left out: a code stands for" in line for line in auto.table(system.about["auto"]))
     with Run(tmp_path / "none", sprites) as run, pytest.raises(UnusableInput, match="no candidate could be trained"):
         auto.choose(run, {"laom": broken})
+    others = {"a": candidate(9, sprites), "b": candidate(8, sprites, "in other folds")}
+    with Run(tmp_path / "folds", sprites) as run, pytest.raises(UnusableInput, match="only the same compare"):
+        auto.choose(run, others)
     with Run(tmp_path / "mute", sprites) as run, pytest.raises(UnusableInput, match="keeps no answers to held-out"):
         auto.choose(run, {"bc": lambda run: System(inverse=inverse(sprites))})
 
@@ -132,7 +130,8 @@ def test_a_second_call_trains_nothing_anew_and_restart_names_one_stage_of_one_ca
 def test_a_budget_is_shared_among_candidates_and_recorded_as_steps(tmp_path: Path, sprites: Views) -> None:
     def train(run: Run) -> System:
         part = run.fit("part", inverse(sprites), labelled, run.data.labelled, Fit(1_000_000, 4))
-        return System(inverse=part, about={HELD_OUT: {"correct": [1] * 64, "confidence": [1.0] * 64, "majority": 0.2}})
+        evidence = {"correct": [1] * 64, "confidence": [1.0] * 64, "majority": 0.2, "labels": "these"}
+        return System(inverse=part, about={HELD_OUT: evidence})
 
     with Run(tmp_path / "run", sprites) as run:
         auto.choose(run, {"a": train, "b": train}, budget=1.0)
@@ -166,17 +165,14 @@ def test_no_model_has_seen_the_labels_that_it_answers(tmp_path: Path, sprites: V
 
 
 def test_every_recipe_of_auto_answers_the_same_labels_in_the_same_order(tmp_path: Path, sprites: Views) -> None:
-    """The best constant is a share of the truth; equal truth in equal order is what makes answers comparable."""
-    shares = {}
-    for recipe in (vpt, lapo, laq, laom):
-        name = recipe.__name__.rpartition(".")[2]
-        cfg: Any = recipe.micro()
-        with Run(tmp_path / name, sprites) as run:
-            found = recipe.train(cfg, run).about[HELD_OUT]
+    recipes, orders = (vpt, lapo, laq, laom), set()
+    assert tuple(recipe.__name__.rpartition(".")[2] for recipe in recipes) == auto.CANDIDATES
+    for recipe in recipes:
+        with Run(tmp_path / recipe.__name__, sprites) as run:
+            found = recipe.train(recipe.micro(), run).about[HELD_OUT]
         assert len(found["correct"]) == len(found["confidence"]) == 64
-        shares[name] = found["majority"]
-    assert set(shares) == set(auto.CANDIDATES)
-    assert len(set(shares.values())) == 1
+        orders.add(found["labels"])
+    assert len(orders) == 1
 
 
 def test_calibration_sets_the_temperature_and_tells_calibrated_answers(sprites: Views) -> None:

@@ -49,6 +49,8 @@ def test_evidence_of_answers_counts_what_is_right_and_what_a_constant_would_get(
     assert found["correct"] == [1, 1, 1, 0, 1]
     assert found["majority"] == pytest.approx(3 / 5)
     assert found["confidence"] == [1.0] * 5
+    assert found["labels"] == held_out(belief, truth)["labels"]
+    assert found["labels"] != held_out(belief, truth.flip(0))["labels"]  # in another order
     with pytest.raises(UnusableInput, match="at least one label"):
         held_out(Distribution.point(MOVES, truth[:0]), truth[:0])
 

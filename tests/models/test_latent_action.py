@@ -31,12 +31,11 @@ from retrodict.models.latent_action import (
     LatentAction,
     LatentForward,
     LatentInverse,
-    code_space,
 )
 from retrodict.models.losses import cloning, explaining, labelled
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import normalise
-from retrodict.nn.quantize import GroupedVQ
+from retrodict.nn.quantize import GroupedVQ, code_space
 from retrodict.recipes import laom, lapo, laq
 from retrodict.roles import System, View
 from retrodict.run.checkpoint import load_system, save_system

@@ -27,11 +27,11 @@ from retrodict.models.latent_action import (
     LatentAction,
     LatentForward,
     LatentInverse,
-    code_space,
 )
 from retrodict.models.policy import ClipPolicy, Points
 from retrodict.nn.conv import normalise, to_bytes
 from retrodict.nn.part import Part, build
+from retrodict.nn.quantize import code_space
 from retrodict.roles import ForwardModel, InverseModel, Policy, View
 from retrodict.run.run import Views
 from retrodict.spaces import ActionSpace, Distribution, categorical, continuous

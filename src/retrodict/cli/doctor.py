@@ -25,7 +25,6 @@ OPTIONAL = {  # distribution: (what it is for, how to install it)
     "minigrid": ("BabyAI worlds", "pip install 'retrodict[envs]'"),
     "mujoco": ("the arm", "pip install 'retrodict[arm]'"),
     "procgen-mirror": ("Procgen worlds", "retrodict doctor --install procgen"),
-    "h5py": ("reading HDF5", "pip install 'retrodict[h5]'"),
     "tensorboard": ("metrics in TensorBoard", "pip install 'retrodict[track]'"),
     "h5py": ("HDF5", "pip install 'retrodict[h5]'"),
     "onnxscript": ("writing ONNX", "pip install 'retrodict[onnx]'"),

@@ -83,11 +83,16 @@ def choose(run: Run, candidates: Mapping[str, Training], budget: float = 0.0) ->
     if not systems:
         raise UnusableInput(f"no candidate could be trained: {'; '.join(row['left_out'] for row in rows)}")
     best = max(systems, key=lambda name: _right(systems[name]).mean())
+    told = systems[best].about[HELD_OUT]
     for row in rows:
-        if row["recipe"] in systems and row["recipe"] != best:
-            row["behind"] = asdict(paired_difference(_right(systems[best]), _right(systems[row["recipe"]])))
+        other = systems.get(row["recipe"])
+        if other is None or row["recipe"] == best:
+            continue
+        if other.about[HELD_OUT]["labels"] != told["labels"]:
+            raise UnusableInput(f"{row['recipe']} and {best} cut the labels into other folds; only the same compare")
+        row["behind"] = asdict(paired_difference(_right(systems[best]), _right(other)))
     evidence = {
-        "kept": best, "labels": len(run.data.labelled), "majority": systems[best].about[HELD_OUT]["majority"],
+        "kept": best, "labels": len(run.data.labelled), "majority": told["majority"],
         "budget": budget or BUDGET, "candidates": rows,
     }  # fmt: skip
     checkpoint.sync_write(run.folder / EVIDENCE, json.dumps(evidence, indent=1).encode())

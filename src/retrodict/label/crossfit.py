@@ -17,7 +17,7 @@ from retrodict.label.verdict import HELD_OUT, held_out
 from retrodict.measure.calibrate import temperatures
 from retrodict.models.ensemble import Ensemble
 from retrodict.models.inverse import Inverse
-from retrodict.models.latent_action import CodeAdapter, LabelledInverse, LatentInverse
+from retrodict.models.latent_action import CodeAdapter, LabelledInverse, LatentAction, LatentInverse
 from retrodict.models.losses import decoding
 from retrodict.roles import DecodedInverse, InverseModel
 from retrodict.run.loop import Fit
@@ -82,3 +82,10 @@ def name_codes(run: Run, adapter: CodeAdapter, inverse: LatentInverse, cfg: Fit)
 
     adapter = run.fit("adapter", adapter, loss, few, cfg)
     return adapter, {HELD_OUT: held_out(*cross_fit(run, fold)[:2])} if len(few) > 1 else {}
+
+
+def alarms(run: Run, model: LatentAction[Any]) -> dict[str, float]:
+    """Returns `LatentAction.alarms` of windows drawn from all video."""
+    clip = run.data.unlabelled.shown(model.view).draw(256, run.seed, "alarms").to(run.device)
+    assert clip.frames is not None
+    return model.alarms(clip.frames)

@@ -5,6 +5,7 @@ A recipe keeps that evidence as `System.about["held_out"]`, which `held_out` mak
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -52,8 +53,9 @@ def held_out(belief: Distribution, truth: Float[Tensor, "n d"]) -> dict[str, Any
 
     `belief` has axis n and is calibrated. An answer is right when every segment is: the same value (indistinguishable
     ones count as the same), or a number within the segment's tolerance. `majority` is the share that the best
-    constant answer gets right. `limits` are those of sets and intervals that hold the truth with probability `LEVEL`
-    (`Distribution.bounds`), and `set_size` how many values such a set holds on average, where the action is one choice.
+    constant answer gets right; `labels` tells the labels, in their order. `limits` are those of sets and intervals that
+    hold the truth with probability `LEVEL` (`Distribution.bounds`), and `set_size` how many values such a set holds on
+    average, where the action is one choice.
     """
     if not len(truth):
         raise UnusableInput("a verdict needs at least one label that the model had not seen")
@@ -66,6 +68,7 @@ def held_out(belief: Distribution, truth: Float[Tensor, "n d"]) -> dict[str, Any
         "correct": [int(flag) for flag in correct.tolist()],
         "confidence": [round(value, 6) for value in belief.confidence().clamp(0, 1).tolist()],
         "majority": float(agree(belief.space, constant, truth).float().mean()),
+        "labels": hashlib.sha256(truth.numpy().tobytes()).hexdigest()[:16],
     }
 
 

@@ -24,13 +24,9 @@ from retrodict.models.inverse import TransitionNet
 from retrodict.models.windows import windows
 from retrodict.nn.conv import normalise
 from retrodict.nn.part import Part
-from retrodict.nn.quantize import bottleneck, code_space, widths
+from retrodict.nn.quantize import bottleneck, widths
 from retrodict.roles import View
 from retrodict.spaces import ActionSpace, Distribution
-
-__all__ = [
-    "CodeAdapter", "FeatureForward", "LabelledInverse", "LatentAction", "LatentForward", "LatentInverse", "code_space",
-]  # fmt: skip
 
 VQ = {"kind": "vq", "positions": 1, "codes": 8, "width": 16}
 DECAYED = 0.2  # of its peak: a rate below this counts as decayed, and codes may settle
@@ -40,17 +36,9 @@ class LatentInverse(Part):
     """Reads a latent action from a window of frames that includes the next one; `code` describes the bottleneck."""
 
     def __init__(
-        self,
-        view: View,
-        code: Mapping[str, Any] = VQ,
-        inputs: str = "difference",
-        pool: str = "changed",
-        kind: str = "grid",
-        patch: int = 8,
-        width: int = 32,
-        depth: int = 2,
-        encoder: FrameEncoder | None = None,
-    ) -> None:
+        self, view: View, code: Mapping[str, Any] = VQ, inputs: str = "difference", pool: str = "changed",
+        kind: str = "grid", patch: int = 8, width: int = 32, depth: int = 2, encoder: FrameEncoder | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.view = view
         self.net = TransitionNet(view, inputs, pool, kind, patch, width, depth, 4 * width, encoder)
@@ -72,15 +60,9 @@ class LatentForward(FrameWorld):
     """Predicts the next frame from the last ones and a latent action; it never sees the next frame."""
 
     def __init__(
-        self,
-        view: View,
-        code: Mapping[str, Any] = VQ,
-        mix: str = "conv",
-        patch: int = 8,
-        width: int = 48,
-        depth: int = 3,
-        encoder: FrameEncoder | None = None,
-    ) -> None:
+        self, view: View, code: Mapping[str, Any] = VQ, mix: str = "conv", patch: int = 8, width: int = 48,
+        depth: int = 3, encoder: FrameEncoder | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.view = view
         self.net = NextFrame(view, widths(code)[1], mix, patch, width, depth, encoder)
@@ -115,8 +97,6 @@ class FeatureForward(Part):
     last frames, nor through the target: only through the latent action.
     """
 
-    variance: Tensor
-
     def __init__(
         self, view: View, latent: int, encoder: FrameEncoder, follow: float = 0.01, mix: str = "conv", width: int = 48,
         depth: int = 3,
@@ -129,7 +109,6 @@ class FeatureForward(Part):
         self.front = nn.Conv2d(view.frames * channels, width, 1)
         self.mixer = Mixer(latent, (cells[0], cells[1]), mix, width, depth)
         self.back = nn.Conv2d(width, channels, 1)
-        self.register_buffer("variance", torch.ones(()))
 
     def errors(
         self, seen: UInt8[Tensor, "n f c h w"], latent: Float[Tensor, "n e"], following: UInt8[Tensor, "n c h w"]
@@ -146,12 +125,6 @@ class FeatureForward(Part):
         change = self.back(self.mixer(self.front(context.flatten(1, 2)), latent))
         wanted, last = (wanted - center) / spread, (last - center) / spread
         return F.mse_loss(last + change, wanted), F.mse_loss(last, wanted)
-
-    @torch.no_grad()
-    def note_error(self, error: Float[Tensor, ""]) -> None:
-        """Follows the training error with a moving average."""
-        if self.training:
-            self.variance.lerp_(error.detach().clamp_min(1e-6), 0.02)
 
     @torch.no_grad()
     def after_step(self, step: int, rate: float) -> None:
@@ -192,30 +165,24 @@ W = TypeVar("W", LatentForward, FeatureForward)
 class LatentAction(Part, Generic[W]):
     """A latent inverse and a forward model that share bottleneck and encoder (LAPO, Schmidt & Jiang 2024, eq. 2).
 
-    Dead codes restart every `restart_every` steps as long as the learning rate is above the share `settle` of its
-    peak. Codes that nobody restarts while the net still moves collapse, so a lower bound than DECAYED is all that
-    can be asked for: restarts never stop before the rate has decayed to it.
+    Dead codes restart every `restart_every` steps while the learning rate is above the share `settle` of its peak.
+    Codes that nobody restarts while the net still moves collapse, so `settle` is at most DECAYED.
     """
 
     def __init__(
-        self,
-        inverse: LatentInverse,
-        world: W,
-        labelled: LabelledInverse | None = None,
-        restart_every: int = 40,
+        self, inverse: LatentInverse, world: W, labelled: LabelledInverse | None = None, restart_every: int = 40,
         settle: float = DECAYED,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if not 0 <= settle <= DECAYED:
             raise UnusableInput(f"codes may settle once the rate is below {DECAYED} of its peak; got {settle}")
         self.inverse, self.labelled = inverse, labelled
         self.world: W = world
+        seer = world.net if isinstance(world, LatentForward) else world
         if isinstance(world, LatentForward):
             world.quantiser = inverse.quantiser
-            if world.net.encoder is not None and inverse.net.encoder is not None:
-                world.net.encoder = inverse.net.encoder
-        elif inverse.net.encoder is not None:
-            world.encoder = inverse.net.encoder
+        if seer.encoder is not None and inverse.net.encoder is not None:
+            seer.encoder = inverse.net.encoder
         if labelled is not None:
             labelled.inverse = inverse
         self.view = inverse.view
@@ -243,7 +210,6 @@ class LatentAction(Part, Generic[W]):
         shown = frames if far is None else torch.cat([frames[:, :-1], far[:, None]], 1)
         latent, indices, price = self.inverse.quantiser(self.inverse.latent(shown))
         error, _ = self.world.errors(frames[:, -1 - self.world.view.frames : -1], latent, frames[:, -1])
-        self.world.note_error(error)
         return error, price, indices
 
     @torch.no_grad()
@@ -261,9 +227,8 @@ class LatentAction(Part, Generic[W]):
         error, copy = self.world.errors(seen, latent, frames[:, -1])
         shuffled, _ = self.world.errors(seen, latent.roll(1, 0), frames[:, -1])
         cut_error, cut_copy = self.world.errors(seen, smuggled, cut[:, -1])
-        return {
-            "error": float(error / copy), "shuffled": float(shuffled / copy), "cut": float(cut_error / cut_copy)
-        }  # fmt: skip
+        pairs = {"error": (error, copy), "shuffled": (shuffled, copy), "cut": (cut_error, cut_copy)}
+        return {name: float(mine / still.clamp_min(1e-9)) for name, (mine, still) in pairs.items()}
 
     def after_step(self, step: int, rate: float) -> None:
         """Restarts dead codes while the net moves, and moves the target."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,7 +13,7 @@ from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.inverse import Inverse
-from retrodict.models.latent_action import CodeAdapter, LabelledInverse, LatentAction, LatentInverse
+from retrodict.models.latent_action import CodeAdapter, LabelledInverse, LatentAction, LatentForward, LatentInverse
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import normalise
 from retrodict.segments import GAUSSIAN
@@ -74,11 +73,12 @@ def next_frame(world: FrameForward, clip: Clip, noise: torch.Generator) -> dict[
     return {"all": error / world.variance.detach().clamp_min(1e-4)}
 
 
-def explaining(model: LatentAction[Any], clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+def explaining(model: LatentAction[LatentForward], clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
     """Error of the next frame in units of the error seen so far, plus the price of the bottleneck (LAPO, eq. 2)."""
     if clip.frames is None:
         raise UnusableInput("this loss needs clips with frames")
     error, price, _ = model.explain(clip.frames)
+    model.world.note_error(error)
     return {"all": error / model.world.variance.clamp_min(1e-4).detach() + price}
 
 

@@ -26,6 +26,7 @@ FIGURES = {
     "success_64_flat": Figure("sprites", "success", seeds=5),
     "success_all": Figure("sprites", "success", labels=0, seeds=5),
     "state_only_all": Figure("sprites", "state_only", labels=0, seeds=5),
+    "sprites_distractors_state_only_all": Figure("sprites_distractors", "state_only", labels=0, seeds=5),
     "babyai_state_only_all": Figure("babyai", "state_only", labels=0),
     "maze_state_only_all": Figure("maze", "state_only", labels=0),
     "arm_success_all": Figure("arm", "success", 0, "arm", target=0.75),

@@ -19,7 +19,7 @@ from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
-from retrodict.label.crossfit import calibrate, cross_fit
+from retrodict.label.crossfit import alarms, calibrate, cross_fit
 from retrodict.models.encoder import FrameEncoder, frozen_encoder
 from retrodict.models.latent_action import FeatureForward, LabelledInverse, LatentAction, LatentInverse
 from retrodict.models.losses import cloning, labelled
@@ -110,7 +110,7 @@ def together(
     far = video.frames[torch.arange(len(steps), device=steps.device), steps]
     error, price, _ = model.explain(video.frames[:, :2], far)
     likelihood = labelled(model.head, clips["few"], noise)["all"]
-    return {"all": error / model.world.variance.clamp_min(1e-4).detach() + price + weight * likelihood}
+    return {"all": error + price + weight * likelihood}
 
 
 def fitted(cfg: Config, run: Run, few: Steps, name: str) -> LatentAction[FeatureForward]:
@@ -134,4 +134,6 @@ def train(cfg: Config, run: Run) -> System:
     with rng.isolated(run.seed, "policy"):
         policy = ClipPolicy(view, head.space, "flatten", "grid", patch_for(view.size), cfg.width, 2, cfg.hidden)
     policy = run.fit("policy", policy, cloning, labels.shown(view), cfg.clone)
-    return System(encoder=model.world.target, inverse=head, policy=policy, about=evidence)
+    return System(
+        encoder=model.world.target, inverse=head, policy=policy, about={"alarms": alarms(run, model), **evidence}
+    )

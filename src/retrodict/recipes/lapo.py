@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from retrodict import rng
 from retrodict.claims import Figure
-from retrodict.label.crossfit import name_codes
+from retrodict.label.crossfit import alarms, name_codes
 from retrodict.models.latent_action import DECAYED, CodeAdapter, LatentAction, LatentForward, LatentInverse
 from retrodict.models.losses import cloning, explaining
 from retrodict.models.policy import ClipPolicy
@@ -26,6 +26,8 @@ FIGURES = {
     "probe_accuracy_64": Figure("sprites", "probe_accuracy", target=0.90, seeds=5),
     "success_64": Figure("sprites", "success", target=0.85, seeds=5),
     "texture_agreement": Figure("sprites", "texture_agreement", seeds=5),
+    "label_accuracy_64_distractors": Figure("sprites_distractors", "label_accuracy", seeds=5),
+    "bits_recovered_distractors": Figure("sprites_distractors", "bits_recovered", seeds=5),
     "babyai_bits_recovered": Figure("babyai", "bits_recovered", preset="babyai"),
     "babyai_probe_accuracy_64": Figure("babyai", "probe_accuracy", preset="babyai"),
     "babyai_success_64": Figure("babyai", "success", preset="babyai"),
@@ -122,5 +124,5 @@ def train(cfg: Config, run: Run) -> System:
         adapter = CodeAdapter(few.cache.space, model.inverse.space, cfg.decoder)
     policy = run.fit("policy", policy, cloning, codes.shown(view), cfg.clone)
     adapter, evidence = name_codes(run, adapter, model.inverse, cfg.decode)
-    about = {"perplexity": model.inverse.quantiser.perplexity, **evidence}
+    about = {"perplexity": model.inverse.quantiser.perplexity, "alarms": alarms(run, model), **evidence}
     return System(inverse=model.inverse, forward=model.world, policy=policy, adapter=adapter, about=about)

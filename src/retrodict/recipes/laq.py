@@ -1,7 +1,7 @@
 """LAQ: the latent action quantiser of LAPA; a code is what changed between the features of two frames.
 
 Claim   codes of feature changes are found without labels, and a few labels name them
-Tiny    about 2 minutes a seed on 2 CPU cores: sprites with distractors label_accuracy_64_distractors
+Tiny    about 2 minutes a seed on 2 CPU cores: sprites bits_recovered, label_accuracy_64
 Paper   Ye et al., Latent Action Pretraining from Videos (LAPA; ICLR 2025)
 Run     retrodict train laq --data D --out RUN --size tiny
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from retrodict import rng
 from retrodict.claims import Figure
-from retrodict.label.crossfit import name_codes
+from retrodict.label.crossfit import alarms, name_codes
 from retrodict.models.encoder import FrameEncoder
 from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse
 from retrodict.models.losses import cloning, explaining
@@ -23,6 +23,8 @@ from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 
 FIGURES = {
+    "bits_recovered": Figure("sprites", "bits_recovered", target=1.8, seeds=5),
+    "label_accuracy_64": Figure("sprites", "label_accuracy", seeds=5),
     "label_accuracy_64_distractors": Figure("sprites_distractors", "label_accuracy", seeds=5),
     "bits_recovered_distractors": Figure("sprites_distractors", "bits_recovered", seeds=5),
 }
@@ -94,5 +96,5 @@ def train(cfg: Config, run: Run) -> System:
         adapter = CodeAdapter(run.data.labelled.cache.space, inverse.space, cfg.decoder)
     policy = run.fit("policy", policy, cloning, run.label("codes", inverse, video).shown(view), cfg.clone)
     adapter, evidence = name_codes(run, adapter, inverse, cfg.decode)
-    about = {"perplexity": inverse.quantiser.perplexity, **evidence}
+    about = {"perplexity": inverse.quantiser.perplexity, "alarms": alarms(run, model), **evidence}
     return System(inverse=inverse, forward=model.world, policy=policy, adapter=adapter, about=about)

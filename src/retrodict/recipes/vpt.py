@@ -39,6 +39,7 @@ FIGURES = {
     "foreign_refused": Figure("babyai", "foreign_refused", target=0.95),
     "own_refused": Figure("babyai", "own_refused", target=0.20, at_most=True),
     "label_accuracy_64": Figure("sprites", "label_accuracy", target=0.90, seeds=5),
+    "label_accuracy_64_distractors": Figure("sprites_distractors", "label_accuracy", target=0.85, seeds=5),
     "success_64": Figure("sprites", "success", target=0.90, seeds=5),
     "texture_agreement_64": Figure("sprites", "texture_agreement", seeds=5),
     "maze_label_accuracy_64": Figure("maze", "label_accuracy", preset="maze", target=0.88),
