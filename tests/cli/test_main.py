@@ -57,7 +57,7 @@ def test_every_public_name_is_there_and_no_other() -> None:
     [
         (["recrod"], "Did you mean 'record'?"),
         (["data", "inof"], "Did you mean 'info'?"),
-        (["data", "check", "/nowhere"], "is not a folder"),
+        (["data", "check", "/nowhere"], "is no dataset"),
         (["record", "spritse", "--episodes", "1", "--out", "D"], "Did you mean 'sprites'?"),
         (["record", "sprites", "--out", "D"], "either --episodes or --frames"),
         (["record", "sprites", "--episodes", "2", "--seed", "800", "--out", "D"], "must lie in 0..799"),
@@ -69,7 +69,7 @@ def test_every_public_name_is_there_and_no_other() -> None:
         (["measure", "/nowhere", "--data", "D"], "holds no manifest.json"),
         (["measure", "/nowhere", "--data", "D", "--episodes", "-1"], "--episodes must be 1 or more"),
         (["recipes", "--threads", "-3"], "--threads must be 1 or more"),
-        (["label", "/nowhere", "--recipe", "vpt", "--out", "D"], "is not a folder"),
+        (["label", "/nowhere", "--recipe", "vpt", "--out", "D"], "nothing says what the actions are"),
     ],
 )
 def test_wrong_use_is_one_message_and_exit_code_2_and_writes_nothing(

@@ -89,7 +89,7 @@ class Codes(Bottleneck):
 
     def parts(self, z: Float[Tensor, "n i"]) -> Float[Tensor, "n p e"]:
         """Cuts z into positions."""
-        return z.view(len(z), self.positions, self.width)
+        return z.view(-1, self.positions, self.width)
 
     def forward(self, z: Float[Tensor, "n i"]) -> Passed:
         """Returns z through its nearest codes, those codes, and the loss of the method."""

@@ -61,8 +61,8 @@ class Config:
 
 def micro() -> Config:
     """Settings for contract tests."""
-    some = Fit(8, 8)
-    return Config(ahead=2, width=8, forward_width=8, forward_depth=1, hidden=16, few=8, fit=some, clone=some)
+    some = Fit(8, 16)
+    return Config(ahead=2, width=8, forward_width=8, forward_depth=1, hidden=16, few=16, fit=some, clone=some)
 
 
 def tiny() -> Config:
