@@ -62,6 +62,8 @@ def test_a_spreadsheet_s_mark_and_spaces_are_read_over(tmp_path: Path) -> None:
         ("file,frame,action\na.mp4,zero,left\n", "line 2: invalid literal"),
         ("file,frame,action\na.mp4,0.5,left\n", "line 2: invalid literal"),
         ("file,time,action\na.mp4,soon,left\n", "line 2: could not convert"),
+        ("file,time,action\na.mp4,nan,left\n", "line 2: time is nan"),
+        ("file,time,action\na.mp4,-inf,left\n", "line 2: time is -inf"),
         ("file,frame,action\na.mp4,0,1.5\na.mp4,1,nan\n", "line 3: action is nan"),
         ("file,frame,action\na.mp4,0,1.5\na.mp4,1,inf\n", "line 3: action is inf"),
         ('file,frame,action\na.mp4,0,"left\n', "cannot be read"),
@@ -123,7 +125,6 @@ def test_a_time_is_the_frame_shown_then(tmp_path: Path, time: str, step: int) ->
         ("file,frame,action\na.mp4,-1,l\n", "line 2: a.mp4 has frames 0..4"),
         ("file,time,action\na.mp4,0.4,l\n", "line 2: time 0.4 s is the last frame"),
         ("file,time,action\na.mp4,0.5,l\n", "line 2: a.mp4 has frames 0..4"),
-        ("file,time,action\na.mp4,nan,l\n", "line 2: a.mp4 has frames 0..4"),
         ("file,frame,action\na.mp4,1,l\na.mp4,1,r\n", "line 3: a.mp4, frame 1: action = r, but line 2 says action = l"),
     ],
 )

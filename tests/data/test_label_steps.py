@@ -249,5 +249,5 @@ def test_frames_have_no_clock(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     write(tmp_path / "v/a.mp4", np.zeros((30, 32, 32, 3), np.uint8))
     (tmp_path / "l.csv").write_text("file,frame,action\na.mp4,0,l\n")
-    with pytest.raises(UnusableInput, match="line 2: labels on a clock of their own need a finite time"):
+    with pytest.raises(UnusableInput, match="line 2: labels on a clock of their own need a time"):
         import_data(tmp_path / "v", tmp_path / "d", Intake(labels=tmp_path / "l.csv", clock="own"))

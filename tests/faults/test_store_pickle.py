@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 from store_samples import dataset
 
+from retrodict.data.action_schema import read_schema
+from retrodict.data.arrays import read_npz
 from retrodict.data.foreign import open_dataset, open_foreign
 from retrodict.data.guarded import decoder
+from retrodict.data.hdf5 import read_hdf5
 from retrodict.data.importers import import_videos
 from retrodict.data.label_file import read_labels
 from retrodict.data.lerobot import decode_image
 from retrodict.data.store import Store
+from retrodict.data.vpt import read_actions
 from retrodict.errors import RetrodictError
 
 COMMON = "meta/episodes/chunk-000/file-000.parquet"
@@ -72,6 +76,12 @@ LOADERS: dict[str, Callable[[Path, bytes], object]] = {
     "foreign episodes": in_foreign(COMMON),
     "foreign data": in_foreign("data/chunk-000/file-000.parquet"),
     "labels": as_file("labels.csv", read_labels),
+    "labels as lines": as_file("labels.jsonl", read_labels),
+    "labels as a table": as_file("labels.parquet", read_labels),
+    "action schema": as_file("actions.json", read_schema),
+    "VPT's lines": as_file("a.jsonl", lambda path: read_actions(path, "a.mp4")),
+    "npz": as_file("a.npz", lambda path: read_npz(path, "a")),
+    "HDF5": as_file("a.h5", lambda path: read_hdf5(path, "a")),
     "video": as_file("a.mp4", decoder.facts),
     "video frames": as_file("a.mp4", lambda path: list(decoder.frames(path))),
     "videos": as_file("a.mp4", lambda path: import_videos(path.parent, path.parent / "out")),

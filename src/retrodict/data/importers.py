@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from retrodict.data import arrays, video_folder, vpt
 from retrodict.data.action_schema import infer_space, schema_file
 from retrodict.data.foreign import ForeignDataset, open_foreign
-from retrodict.data.guarded import decoder
+from retrodict.data.guarded import Facts, decoder
 from retrodict.data.hdf5 import SUFFIXES as HDF5
 from retrodict.data.hdf5 import read_hdf5
 from retrodict.data.label_file import Labels, read_labels
@@ -269,11 +271,11 @@ def _dataset(work: _Work) -> tuple[Schema, list[Recording]]:
         raise UnusableInput(f"{folder} has {source.schema.fps} frames/s, which are kept. Leave out --fps")
     schema = video_schema(source.schema, intake.fit, IMAGE_PIXELS)
     labeller = None if work.labels is None else _sidecar(work.labels, source.ids, intake.clock)
-    recordings = []
+    recordings, look = [], lru_cache(decoder.facts)  # many episodes lie in one file
     for id in source.ids:
         try:
             clip, (data, videos) = source.read(id, frames=False), source.files(id)
-            takes = tuple(_cut(path, start, clip.length, schema.fps) for path, start in videos)
+            takes = tuple(_cut(path, look(path), start, clip.length, schema.fps) for path, start in videos)
         except (Damaged, Undecodable) as error:
             work.refuse([id], error)
             continue
@@ -299,12 +301,11 @@ def _known_cameras(folder: Path, told: Sequence[str]) -> list[str] | None:
     return [next((name for name in known if word in (name, name.rpartition(".")[2])), word) for word in told]
 
 
-def _cut(path: Path, start: float, length: int, fps: int) -> Take:
-    facts = decoder.facts(path)
-    inside = [time for time in facts.times if start - 0.5 / fps < time < start + (length - 0.5) / fps]
-    if len(inside) != length:
-        raise Undecodable(path, f"it has {len(inside)} frames from {start:g} s on; expected {length}")
-    return Take((Reel(path, facts, tuple(inside)),))
+def _cut(path: Path, facts: Facts, start: float, length: int, fps: int) -> Take:
+    first, last = (bisect_left(facts.times, start + (k - 0.5) / fps) for k in (0, length))
+    if last - first != length:
+        raise Undecodable(path, f"it has {last - first} frames from {start:g} s on; expected {length}")
+    return Take((Reel(path, facts, facts.times[first:last]),))
 
 
 def _space(own: ActionSpace, recordings: Sequence[Recording], work: _Work) -> ActionSpace:

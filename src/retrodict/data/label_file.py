@@ -202,6 +202,8 @@ def _row(labels: Labels, line: int, row: Mapping[str, Value]) -> LabelRow:
         time = float(str(row["time"])) if "time" in row else None
     except (UnusableInput, ValueError) as error:
         raise labels.wrong(line, str(error)) from error
+    if time is not None and not math.isfinite(time):
+        raise labels.wrong(line, f"time is {time}; give seconds")
     return LabelRow(line, row["file"], frame, time, action, vector)
 
 

@@ -93,13 +93,9 @@ def label_steps(labels: Labels, rows: Sequence[Sequence[LabelRow]], timing: Timi
     )
     if not dense:
         return _by_frame(labels, rows, timing)
-    at = [
-        row.time + start
-        for part, start in zip(rows, timing.starts, strict=True)
-        for row in part
-        if row.time is not None
-    ]
-    return _by_time(labels, [row for part in rows for row in part], np.array(at), timing.shown)
+    flat = [(row, start) for part, start in zip(rows, timing.starts, strict=True) for row in part]
+    at = np.array([start + (row.time or 0.0) for row, start in flat])
+    return _by_time(labels, [row for row, _ in flat], at, timing.shown)
 
 
 def _by_frame(labels: Labels, rows: Sequence[Sequence[LabelRow]], timing: Timing) -> Steps:
@@ -143,13 +139,9 @@ def _by_time(labels: Labels, rows: Sequence[LabelRow], at: Floats, shown: Floats
             f"resample the video with --fps {max(1, int(1 / apart))} or less",
         )  # fmt: skip
     lost = np.flatnonzero(gaps > 2.5 * apart)  # between these rows and the next ones
-    spans = [
-        (-np.inf, times[0] - apart),
-        *zip(times[lost] + apart, times[lost + 1], strict=True),
-        (times[-1] + apart, np.inf),
-    ]
+    starts, stops = [-np.inf, *(times[lost] + apart), times[-1] + apart], [times[0] - apart, *times[lost + 1], np.inf]
     covered = np.ones(len(length), bool)
-    for start, stop in spans if apart < np.median(length) else ():
+    for start, stop in zip(starts, stops, strict=True) if apart < np.median(length) else ():
         covered &= (shown[1:] <= start + GRID) | (shown[:-1] >= stop - GRID)
     return _summed(labels.space, values[inside], step[inside], covered)
 
@@ -216,8 +208,8 @@ def log_steps(
         UnusableInput: the rows have no times, or no offset within `SCAN` seconds stands out.
     """
     for row in rows:
-        if row.time is None or not np.isfinite(row.time):
-            raise labels.wrong(row.line, "labels on a clock of their own need a finite time, not a frame")
+        if row.time is None:
+            raise labels.wrong(row.line, "labels on a clock of their own need a time, not a frame")
     at = np.array([row.time for row in rows])
     order = np.argsort(at, kind="stable")
     origin = 0.0 if at.min() < shown[-1] + SCAN and at.max() > -SCAN else float(at.min())
@@ -227,8 +219,7 @@ def log_steps(
         if last - first < 20:
             raise UnusableInput("fewer than 20 of its frames lie near the labels in time")
         values = np.array([row.vector for row in rows])[order]
-        moved = motion(first, last)
-        offset = clock_offset(labels.space, at[order] - origin, values, shown[first:last], moved)
+        offset = clock_offset(labels.space, at[order] - origin, values, shown[first:last], motion(first, last))
     except UnusableInput as error:
         raise labels.wrong(rows[0].line, f"{rows[0].file}: {error}") from error
     return _by_time(labels, rows, at - origin - offset, shown), origin + offset
@@ -297,10 +288,8 @@ def _explained(edges: Floats, total: Floats, shown: Floats, moved: Floats, offse
     at = shown + offset
     middle = (at[1:] + at[:-1]) / 2
     inside = (middle >= max(edges[0], at[0]) + 0.5) & (middle <= min(edges[-1], at[-1]) - 0.5)
-    if (
-        inside.sum() * np.median(np.diff(shown))
-        < max(SHORTEST, 0.5 * min(shown[-1] - shown[0], edges[-1] - edges[0])) - 1
-    ):
+    shared = inside.sum() * np.median(np.diff(shown)) + 1
+    if shared < max(SHORTEST, 0.5 * min(shown[-1] - shown[0], edges[-1] - edges[0])):
         return 0.0
     design = np.column_stack([np.ones(inside.sum()), _detail(edges, total, at)[inside]])
     seen = moved[inside] - moved[inside].mean()

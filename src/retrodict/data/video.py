@@ -197,6 +197,7 @@ def remux(runs: Sequence[tuple[str, float, float]], target: str, fps: int, beat:
                 made = (codec.name, codec.extradata, codec.width, codec.height, codec.pix_fmt)
                 if known is None:
                     known, copy = made, out.add_stream_from_template(stream, opaque=True)  # no encoder is needed
+                    copy.time_base = Fraction(1, fps)
                 elif made != known:
                     raise ValueError("it was encoded otherwise than the file before it")
                 for number, packet in enumerate(_between(box, stream, start, stop, beat)):
@@ -208,11 +209,15 @@ def remux(runs: Sequence[tuple[str, float, float]], target: str, fps: int, beat:
 
 def _between(box: Any, stream: Any, start: float, stop: float, beat: Callable[[], None]) -> Iterator[Any]:
     """Yields the packets whose frames are shown from `start` to `stop`, in the order of decoding."""
+    if start > 1:  # a long file holds many runs
+        box.seek(int(start / stream.time_base), stream=stream, backward=True)
     for count, packet in enumerate(box.demux(stream)):
         if count % BEAT == BEAT - 1:
             beat()
         if packet.size and (packet.pts is None or packet.is_discard):
             raise ValueError("it holds packets without a time, or not to be shown")
+        if packet.dts is not None and packet.dts * packet.time_base > stop + GRID:
+            return
         if packet.size and start - GRID / 2 <= float(packet.pts * packet.time_base) <= stop + GRID / 2:
             yield packet
 

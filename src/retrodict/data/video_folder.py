@@ -46,11 +46,14 @@ def find_shots(
     `files` lie in `folder`; `cameras` are folders of it by name (none: one camera). With `join`, files NAME_01, NAME_02
     count as chapters, as GoPro's do in any case.
     """
-    looks, fates = _look(folder, files)
+    looks, fates, shots = dict[str, Facts](), list[Fate](), list[Shot]()
+    for file in files:
+        try:
+            looks[file] = decoder.facts(folder / file)
+        except Undecodable as error:
+            fates.append(Fate(file, None, "refused", error.why))
     if not cameras:
-        chapters = _chapters(looks, join)
-        return [_shot(folder, looks, [names]) for names in chapters], fates
-    shots = []
+        return [_shot(folder, looks, [names]) for names in _chapters(looks, join)], fates
     sides = [_by_name(folder, looks, path) for path in cameras.values()]
     for name in sorted({name for side in sides for name in side}):
         found = [side.get(name) for side in sides]
@@ -67,16 +70,6 @@ def find_shots(
     used = {file for side in sides for file in side.values()}
     fates += [Fate(file, None, "refused", "it lies in no camera's folder") for file in looks if file not in used]
     return shots, fates
-
-
-def _look(folder: Path, files: Sequence[str]) -> tuple[dict[str, Facts], list[Fate]]:
-    looks, fates = {}, []
-    for file in files:
-        try:
-            looks[file] = decoder.facts(folder / file)
-        except Undecodable as error:
-            fates.append(Fate(file, None, "refused", error.why))
-    return looks, fates
 
 
 def _by_name(folder: Path, looks: Mapping[str, Facts], camera: Path) -> dict[str, str]:
@@ -116,11 +109,8 @@ def _numbered(looks: Mapping[str, Facts], join: bool) -> Iterator[tuple[int | No
     """Yields each file's chapter number, if it has one, and what it shares with the other chapters."""
     for name, facts in looks.items():
         path = Path(name)
-        found = (
-            GOPRO.fullmatch(path.stem)
-            or GOPRO_FIRST.fullmatch(path.stem)
-            or (NUMBERED.fullmatch(path.stem) if join else None)
-        )
+        patterns = (GOPRO, GOPRO_FIRST, NUMBERED) if join else (GOPRO, GOPRO_FIRST)
+        found = next((match for pattern in patterns if (match := pattern.fullmatch(path.stem))), None)
         if found is None:
             yield None, (name,), name
             continue
@@ -141,9 +131,8 @@ def common_schema(
     for shot in shots:
         for take in shot.takes:
             width, height = fit or (take.facts.width, take.facts.height)
-            groups.setdefault((width, height, take.whole_rate if fps is None else fps), []).append(
-                take.reels[0].path.name
-            )
+            look = (width, height, take.whole_rate if fps is None else fps)
+            groups.setdefault(look, []).append(take.reels[0].path.name)
     (width, height, rate), *others = groups
     if others or rate is None:
         listed = "; ".join(
