@@ -87,7 +87,7 @@ def decoded(store: Store, size: int) -> None:
 def labelled(store: Store, model: InverseModel, folder: Path) -> None:
     """Labels all episodes into a new store."""
     with Store.create(folder, Schema(SPACE, {}, FPS)) as labels:
-        infer.infer_episodes(model, store, labels, "benchmark")
+        infer.infer_episodes(infer.Labeller(model), store, labels, "benchmark")
 
 
 def plain(files: list[Path], model: Inverse) -> list[npt.NDArray[np.int64]]:
@@ -133,7 +133,7 @@ def speed(args: argparse.Namespace, scratch: Path) -> None:
 
     def alone(what: InverseModel) -> None:
         for batch in batches:
-            infer._infer(what, batch)
+            infer._infer(infer.Labeller(what), batch)
 
     whole(model)
     check(scratch / "labels 0", plain(files, standard))

@@ -24,7 +24,7 @@ from retrodict.spaces import ActionSpace, categorical, continuous
 M, R, P, A = MISSING, RECORDED, PREDICTED, ABSTAINED
 SPACE = ActionSpace((categorical("move", ("left", "right")), continuous("speed", ("v",), relative=True)))
 TWO = {"observation.images.front": (16, 24, 3), "observation.images.wrist": (16, 24, 1)}
-SCHEMA = Schema(SPACE, TWO, 10, proprio=("x", "y"), rewards=True)
+SCHEMA = Schema(SPACE, TWO, 10, proprio=("x", "y"), rewards=True, bounds=True)
 LARGE = Schema(SPACE, {"observation.image": (144, 160, 3)}, 10, video=True)
 KINDS = ([R, R, M, P, A, P], [M, A], [P, R])
 SPANS = [(0, 0, 2), (0, 3, 1), (0, 5, 1), (2, 0, 2)]  # episode, first step, steps
@@ -35,6 +35,7 @@ def numbered(schema: Schema, kinds: list[int], start: int) -> Clip:
     t = len(kinds) + 1
     numbers = torch.arange(start, start + t)
     frames = (3 * numbers).to(torch.uint8).view(1, t, 1, 1, 1).expand(1, t, schema.channels, *schema.size)
+    margin = torch.tensor([-0.25, 0.5]).view(1, 1, 2, 1)  # of what an action lies between
     choice = torch.nn.functional.one_hot(numbers[:-1] % 2, 2).float()
     actions = torch.cat([choice, numbers[:-1, None].float()], 1)[None]
     source = torch.tensor(kinds, dtype=torch.uint8)[None]
@@ -42,6 +43,7 @@ def numbered(schema: Schema, kinds: list[int], start: int) -> Clip:
         frames=frames.contiguous(), actions=torch.where((source == A).unsqueeze(-1), 99.0, actions), source=source,
         confidence=torch.where(source == R, 1.0, 0.75), text=(f"go to {start}",),
         proprio=torch.stack([numbers, -numbers], -1).float()[None] if schema.proprio else None,
+        bounds=actions.unsqueeze(2) + margin if schema.bounds else None,
         rewards=torch.arange(t - 1).float()[None] if schema.rewards else None,
         ends=(torch.arange(t - 1) == t - 2).float()[None] if schema.rewards else None,
     )  # fmt: skip
@@ -104,6 +106,8 @@ def test_our_reader_opens_gr00t_exports(tmp_path: Path, source: MemoryStore) -> 
         assert clip.actions is not None
         assert clip.frames is not None
         assert clip.actions[0, :, 2].tolist() == list(range(first, first + steps - 1))
+        if back.schema.bounds:
+            assert torch.equal(clip.bounds[0, :, 1, 2], clip.actions[0, :, 2] + 0.5)  # type: ignore[index]
         assert np.allclose(clip.frames[0, :, 0, 0, 0].numpy(), 3 * np.arange(first, first + steps), atol=3)
 
 
@@ -130,6 +134,7 @@ def test_hdf5_holds_a_group_a_span_of_frames_and_the_actions_taken_in_them(tmp_p
                 assert demo["obs/state"][:].tolist() == np.stack([numbers, -numbers], 1).tolist()
                 assert demo["dones"][:].tolist() == [int(n in (15, 51)) for n in numbers]  # where the episode ended
                 assert len(demo["rewards"]) == steps
+                assert demo["bounds"][:, :, 2].tolist() == np.stack([numbers - 0.25, numbers + 0.5], 1).tolist()
 
 
 def test_npz_needs_numpy_alone_and_no_pickle(tmp_path: Path, source: MemoryStore) -> None:
@@ -144,6 +149,8 @@ def test_npz_needs_numpy_alone_and_no_pickle(tmp_path: Path, source: MemoryStore
         for name, shape in zip(names, source.schema.cameras.values(), strict=True):
             assert arrays[name].shape == (steps + 1, *shape)  # the frame that the last action led to is there
             assert np.allclose(arrays[name][:, 0, 0, 0], 3 * np.arange(first, first + steps + 1), atol=3)
+        if source.schema.bounds:
+            assert np.allclose(np.ptp(arrays["bounds"], 1), 0.75)
         assert arrays["text"] == f"go to {10 + 20 * SPANS[number][0]}"
         assert np.allclose(arrays["times"], np.arange(steps + 1) / 10)
 
@@ -165,7 +172,7 @@ def test_every_row_can_be_kept_and_the_spans_are_written_down(
 @pytest.mark.parametrize("format", ["gr00t", "hdf5", "npz"])
 def test_datasets_without_cameras_can_be_exported(tmp_path: Path, format: Format) -> None:
     schema = Schema(SPACE, {}, 10, proprio=("x", "y"))
-    clips = [numbered(SCHEMA, kinds, 10).with_(frames=None, rewards=None, ends=None) for kinds in KINDS]
+    clips = [numbered(SCHEMA, kinds, 10).with_(frames=None, bounds=None, rewards=None, ends=None) for kinds in KINDS]
     assert export(MemoryStore(schema, clips), tmp_path / "out", format=format).episodes == len(SPANS)
 
 

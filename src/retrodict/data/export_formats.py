@@ -82,8 +82,7 @@ class Gr00t:
     def _table(self, path: Path, columns: lerobot.Columns) -> None:
         """Vectors are lists, also of one number: GR00T cuts them by position."""
         make_folder(path.parent)
-        vectors = ("action", "observation.state")
-        arrays = {name: pa.array([*v] if name in vectors else v.ravel()) for name, v in columns.items()}
+        arrays = {name: pa.array([*values] if values.ndim > 1 else values) for name, values in columns.items()}
         pq.write_table(pa.table(arrays), path, compression="snappy", write_page_checksum=True)
         sync(path)
         sync(path.parent)
@@ -152,9 +151,8 @@ class Hdf5:
             self._count, self.rows, self.steps = self._count + 1, self.rows + n, self.steps + n
             group.attrs.update({"num_samples": n, "id": id, "first": span.first, "text": (clip.text or ("",))[0]})
             ends = np.zeros(n, np.uint8) if clip.ends is None else clip.ends[0].numpy().astype(np.uint8)
-            numbers = {"actions": clip.actions, "rewards": clip.rewards, "source": clip.source}
-            for name, values in (numbers | {"confidence": clip.confidence}).items():
-                if values is not None:
+            for name in ("actions", "source", "confidence", "bounds", "rewards"):
+                if (values := getattr(clip, name)) is not None:
                     group[name] = values[0].numpy()
             group["dones"] = ends
             if clip.proprio is not None:
@@ -206,7 +204,7 @@ class Npz:
         runs = groupby(shown, itemgetter(0)) if schema.cameras else enumerate([()] * len(spans))
         for number, pieces in runs:
             clip = spans[number].clip
-            names = ("actions", "source", "confidence", "rewards", "ends", "times", "proprio")
+            names = ("actions", "source", "confidence", "bounds", "rewards", "ends", "times", "proprio")
             arrays = {name: value[0].numpy() for name in names if (value := getattr(clip, name)) is not None}
             if schema.cameras:
                 pictures = by_camera(torch.cat([frames for _, frames in pieces]), schema)
