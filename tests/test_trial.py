@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from retrodict import trial
 from retrodict.claims import Figure, summary
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
@@ -18,8 +19,8 @@ from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.errors import UnusableInput
 from retrodict.roles import System, View
-from retrodict.spaces import ActionSpace, Distribution, Segment, continuous
-from retrodict.trial import SETTINGS, Setting, Trial, measured, views
+from retrodict.spaces import ActionSpace, Distribution, Segment, code, continuous
+from retrodict.trial import SETTINGS, Setting, Trial, measured, texture_agreement, views
 
 SPACE = ActionSpace((continuous("move", ("x", "y")), Segment("grip", "binary", ("closed",))))
 
@@ -103,3 +104,22 @@ def test_a_result_tells_its_parts_and_minutes() -> None:
 def test_every_figure_has_its_setting_and_measures() -> None:
     assert SETTINGS["arm"].unseen == {"textures": "stripes"}
     assert SETTINGS["arm"].per_minute == 20 * 60
+
+
+def test_agreement_compares_the_very_codes_also_where_one_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of codes 1 and 2; seen otherwise, one of them reads 0. All others agree, whatever numbers they get."""
+    space = ActionSpace((code("z", 3),))
+    schema = Schema(space, {"observation.image": (4, 4, 3)}, 10)
+
+    def cache(values: list[int]) -> Cache:
+        frames = torch.tensor(values, dtype=torch.uint8).view(1, -1, 1, 1, 1).expand(1, -1, 3, 4, 4).contiguous()
+        return Cache.build(MemoryStore(schema, [Clip(frames=frames, actions=torch.zeros(1, len(values) - 1, 3))]))
+
+    def infer(clip: Clip) -> Distribution:
+        assert clip.frames is not None
+        return Distribution.point(space, space.one_hot(clip.frames[:, :-1, 0, 0, 0]))
+
+    monkeypatch.setattr(trial, "held_out", lambda chosen, **changed: cache([0, 2, 1, 2, 0]))
+    inverse: Any = SimpleNamespace(view=View(2, size=(4, 4)), space=space, infer=infer)
+    chosen = Setting("sprites", changed={"textures": "noise"})
+    assert texture_agreement(inverse, chosen, cache([1, 2, 1, 2, 0])) == 0.75

@@ -206,12 +206,13 @@ def beliefs(inverse: InverseModel, steps: Steps) -> Distribution:
     return Distribution(inverse.space, torch.cat(params))
 
 
-def codes(inverse: InverseModel, cache: Cache) -> np.ndarray:
-    """Returns the joint code number of every known test step."""
-    steps = Steps.all(cache).known().shown(inverse.view)
-    mode = beliefs(inverse, steps).mode()
-    columns = [mode[:, columns].argmax(-1).numpy() for _, columns, _ in inverse.space.slices()]
-    return latents.joint_codes(np.stack(columns, 1))
+def codes(inverse: InverseModel, *caches: Cache) -> np.ndarray:
+    """Returns the joint code number of every known step of these caches, in order: equal codes, equal numbers."""
+    rows = []
+    for cache in caches:
+        mode = beliefs(inverse, Steps.all(cache).known().shown(inverse.view)).mode()
+        rows.append(np.stack([mode[:, columns].argmax(-1).numpy() for _, columns, _ in inverse.space.slices()], 1))
+    return latents.joint_codes(np.concatenate(rows))
 
 
 def success(policy: Policy, chosen: Setting, episodes: int | None = None, first: int = TEST) -> intervals.Estimate:
@@ -355,7 +356,7 @@ def texture_agreement(inverse: InverseModel, chosen: Setting, test: Cache) -> fl
     if not chosen.changed:
         raise UnusableInput(f"{chosen.world} has no second appearance to compare with")
     other = held_out(chosen, **chosen.changed)
-    return labels.agreement(codes(inverse, test), codes(inverse, other)).share
+    return labels.agreement(*np.split(codes(inverse, test, other), 2)).share
 
 
 def _need(role: Any, name: str) -> Any:

@@ -14,7 +14,7 @@ from retrodict.clip import ABSTAINED, MISSING, PREDICTED, RECORDED, Clip
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Episodes, Schema
 from retrodict.data.store import Store
-from retrodict.errors import Damaged, UnusableInput
+from retrodict.errors import Damaged, Incompatible, UnusableInput
 from retrodict.label import infer
 from retrodict.label.infer import Labelled, Labeller, infer_episode, infer_episodes, recorded_answers
 from retrodict.models.inverse import Inverse
@@ -213,3 +213,16 @@ def test_going_on_labels_only_what_is_missing(tmp_path: Path) -> None:
         infer_episodes(Labeller(Brightness()), more, labels, "model-1")
         assert [len(commit.episodes) for commit in labels.commits] == [1, 1]
         assert labels.ids == more.ids
+
+
+def test_video_of_another_rate_is_refused() -> None:
+    store = MemoryStore(SCHEMA, [episode(6, 0, labelled=3)])
+    model = Brightness()
+    for rate in (0.0, 10.0):  # any rate, or that of the video
+        model.view = View(2, rate=rate, size=(8, 8))
+        assert len(infer_episode(model, store, store.ids[0]).params) == 5
+    model.view = View(2, rate=30.0, size=(8, 8))
+    with pytest.raises(Incompatible, match="trained at 30 frames/s and this video has 10; import it with --fps 30"):
+        infer_episode(model, store, store.ids[0])
+    with pytest.raises(Incompatible, match="frames/s"):
+        recorded_answers(model, store, store.ids)

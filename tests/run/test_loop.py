@@ -14,13 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from retrodict import rng
 from retrodict.clip import PREDICTED, RECORDED, Clip
 from retrodict.data.batch import Steps
 from retrodict.errors import StaleStage, UnusableInput
 from retrodict.models.inverse import Inverse
+from retrodict.models.latent_action import CodeAdapter, LatentInverse
 from retrodict.models.losses import labelled
 from retrodict.nn.part import Part
-from retrodict.roles import View
+from retrodict.roles import DecodedInverse, View
 from retrodict.run.log import Log
 from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views, config_digest
@@ -288,3 +290,21 @@ def test_a_configuration_has_a_digest_of_its_values() -> None:
     for other in (Fit, {"steps": 3}):
         with pytest.raises(UnusableInput, match="dataclass"):
             config_digest(other)
+
+
+def test_labels_belong_to_the_weights_also_of_a_wrapped_model(tmp_path: Path, sprites: Views) -> None:
+    """Two models behind an adapter in one run folder: the second must not get the labels of the first."""
+    space = sprites.labelled.cache.space
+
+    def wrapped(seed: int) -> DecodedInverse:
+        with rng.isolated("wrapped", seed):
+            inner = LatentInverse(sprites.unlabelled.cache.view(2), patch=4, width=4, depth=1)
+            return DecodedInverse(inner.eval(), CodeAdapter(space, inner.space).eval())
+
+    for seed in (0, 0, 1):
+        with Run(tmp_path / "run", sprites) as run:
+            if seed:
+                with pytest.raises(StaleStage, match="uses"):
+                    run.label("labels", wrapped(seed), sprites.unlabelled)
+            else:
+                run.label("labels", wrapped(seed), sprites.unlabelled)

@@ -62,8 +62,8 @@ class Cache:
         return int(self.frames.shape[1])
 
     def view(self, frames: int = 1, before: int = 0) -> View:
-        """What a model is shown that sees all cameras in the size that they have here."""
-        return View(frames, before, size=self.size, channels=self.channels, cameras=self.cameras)
+        """What a model is shown that sees all cameras in the size and at the rate that they have here."""
+        return View(frames, before, 1, float(self.fps), self.size, self.channels, self.cameras)
 
     def steps(self, ids: Sequence[str] | None = None) -> npt.NDArray[np.int64]:
         """Frame numbers t at which a real step begins, in the named episodes (all by default)."""

@@ -225,7 +225,7 @@ def policy_actor(
     asks for. Frames of the row's earlier episode differ in `segment`, where a policy restarts by itself.
 
     Raises:
-        Incompatible: the policy speaks other actions, or sees frames of another size.
+        Incompatible: the policy speaks other actions, or sees frames of another size or rate.
     """
     if policy.space != world.actions:
         raise Incompatible(f"the policy speaks {policy.space.columns}; {world.name} takes {world.actions.columns}")
@@ -234,6 +234,8 @@ def policy_actor(
             f"the policy sees frames of {policy.view.size} pixels (height, width); {world.name} has {world.size}. Many "
             "worlds have an option for it, such as --set size=36; or train with another --frame-size"
         )
+    if policy.view.rate and policy.view.rate != world.fps:
+        raise Incompatible(f"the policy acts at {policy.view.rate:g} decisions/s; {world.name} takes {world.fps}")
     memory: Memory = None
     seen: list[Clip] = []
     taken: list[Tensor] = []  # taken[i] leads from seen[i] to seen[i + 1]

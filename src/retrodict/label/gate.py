@@ -12,7 +12,7 @@ from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.models.familiarity import Familiarity
 from retrodict.nn.conv import patch_for
-from retrodict.roles import System, View
+from retrodict.roles import System
 from retrodict.run.run import Run
 
 FRAMES = 600  # frames that are looked at, and as many held-out ones
@@ -32,7 +32,7 @@ def familiarity(run: Run) -> Familiarity:
     order = rng.numpy_rng(run.seed, "gate").permutation(len(ids))
     kept = max(1, len(ids) // 5) if len(ids) > 1 else 0
     own, held = ({ids[i] for i in part} for part in (order[kept:], order[:kept] if kept else order))
-    score = Familiarity(View(size=steps.cache.size, channels=steps.cache.channels), patch_for(steps.cache.size))
+    score = Familiarity(steps.cache.view(), patch_for(steps.cache.size))
 
     def first(clip: Clip) -> dict[str, torch.Tensor]:
         assert clip.frames is not None  # of a cache

@@ -19,7 +19,7 @@ from retrodict.clip import ABSTAINED, PREDICTED, RECORDED, Clip
 from retrodict.data.cache import piece_of, resize
 from retrodict.data.schema import Episodes, hash_arrays
 from retrodict.data.store import Store
-from retrodict.errors import UnusableInput
+from retrodict.errors import Incompatible, UnusableInput
 from retrodict.roles import InverseModel, Score, View
 from retrodict.spaces import Distribution
 
@@ -74,6 +74,7 @@ def _answers(labeller: Labeller, source: Episodes, groups: Iterable[Sequence[str
     episodes alone, so that the same groups get the same answers, whatever was done before.
     """
     inverse, pieces = labeller.inverse, list[Tensor]()
+    _fits(inverse.view, source)
     with closing(_ahead(_batches(inverse.view, source, groups), AHEAD)) as batches:
         for batch in batches:
             for part, answer in zip(batch, _infer(labeller, batch), strict=True):
@@ -82,6 +83,15 @@ def _answers(labeller: Labeller, source: Episodes, groups: Iterable[Sequence[str
                     whole = torch.cat(pieces)
                     yield Answer(Distribution(inverse.space, whole[:, :-1]), whole[:, -1] >= 0, part.clip)
                     pieces = []
+
+
+def _fits(view: View, source: Episodes) -> None:
+    """Refuses video at another rate: an action would last longer or shorter than the model ever saw."""
+    if view.rate and view.rate != source.schema.fps:
+        raise Incompatible(
+            f"the model was trained at {view.rate:g} frames/s and this video has {source.schema.fps}; import it with "
+            f"--fps {view.rate:g}, or train on video of its rate"
+        )
 
 
 def _batches(view: View, source: Episodes, groups: Iterable[Sequence[str]]) -> Generator[list[_Part]]:

@@ -9,7 +9,7 @@ Run     retrodict train joint --data D --out RUN --size tiny
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +108,7 @@ class JointInverse(Part):
     def __init__(self, policy: JointPolicy) -> None:
         super().__init__()
         self.policy, self.space = policy, policy.space
-        self.view = View(2, 0, size=policy.view.size, channels=policy.view.channels, cameras=policy.view.cameras)
+        self.view = replace(policy.view, frames=2, before=0)
 
     def infer(self, clip: Clip) -> Distribution:
         """Answers every step from its first frame."""
@@ -162,7 +162,7 @@ def both(joint: Joint, clips: Mapping[str, Clip], noise: torch.Generator) -> dic
 def train(cfg: Config, run: Run) -> System:
     """Fits the net on all video and the labels at once."""
     video, few = run.data.unlabelled, run.data.labelled
-    view = View(size=video.cache.size, channels=video.cache.channels)
+    view = video.cache.view()
     with rng.isolated(run.seed, "joint"):
         policy = JointPolicy(view, few.cache.space, patch_for(view.size), cfg.width, cfg.depth, cfg.hidden)
     joint = Joint(JointWorld(policy), cfg.action_weight)

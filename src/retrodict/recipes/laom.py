@@ -82,7 +82,7 @@ def paper() -> Config:
 def latent_action(cfg: Config, run: Run, name: str) -> LatentAction[FeatureForward]:
     """Builds the inverse with its label head, and the forward model of features; the name seeds the weights."""
     cache = run.data.unlabelled.cache
-    patch, one = patch_for(cache.size), View(size=cache.size, channels=cache.channels)
+    patch, one = patch_for(cache.size), cache.view()
     kind = {"kind": "gaussian", "beta": cfg.beta} if cfg.beta else {"kind": "none"}
     with rng.isolated(run.seed, name):
         if cfg.features:
@@ -90,7 +90,7 @@ def latent_action(cfg: Config, run: Run, name: str) -> LatentAction[FeatureForwa
         else:
             encoder = FrameEncoder(one, "grid", patch, cfg.width, cfg.depth)
         inverse = LatentInverse(
-            View(2, size=cache.size, channels=cache.channels), {**kind, "width": cfg.latent}, "features", cfg.pool,
+            cache.view(2), {**kind, "width": cfg.latent}, "features", cfg.pool,
             "grid", patch, cfg.width, cfg.depth, encoder,
         )  # fmt: skip
         world = FeatureForward(one, cfg.latent, encoder, cfg.follow, cfg.mix, cfg.forward_width, cfg.forward_depth)
@@ -130,7 +130,7 @@ def train(cfg: Config, run: Run) -> System:
         belief, truth, _ = cross_fit(run, lambda rest, name: fitted(cfg, run, rest, f"model/{name}").head)
         evidence = calibrate(head, belief, truth)
     labels = run.label("labels", head, run.data.unlabelled)
-    view = View(size=labels.cache.size, channels=labels.cache.channels)
+    view = labels.cache.view()
     with rng.isolated(run.seed, "policy"):
         policy = ClipPolicy(view, head.space, "flatten", "grid", patch_for(view.size), cfg.width, 2, cfg.hidden)
     policy = run.fit("policy", policy, cloning, labels.shown(view), cfg.clone)

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from retrodict import rng
 from retrodict.claims import Figure
+from retrodict.data.cache import Cache
 from retrodict.label.crossfit import alarms, name_codes
 from retrodict.models.latent_action import DECAYED, CodeAdapter, LatentAction, LatentForward, LatentInverse
 from retrodict.models.losses import cloning, explaining
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import patch_for
-from retrodict.roles import System, View
+from retrodict.roles import System
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 
@@ -91,19 +92,19 @@ def paper() -> Config:
     )  # fmt: skip
 
 
-def latent_action(cfg: Config, size: tuple[int, int], channels: int) -> LatentAction[LatentForward]:
+def latent_action(cfg: Config, cache: Cache) -> LatentAction[LatentForward]:
     """Builds the inverse and the forward model around one codebook."""
-    patch = patch_for(size)
+    patch = patch_for(cache.size)
     code = {
         "kind": "vq", "positions": cfg.positions, "codes": cfg.codes, "width": cfg.code_width, "books": cfg.books,
         "decay": cfg.decay, "commitment": cfg.commitment,
     }  # fmt: skip
     inverse = LatentInverse(
-        View(cfg.before + 2, cfg.before, size=size, channels=channels), code, cfg.inputs, cfg.pool, cfg.kind, patch,
+        cache.view(cfg.before + 2, cfg.before), code, cfg.inputs, cfg.pool, cfg.kind, patch,
         cfg.width, cfg.depth,
     )  # fmt: skip
     world = LatentForward(
-        View(cfg.before + 1, cfg.before, size=size, channels=channels), code, cfg.mix, patch, cfg.forward_width,
+        cache.view(cfg.before + 1, cfg.before), code, cfg.mix, patch, cfg.forward_width,
         cfg.forward_depth,
     )  # fmt: skip
     settle = min(DECAYED, cfg.world.rate_at(cfg.restart_until) / cfg.world.rate)
@@ -114,10 +115,10 @@ def train(cfg: Config, run: Run) -> System:
     """Explains the video by codes (eq. 2), clones the codes (eq. 3), and decodes them with the labels."""
     video, few = run.data.unlabelled, run.data.labelled
     with rng.isolated(run.seed, "model"):
-        model = latent_action(cfg, video.cache.size, video.cache.channels)
+        model = latent_action(cfg, video.cache)
     model = run.fit("model", model, explaining, video.shown(model.view), cfg.world)
     codes = run.label("codes", model.inverse, video)
-    view = View(size=video.cache.size, channels=video.cache.channels)
+    view = video.cache.view()
     with rng.isolated(run.seed, "policy"):
         patch = patch_for(view.size)
         policy = ClipPolicy(view, model.inverse.space, cfg.policy_pool, "grid", patch, cfg.width, cfg.depth, cfg.hidden)

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from retrodict import rng
 from retrodict.claims import Figure
+from retrodict.data.cache import Cache
 from retrodict.label.crossfit import alarms, name_codes
 from retrodict.models.encoder import FrameEncoder
 from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse
 from retrodict.models.losses import cloning, explaining
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import patch_for
-from retrodict.roles import System, View
+from retrodict.roles import System
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 
@@ -70,14 +71,12 @@ def paper() -> Config:
     )  # fmt: skip
 
 
-def quantiser(cfg: Config, size: tuple[int, int], channels: int) -> LatentAction[LatentForward]:
+def quantiser(cfg: Config, cache: Cache) -> LatentAction[LatentForward]:
     """Builds the inverse of feature changes and the forward model that sees the same features, untrained by it."""
-    patch, one = patch_for(size), View(size=size, channels=channels)
+    patch, one = patch_for(cache.size), cache.view()
     code = {"kind": "nsvq", "positions": cfg.positions, "codes": cfg.codes, "width": cfg.code_width}
     encoder = FrameEncoder(one, "grid", patch, cfg.width, cfg.depth)
-    inverse = LatentInverse(
-        View(2, size=size, channels=channels), code, "features", cfg.pool, "grid", patch, cfg.width, cfg.depth, encoder
-    )
+    inverse = LatentInverse(cache.view(2), code, "features", cfg.pool, "grid", patch, cfg.width, cfg.depth, encoder)
     world = LatentForward(one, code, cfg.mix, patch, cfg.forward_width, cfg.forward_depth, encoder)
     return LatentAction(inverse, world, restart_every=cfg.restart_every)
 
@@ -85,9 +84,9 @@ def quantiser(cfg: Config, size: tuple[int, int], channels: int) -> LatentAction
 def train(cfg: Config, run: Run) -> System:
     """Quantises the changes of all video, clones the codes, and names them with the labels."""
     video = run.data.unlabelled
-    view = View(size=video.cache.size, channels=video.cache.channels)
+    view = video.cache.view()
     with rng.isolated(run.seed, "quantiser"):
-        model = quantiser(cfg, view.size, view.channels)
+        model = quantiser(cfg, video.cache)
     model = run.fit("quantiser", model, explaining, video.shown(model.view), cfg.quantise)
     inverse = model.inverse
     with rng.isolated(run.seed, "policy"):

@@ -166,8 +166,7 @@ class Run:
             belief = inverse.infer(clip)[:, shown.target]
             return {"actions": belief.mode(), "confidence": belief.confidence(), "params": belief.params}
 
-        uses = (inverse,) if isinstance(inverse, Part) else ()
-        out = self.map(name, answer, shown, uses=uses)
+        out = self.map(name, answer, shown, uses=parts_of(inverse))
         actions, confidence = out["actions"].numpy().copy(), out["confidence"].numpy().copy()
         source = np.full(len(data), PREDICTED, np.uint8)
         if inverse.space == self.data.labelled.cache.space:
@@ -221,6 +220,14 @@ class Run:
             shutil.rmtree(leftover)
         self.stages[name] = {"digest": _digest(identity), **spent}
         return tensors
+
+
+def parts_of(role: Any) -> tuple[Part, ...]:
+    """The parts whose weights decide what a role answers: itself, or those that it wraps, however deep."""
+    if isinstance(role, Part):
+        return (role,)
+    inside = vars(role).values() if hasattr(role, "__dict__") else ()
+    return tuple(part for value in inside for part in parts_of(value))
 
 
 def versions() -> dict[str, str]:
