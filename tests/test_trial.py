@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
+from retrodict.data.store import Store
 from retrodict.errors import UnusableInput
 from retrodict.roles import System, View
 from retrodict.spaces import ActionSpace, Distribution, Segment, code, continuous
@@ -123,3 +125,16 @@ def test_agreement_compares_the_very_codes_also_where_one_is_not_used(monkeypatc
     inverse: Any = SimpleNamespace(view=View(2, size=(4, 4)), space=space, infer=infer)
     chosen = Setting("sprites", changed={"textures": "noise"})
     assert texture_agreement(inverse, chosen, cache([1, 2, 1, 2, 0])) == 0.75
+
+
+def test_a_kill_before_the_first_episode_does_not_block_what_is_recorded(tmp_path: Path) -> None:
+    """A folder with a dataset that holds nothing yet, and one that holds a lock alone."""
+    small = Setting("sprites", frames=60, random=0.3, copies=4, test_frames=40)
+    whole = trial.held_out(small, tmp_path / "whole").digest
+    Store.create(tmp_path / "test/data", trial.schema_of(trial.world_of(small))).close()
+    assert trial.held_out(small, tmp_path / "test").digest == whole
+    assert trial.held_out(small, tmp_path / "test").digest == whole
+    (tmp_path / "own/meta/retrodict").mkdir(parents=True)
+    (tmp_path / "own/meta/retrodict/lock").write_text("")
+    with trial.recorded(small, 0, tmp_path / "own") as store:
+        assert sum(store.lengths.values()) >= 60

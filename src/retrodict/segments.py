@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from retrodict.errors import UnknownName, UnusableInput
@@ -115,6 +117,15 @@ def vector(name: str, width: int) -> Segment:
 def continuous(name: str, values: Sequence[str], low: float = -1.0, high: float = 1.0, **more: Any) -> Segment:
     """Real numbers, one per named axis."""
     return Segment(name, "continuous", tuple(values), low=low, high=high, **more)
+
+
+def axes(name: str, values: Sequence[str], numbers: Float[np.ndarray, "n d"], **more: Any) -> Segment:
+    """Real numbers with the range that they were met in, normalised by their means and standard deviations."""
+    low, high = float(numbers.min()), float(numbers.max())
+    spread = [float(s) or 1.0 for s in numbers.std(0)]
+    center = tuple(map(float, numbers.mean(0)))
+    top = high if high > low else low + 1.0
+    return continuous(name, values, low, top, center=center, scale=tuple(spread), **more)
 
 
 def segment_vector(segment: Segment, value: str | int | float | Sequence[float]) -> Tensor:

@@ -7,7 +7,7 @@ and test frames) is the same for all recipes and seeds, and is never looked at b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
-from retrodict.data.store import Store
+from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.label.gate import gated
 from retrodict.label.verdict import HELD_OUT
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from retrodict.envs.world import World
 
 LEVELS = 1_000_000  # levels per seed: seed s records levels from s * LEVELS
-VALIDATION, TEST, BLIND = 800_000_000, 900_000_000, 850_000_000  # first level of each held-out set
+TEST, BLIND = 900_000_000, 850_000_000  # first level of each held-out set
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def recorded(chosen: Setting, seed: int, folder: Path, say: Callable[[str], None
     from retrodict.envs.rollout import expert
 
     world = world_of(chosen)
-    store = Store.open(folder, write=True) if folder.exists() else Store.create(folder, schema_of(world))
+    store = Store.open_or_create(folder, schema_of(world))
     first = seed * LEVELS + len(store.ids)
     provenance = {"world": chosen.world, "seed": seed, "random": chosen.random, "policy": "expert"}
     missing = chosen.frames - sum(store.lengths.values())
@@ -113,8 +113,10 @@ def held_out(chosen: Setting, folder: Path | None = None, **options: Any) -> Cac
     """Returns the test frames: the same levels and actions for every recipe and seed; kept in `folder` if named."""
     from retrodict.envs.rollout import expert, rollout
 
-    if folder is not None and (folder / "data").exists():
-        return Cache.build(Store.open(folder / "data"), folder=folder / "cache")
+    if folder is not None and (folder / "data" / SCHEMA_FILE).is_file():
+        with Store.open(folder / "data") as store:
+            if store.ids:  # one append holds them all
+                return Cache.build(store, folder=folder / "cache")
     world = world_of(chosen, **{**chosen.unseen, **options})
     clips: list[Clip] = []
     for clip, _, _ in rollout(world, range(TEST, TEST + chosen.test_frames), expert(world, chosen.random, 0)):
@@ -123,7 +125,7 @@ def held_out(chosen: Setting, folder: Path | None = None, **options: Any) -> Cac
             break
     if folder is None:
         return Cache.build(MemoryStore(schema_of(world), clips))
-    with Store.create(folder / "data", schema_of(world)) as store:
+    with Store.open_or_create(folder / "data", schema_of(world)) as store:
         store.append(clips, {"world": chosen.world, "held out": True})
         return Cache.build(store, folder=folder / "cache")
 
@@ -392,9 +394,3 @@ def trial(
     values = measured(system, chosen, test, wanted)
     given = _answered(system.decoded(), wanted[0], test) if set(wanted) & set(OF_ANSWERS) else None
     return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about), given)
-
-
-def resized(chosen: Setting, frames: int | None = None, episodes: int | None = None, **more: Any) -> Setting:
-    """Returns a setting with other amounts."""
-    changes = {"frames": frames, "episodes": episodes, **more}
-    return replace(chosen, **{name: value for name, value in changes.items() if value is not None})

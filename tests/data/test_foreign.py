@@ -271,3 +271,17 @@ def test_a_picture_of_another_size_or_no_picture_is_refused(tmp_path: Path) -> N
         rewrite(root / DATA, change)
         with pytest.raises(Damaged, match="episode 000000, frame 3"):
             open_foreign(root).read("000000")
+
+
+def test_the_range_and_scale_of_actions_are_those_of_the_statistics(tmp_path: Path) -> None:
+    """Millimetres and radians are as learnable as numbers between -1 and 1; an axis that never moves has scale 1."""
+    root = v30(tmp_path / "d")
+    told = {"min": [-300.0, 0.0], "max": [500.0, 0.0], "mean": [100.0, 0.0], "std": [200.0, 0.0]}
+    (root / "meta/stats.json").write_text(json.dumps({"action": told}))
+    (segment,) = open_foreign(root).schema.space.segments
+    assert (segment.low, segment.high) == (-300.0, 500.0)
+    assert (segment.center, segment.scale) == ((100.0, 0.0), (200.0, 1.0))
+    for broken in ({"min": [0.0]}, {"std": [1.0]}, {"mean": ["a", "b"]}):
+        (root / "meta/stats.json").write_text(json.dumps({"action": told | broken}))
+        with pytest.raises(Damaged, match=r"stats\.json"):
+            open_foreign(root)

@@ -139,3 +139,11 @@ def test_labels_follow_frames_that_are_resampled(tmp_path: Path) -> None:
     assert source.tolist() == [[RECORDED, MISSING, RECORDED]]
     _, doubled = steps(labels, 7, [i // 2 for i in range(14)])
     assert doubled[0].nonzero().ravel().tolist() == [1, 3, 11]  # the step that leaves the frame, not its repetition
+
+
+def test_numbers_are_normalised_by_what_was_met(tmp_path: Path) -> None:
+    """Labels of a few hundred are as learnable as labels below one: mean 100, deviation 200."""
+    path = tmp_path / "labels.csv"
+    path.write_text("file,frame,speed\na.mp4,0,-100.5\na.mp4,1,300.5\na.mp4,2,-100.5\na.mp4,3,300.5\n")
+    (segment,) = read_labels(path).space.segments
+    assert (segment.low, segment.high, segment.center, segment.scale) == (-100.5, 300.5, (100.0,), (200.5,))

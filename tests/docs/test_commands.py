@@ -10,6 +10,7 @@ import csv
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def made_by(name: str, lines: list[list[str]]) -> bool:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials and checks at the smallest size; their own tests are elsewhere."""
     for name, setting in trial.SETTINGS.items():
-        tiny = trial.resized(setting, frames=400, episodes=8, test_frames=120, copies=8)
+        tiny = replace(setting, frames=400, episodes=8, test_frames=120, copies=8)
         monkeypatch.setitem(trial.SETTINGS, name, tiny)
     for recipe in map(check.load_recipe, check.recipes()):
         for preset in {figure.preset for figure in recipe.FIGURES.values()}:

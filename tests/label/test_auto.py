@@ -16,8 +16,9 @@ from retrodict import cli, rng
 from retrodict.data.batch import Steps
 from retrodict.errors import NonFinite, UnusableInput
 from retrodict.label import auto
-from retrodict.label.crossfit import FOLDS, calibrate, cross_fit
+from retrodict.label.crossfit import FOLDS, apart, calibrate, cross_fit
 from retrodict.label.verdict import HELD_OUT, judge
+from retrodict.measure.calibrate import abstention_threshold
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import labelled
 from retrodict.recipes import laom, lapo, laq, vpt
@@ -25,7 +26,7 @@ from retrodict.roles import System, View
 from retrodict.run.checkpoint import load_system
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
-from retrodict.spaces import ActionSpace, Distribution, continuous
+from retrodict.spaces import ActionSpace, Distribution, categorical, continuous
 
 
 def inverse(views: Views) -> Inverse:
@@ -208,3 +209,33 @@ def test_train_auto_from_the_command_line(data: Path, tmp_path: Path, capsys: py
     assert f"kept: {told['recipe']}" in shown
     assert cli.main([*line, "--set", "fit.steps=9"]) == 2
     assert "auto trains several" in capsys.readouterr().err
+
+
+def test_no_threshold_is_found_where_the_precision_is_not_reached() -> None:
+    """15 classes of which three quarters of the answers are right: 0.8 is granted in at most 5 % of draws."""
+    space = ActionSpace((categorical("a", [str(i) for i in range(15)]),))
+    granted = 0
+    for draw in range(60):
+        noise = torch.Generator().manual_seed(draw)
+        truth = torch.randint(0, 15, (64,), generator=noise)
+        wrong = (truth + 1 + torch.randint(0, 14, (64,), generator=noise)) % 15
+        said = torch.where(torch.rand(64, generator=noise) < 0.75, truth, wrong)
+        logits = torch.randn(64, 15, generator=noise) * 0.5
+        logits[torch.arange(64), said] += 3 + torch.rand(64, generator=noise)
+        belief = apart(Distribution(space, logits), space.one_hot(truth))
+        confidence = belief.confidence().double().clamp(0, 1).numpy()
+        right = (belief.mode().argmax(-1) == truth).numpy()
+        granted += abstention_threshold(confidence, right, 0.8) is not None
+    assert granted <= 3
+
+
+def test_each_answer_is_calibrated_by_the_other_labels_alone() -> None:
+    """A label's own truth does not touch its confidence; another label's does."""
+    space = ActionSpace((categorical("a", ("x", "y")),))
+    logits = torch.tensor([[2.0, 0.0]]).expand(20, 2)
+    truth = space.one_hot(torch.zeros(20))
+    flipped = truth.clone()
+    flipped[3] = torch.tensor([0.0, 1.0])
+    before, after = (apart(Distribution(space, logits), told).confidence() for told in (truth, flipped))
+    assert before[3] == pytest.approx(float(after[3]), abs=1e-6)
+    assert (after[torch.arange(20) != 3] < before[torch.arange(20) != 3] - 1e-3).all()

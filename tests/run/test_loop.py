@@ -308,3 +308,14 @@ def test_labels_belong_to_the_weights_also_of_a_wrapped_model(tmp_path: Path, sp
                     run.label("labels", wrapped(seed), sprites.unlabelled)
             else:
                 run.label("labels", wrapped(seed), sprites.unlabelled)
+
+
+def test_what_was_cut_short_is_not_taken_for_the_whole(tmp_path: Path, sprites: Views) -> None:
+    """With a limit in time a stage is finished at fewer steps; without one it has to be done anew."""
+    long = replace(FIT, steps=100_000)
+    with Run(tmp_path, sprites, seconds={"inverse": 0.2}) as run:
+        run.fit("inverse", inverse(sprites), labelled, sprites.labelled, long)
+    with Run(tmp_path, sprites, seconds={"inverse": 60.0}) as run:  # turned into steps once
+        run.fit("inverse", inverse(sprites), labelled, sprites.labelled, long)
+    with Run(tmp_path, sprites) as run, pytest.raises(StaleStage, match="limited in time was True"):
+        run.fit("inverse", inverse(sprites), labelled, sprites.labelled, long)

@@ -62,7 +62,7 @@ class Plan:
         chosen = trial.setting(self.world)
         if not self.micro:
             return chosen
-        return trial.resized(chosen, frames=400, episodes=8, test_frames=120, copies=8)
+        return replace(chosen, frames=400, episodes=8, test_frames=120, copies=8)
 
     def config(self, recipe: Any, *presets: str) -> Any:
         """The recipe's settings at this size: the first of these presets that it has."""
@@ -262,7 +262,7 @@ def first_result(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
     from retrodict.run.loop import Fit
 
     small = Plan("sprites", str(Path(plan.out) / "first"), False, 0.0)
-    chosen = trial.resized(trial.setting("sprites"), frames=6_000, episodes=100, test_frames=1_000)
+    chosen = replace(trial.setting("sprites"), frames=6_000, episodes=100, test_frames=1_000)
     with trial.recorded(chosen, job.seed, small.data(job.seed)) as store:
         cache = Cache.build(store, folder=small.folder(job.seed) / "cache")
     cfg = vpt.Config(inputs=(("difference", "changed"),), folds=4, repeats=1, fit=Fit(200, 32), clone=Fit(400, 64))

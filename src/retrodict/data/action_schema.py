@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from retrodict.data.durable import to_json
 from retrodict.errors import UnknownName, UnusableInput
-from retrodict.segments import KINDS, ONE_HOT, Segment, categorical, continuous
+from retrodict.segments import KINDS, ONE_HOT, Segment, axes, categorical, continuous
 from retrodict.spaces import ActionSpace
 
 
@@ -135,20 +135,21 @@ def infer_space(actions: npt.NDArray[Any], name: str = "action") -> ActionSpace:
         UnusableInput: choices below 0, or numbers that are not finite.
     """
     columns = actions.reshape(len(actions), -1)
-    axes = [str(i) for i in range(columns.shape[1])]
-    if columns.dtype.kind == "b" or (columns.dtype.kind in "iu" and len(axes) > 1 and columns.max(initial=0) <= 1):
-        return ActionSpace((Segment(name, "binary", tuple(axes)),))
+    names = [str(i) for i in range(columns.shape[1])]
+    if columns.dtype.kind == "b" or (columns.dtype.kind in "iu" and len(names) > 1 and columns.max(initial=0) <= 1):
+        return ActionSpace((Segment(name, "binary", tuple(names)),))
     if columns.dtype.kind in "iu":
         if columns.min(initial=0) < 0 or columns.max(initial=0) > 4095:
             raise UnusableInput(f"choices are numbered 0..4095; got {columns.min()}..{columns.max()}")
         counts = columns.max(0, initial=0) + 1
-        names = [name] if len(axes) == 1 else [f"{name}.{axis}" for axis in axes]
-        choices = [categorical(n, [str(i) for i in range(k)]) for n, k in zip(names, counts, strict=True)]
+        each = [name] if len(names) == 1 else [f"{name}.{axis}" for axis in names]
+        choices = [categorical(n, [str(i) for i in range(k)]) for n, k in zip(each, counts, strict=True)]
         return ActionSpace(tuple(choices))
     if not np.isfinite(columns).all():
         raise UnusableInput("actions hold numbers that are not finite")
-    low, high = (float(columns.min()), float(columns.max())) if columns.size else (0.0, 1.0)
-    return ActionSpace((continuous(name, axes, low, high if high > low else low + 1.0),))
+    if not columns.size:
+        return ActionSpace((continuous(name, names),))
+    return ActionSpace((axes(name, names, columns.astype(np.float64)),))
 
 
 def lay_out(actions: npt.NDArray[Any], space: ActionSpace) -> npt.NDArray[np.float32]:

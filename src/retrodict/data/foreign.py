@@ -252,7 +252,18 @@ def _space(folder: Path, feature: Mapping[str, Any]) -> ActionSpace:
             space = Schema.from_json(json.loads(exported.read_bytes())["schema"]).space
         if list(space.columns) == list(_names(feature)):
             return space
-    return ActionSpace((continuous("action", _names(feature)),))
+    names, stats = _names(feature), folder / "meta/stats.json"
+    if not stats.is_file():
+        return ActionSpace((continuous("action", names),))
+    with _reading(stats):
+        told = json.loads(stats.read_bytes())["action"]
+        low, high, mean, spread = (np.array(told[key], np.float64) for key in ("min", "max", "mean", "std"))
+        if not all(len(part) == len(names) and np.isfinite(part).all() for part in (low, high, mean, spread)):
+            raise ValueError("its statistics of the action are not finite numbers, one for each axis")
+    ends = float(low.min()), float(high.max())
+    scale = tuple(float(s) or 1.0 for s in spread)
+    top = ends[1] if ends[1] > ends[0] else ends[0] + 1.0
+    return ActionSpace((continuous("action", names, ends[0], top, center=tuple(map(float, mean)), scale=scale),))
 
 
 def _names(feature: Mapping[str, Any]) -> tuple[str, ...]:

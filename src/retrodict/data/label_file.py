@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrodict.errors import UnknownName, UnusableInput
-from retrodict.segments import ONE_HOT, Segment, categorical, continuous, segment_vector
+from retrodict.segments import ONE_HOT, Segment, axes, categorical, segment_vector
 from retrodict.spaces import ActionSpace
 
 MOST_VALUES = 64  # whole numbers below this are read as choices
@@ -178,9 +179,8 @@ def _axes(path: Path, name: str, values: Sequence[tuple[int, list[float]]]) -> S
             raise UnusableInput(f"{path}, line {line}: {name} has {len(numbers)} numbers; other lines have {width}")
         if not all(map(math.isfinite, numbers)):
             raise UnusableInput(f"{path}, line {line}: {name} is {', '.join(map(str, numbers))}; give finite numbers")
-    low, high = min(min(v) for _, v in values), max(max(v) for _, v in values)
     names = (name,) if width == 1 else tuple(map(str, range(width)))
-    return continuous(name, names, low=low, high=high if high > low else low + 1.0)
+    return axes(name, names, np.array([numbers for _, numbers in values], np.float64))
 
 
 def _number(text: str) -> float | None:

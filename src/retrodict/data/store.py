@@ -47,6 +47,12 @@ class Store:
         self._take(commits)
 
     @classmethod
+    def open_or_create(cls, folder: Path | str, schema: Schema) -> Store:
+        """Opens a dataset for writing, or makes it; raises as `open` and `create` do."""
+        made = (Path(folder) / SCHEMA_FILE).is_file()  # a kill may have come between the folder and this file
+        return cls.open(folder, write=True) if made else cls.create(folder, schema)
+
+    @classmethod
     def create(cls, folder: Path | str, schema: Schema) -> Store:
         """Makes an empty dataset and opens it for writing.
 

@@ -25,6 +25,7 @@ from retrodict.run.run import Run
 from retrodict.spaces import Distribution
 
 FOLDS = 4  # parts of the labels
+PARTS = 32  # parts of the answers, each calibrated by the others
 
 M = TypeVar("M", bound=InverseModel)
 
@@ -63,8 +64,25 @@ def calibrate(
     Returns the evidence for `System.about`, in which each label stands once.
     """
     inverse.temperature.copy_(temperatures(belief, truth, repeats))
+    return {HELD_OUT: held_out(apart(belief, truth, repeats), truth[: len(truth) // repeats])}
+
+
+def apart(belief: Distribution, truth: Float[Tensor, "n d"], repeats: int = 1) -> Distribution:
+    """The first repeat's beliefs at temperatures that were found without the label that each answers.
+
+    A label that took part in its own temperature would look surer where it happens to be right, and a threshold found
+    on such confidence promises too much.
+    """
     once = len(truth) // repeats
-    return {HELD_OUT: held_out(belief[:once].scaled(inverse.temperature.cpu()), truth[:once])}
+    parts = min(once, PARTS)
+    if parts < 2:
+        return belief[:once].scaled(temperatures(belief, truth, repeats))
+    part, params = torch.arange(len(truth)) % once % parts, belief.params[:once].clone()
+    for number in range(parts):
+        others, mine = part != number, torch.arange(once) % parts == number
+        found = temperatures(belief[others], truth[others], repeats)
+        params[mine] = belief[:once][mine].scaled(found).params
+    return Distribution(belief.space, params)
 
 
 def name_codes(run: Run, adapter: CodeAdapter, inverse: LatentInverse, cfg: Fit) -> tuple[CodeAdapter, dict[str, Any]]:

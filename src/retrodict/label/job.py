@@ -124,7 +124,8 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
         evidence = _evidence(job, system, inverse, store)
         verdict = judge(evidence, job.precision)
         log.say(f"{verdict.word}: {verdict.reason}")
-        limits = None if evidence is None else torch.tensor(evidence["limits"])
+        known = (evidence or {}).get("limits")  # a run may be older than they are
+        limits = None if known is None else torch.tensor(known)
         with _labels(job.folder / "labels", store, inverse, model, limits is not None) as labels:
             infer_episodes(Labeller(inverse, system.score, limits), store, labels, model, log.say)
             labelled = Labelled(store, labels, verdict.abstain_below)

@@ -96,18 +96,21 @@ class Run:
 
     def fit(self, name: str, part: P, loss: loop.Loss, data: loop.Data, cfg: loop.Fit) -> P:
         """Trains a part (`run.loop.fit`) and keeps it under this name."""
-        described = {
+        described: dict[str, Any] = {
             "part": part.describe(),
             "start": loop.weights_hash(part),
             "fit": asdict(cfg),
             "loss": _code_name(loss),
         }
+        share = self.seconds.get(name, 0.0)
+        if share:  # what was cut short is not what another command, without a limit, asks for
+            described["limited in time"] = True
         identity = self._identity(name, {**described, "data": _data_digest(data)})
 
         def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
             stage = loop.Stage(
                 folder, name, self.seed, identity, self.resume, commit_steps=self.commit_steps,
-                seconds=self.seconds.get(name, 0.0), device=self.device, stop=stop,
+                seconds=share, device=self.device, stop=stop,
             )  # fmt: skip
             return loop.fit(stage, part, loss, data, cfg, self.log).state_dict()
 
@@ -181,10 +184,10 @@ class Run:
 
     def finish(self, system: System, about: Mapping[str, Any]) -> System:
         """Writes the system that a recipe made, so that `retrodict.load` gives it back."""
-        for name in self.restart - set(self.stages):
-            raise UnknownName("stage to restart", name, self.stages)
         whole = replace(system, about={**system.about, **about, "seed": self.seed, "versions": versions()})
         checkpoint.save_system(self.folder / "system", whole)
+        for name in self.restart - set(self.stages):  # which stages there are is known only now
+            raise UnknownName("stage to restart", name, self.stages)
         return whole
 
     def _identity(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
