@@ -53,10 +53,14 @@ class Demo(Verb):
         return DONE
 
     def _check(self) -> None:
+        from retrodict.trial import setting
+
         if self.world not in ("sprites", "babyai", "maze"):
             raise UnknownName("world for the demo", self.world, ("sprites", "babyai", "maze"))
         if self.labels < 8:
             raise UnusableInput(f"the demo needs at least 8 labels to learn and to check itself; got {self.labels}")
+        if not self.micro and self.labels > (most := setting(self.world).frames // 4):
+            raise UnusableInput(f"the demo hides actions: at most {most} of its frames keep theirs; got {self.labels}")
         if self.world == "maze":
             from retrodict.envs.catalog import make
 

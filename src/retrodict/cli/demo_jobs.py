@@ -236,18 +236,26 @@ def _label_scores(inverse: InverseModel, test: Cache) -> dict[str, Any]:
 
 
 def inverse_only(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
-    """Fits only the inverse model, with another number of labels: a point of the label curve."""
+    """Fits only the inverse model, with another number of labels: a point of the label curve.
+
+    Its front is that of the route, where that was chosen by no more labels than these; else it is chosen by these.
+    """
     from retrodict.recipes import vpt
 
     cache = _opened(plan, job.seed)
-    main = plan.result(Job("vpt", 64, job.seed))
+    routes = [Job("vpt", int(path.name.split("-")[1]), job.seed) for path in _done(plan, "vpt", job.seed)]
+    chosen = [json.loads(plan.result(r).read_text())["about"]["front"] for r in routes if r.labels <= job.labels]
     cfg = plan.config(vpt, plan.world)
-    chosen = tuple(json.loads(main.read_text())["about"]["front"]) if main.exists() else vpt.fronts(cfg)[0]
     data = trial.views(cache, _budget(plan, cache, job), job.seed)
     with Run(plan.folder(job.seed) / f"inverse-{job.labels}", data, job.seed, log=log) as run:
-        inverse, _ = vpt.fit_inverse(replace(cfg, repeats=1), run, chosen)
+        front = tuple(chosen[-1]) if chosen else vpt.choose_front(cfg, run)[0]
+        inverse, _ = vpt.fit_inverse(replace(cfg, repeats=1), run, front)
         stages = dict(run.stages)
     return {"labels": _label_scores(inverse, _test(plan)), "stages": stages}
+
+
+def _done(plan: Plan, kind: str, seed: int) -> list[Path]:
+    return sorted((Path(plan.out) / "jobs").glob(f"{kind}-[0-9]*-seed{seed}.json"))
 
 
 def baselines(plan: Plan, job: Job, log: Log) -> dict[str, Any]:

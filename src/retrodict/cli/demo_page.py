@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,12 @@ def result(demo: Any, plan: Plan, line: str) -> dict[str, Any]:
         "headline": _headline(n, accuracy, success, main, state_only, lapo, few, seeds),
         "label_curve": _curve(demo, plan, state_only),
         "confusion": {"classes": first["names"], "matrix": _summed(main)},
-        "reliability": {"bins": first["bins"], "error": float(np.mean([r["labels"]["error"] for r in main]))},
+        "reliability": {"bins": first["bins"], "error": first["error"]},
         "risk_coverage": {"points": first["curve"]},
         "policies": _policies(n, main, lapo, few, everything, played, len(seeds)),
         "stages": _stages(plan, demo),
         "commands": commands(demo.out),
-        "notes": _notes(main, lapo, sum(stage["seconds"] for stage in _stages(plan, demo))),
+        "notes": _notes(main, lapo, _work(plan), demo.micro),
     }  # fmt: skip
     if "codes" in lapo[0]:
         shown["codes"] = _codes(lapo[0]["codes"], first["names"])
@@ -74,7 +75,8 @@ def commands(out: Path) -> list[dict[str, str]]:
     """The next three commands."""
     return [
         {"say": "Label a folder of videos from a CSV of labels (this one was written by the demo)",
-         "line": f"retrodict label {out}/videos --labels {out}/videos/labels.csv --out {out}/labelled"},
+         "line": shlex.join(["retrodict", "label", f"{out}/videos", "--labels", f"{out}/videos/labels.csv", "--out",
+                             f"{out}/labelled"])},
         {"say": "Label your own videos: columns file, frame, action",
          "line": "retrodict label VIDEOS --labels labels.csv --out D"},
         {"say": "See every recipe with its measured figures", "line": "retrodict recipes"},
@@ -162,22 +164,26 @@ def _codes(found: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 def _policies(n: int, main: Any, lapo: Any, few: Any, everything: Any, played: dict[str, Any], seeds: int) -> list[Any]:
     rows = [
-        (f"inverse model ({n} labels), then cloning", mean_success(main), "route"),
-        (f"latent actions (LAPO), decoded with {n} labels", mean_success(lapo), "route"),
-        (f"cloning the {n} labels alone", mean_success(few), "baseline"),
-        ("cloning all labels", mean_success(everything), "bound"),
+        (f"inverse model ({n} labels), then cloning", main, "route"),
+        (f"latent actions (LAPO), decoded with {n} labels", lapo, "route"),
+        (f"cloning the {n} labels alone", few, "baseline"),
+        ("cloning all labels", everything, "bound"),
     ]
-    shown = [_played(name, e, seeds, kind) for name, e, kind in rows]
+    shown = [_played(name, mean_success(done), seeds, kind, _episodes(done)) for name, done, kind in rows]
     kinds = {"random": "baseline", "best blind": "baseline", "expert": "bound"}
     for name, value in played.items():
         estimate = intervals.Estimate(**value)
-        shown.append(_played(name, estimate, 1, kinds[name]))
+        shown.append(_played(name, estimate, 1, kinds[name], estimate.count))
     return shown
 
 
-def _played(name: str, estimate: intervals.Estimate, seeds: int, kind: str) -> dict[str, Any]:
+def _episodes(done: Sequence[dict[str, Any]]) -> int:
+    return sum(int(one["success"]["count"]) for one in done)
+
+
+def _played(name: str, estimate: intervals.Estimate, seeds: int, kind: str, episodes: int) -> dict[str, Any]:
     row = _row(estimate, seeds)
-    return {"name": name, "success": row.pop("value"), **row, "episodes": estimate.count, "kind": kind}
+    return {"name": name, "success": row.pop("value"), **row, "episodes": episodes, "kind": kind}
 
 
 def _policies_by_labels(plan: Plan, seeds: Sequence[int]) -> dict[str, Any]:
@@ -207,8 +213,14 @@ def _stages(plan: Plan, demo: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def _notes(main: Any, lapo: Any, work: float) -> list[str]:
-    notes = [f"{work:.0f} s of work, done by two processes with one thread each."]
+def _work(plan: Plan) -> float:
+    """Seconds of all jobs of all seeds."""
+    return float(sum(json.loads(path.read_text())["seconds"] for path in (Path(plan.out) / "jobs").glob("*.json")))
+
+
+def _notes(main: Any, lapo: Any, work: float, micro: bool) -> list[str]:
+    notes = [f"{work:.0f} s of work, done by {'one process' if micro else 'two processes with one thread each'}."]
+    notes.append("Memory is the largest that the process had needed by then.")
     notes += [f"LAPO: {line}" for line in lapo[0].get("stopped", [])]
     about = main[0]["about"]
     if about.get("compared"):

@@ -48,7 +48,7 @@ class Run:
     """Does named stages: finished → loads, half done → resumes, else trains.
 
     A stage's identity holds digests of its settings, data and the stages before it; a finished stage with another
-    identity is a StaleStage error that lists what differs, and `restart=(name,)` redoes it.
+    identity is a StaleStage error that lists what differs, and `restart=(name,)` redoes it with its parts (name/…).
     """
 
     def __init__(
@@ -186,8 +186,9 @@ class Run:
         """Writes the system that a recipe made, so that `retrodict.load` gives it back."""
         whole = replace(system, about={**system.about, **about, "seed": self.seed, "versions": versions()})
         checkpoint.save_system(self.folder / "system", whole)
-        for name in self.restart - set(self.stages):  # which stages there are is known only now
-            raise UnknownName("stage to restart", name, self.stages)
+        for asked in sorted(self.restart):  # which stages there are is known only now
+            if not any(_names(asked, name) for name in self.stages):
+                raise UnknownName("stage to restart", asked, self.stages)
         return whole
 
     def _identity(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +202,7 @@ class Run:
     ) -> dict[str, Tensor]:
         folder = self.folder / "stages" / name.replace("/", ".")
         done = folder / "done"
-        if name in self.restart:
+        if any(_names(asked, name) for asked in self.restart):
             shutil.rmtree(folder, ignore_errors=True)
         began = time.monotonic()
         _refuse_other(folder, name, identity)
@@ -223,6 +224,11 @@ class Run:
             shutil.rmtree(leftover)
         self.stages[name] = {"digest": _digest(identity), **spent}
         return tensors
+
+
+def _names(asked: str, name: str) -> bool:
+    """True where a stage is the one that was asked for, or a part of it (adapter/0.1 of adapter)."""
+    return name == asked or name.startswith(f"{asked}/")
 
 
 def parts_of(role: Any) -> tuple[Part, ...]:
