@@ -54,6 +54,12 @@ class Info(Telling):
         return DONE
 
 
+def _whole(kind: str) -> str:
+    if kind == "retrodict":
+        return "whole: every byte is the one that was committed"
+    return "readable: every episode is what its metadata says; there are no hashes that would tell a changed byte"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check(Telling):
     """Reads every byte of a dataset again and checks it; a damaged file is named, with exit code 2.
@@ -74,7 +80,7 @@ class Check(Telling):
             return self._survey()
         told = check(self.folder)
         lines = [f"{name:13}  {_plain(value)}" for name, value in told.items() if name != "problems"]
-        self.tell(told, [*lines, *(told["problems"] or ["whole: every byte is the one that was committed"])])
+        self.tell(told, [*lines, *(told["problems"] or [_whole(told["kind"])])])
         return UNUSABLE if told["problems"] else DONE
 
     def _survey(self) -> int:

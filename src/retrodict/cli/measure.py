@@ -51,6 +51,7 @@ class Measure(Telling):
         seen = dict(system.about.get("data", {})).get("source") == source.digest
         told = {"run": str(self.folder), "data": str(self.data), "seen_in_training": seen, **scores(belief, truth)}
         lines = [f"{name:28}  {_plain(value)}" for name, value in told.items() if not isinstance(value, list | dict)]
+        lines += [f"recall of {name:18}  {_plain(value)}" for name, value in told.get("recall", {}).items()]
         if hidden := told.get("hardly_seen"):
             lines.append(f"The frames hardly show {', '.join(hidden)}: R² below {SEEN}. Another camera may.")
         if seen:

@@ -36,6 +36,8 @@ class Pixels(World):
             self._envs = [
                 gymnasium.make(id, render_mode="rgb_array", disable_env_checker=True, **options) for _ in range(n)
             ]
+            self._envs[0].reset(seed=0)
+            self._envs[0].render()  # says at once what is missing to draw it
         except gymnasium.error.Error as error:
             raise UnusableInput(f"{id} cannot be made with render_mode='rgb_array': {error}") from error
         first = self._envs[0]
