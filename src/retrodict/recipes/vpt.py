@@ -230,4 +230,6 @@ def align(cfg: Config, run: Run) -> tuple[Config, dict[str, float]]:
         model = inverse_for(shifted, rest, fronts(cfg)[0], run.seed, "align")
         model = run.fit(name, model, labelled, rest.shown(model.view), cfg.choose)
         table[str(shift)] = float(answered(model, held, run.device).log_prob(held.target_actions(), merge=True).mean())
-    return replace(cfg, before=cfg.before - max(cfg.shifts, key=lambda shift: table[str(shift)])), table
+    best = max(cfg.shifts, key=lambda shift: table[str(shift)])
+    run.log.say(f"effects show {best} frames late, by {len(held)} held-out labels")
+    return replace(cfg, before=cfg.before - best), table
