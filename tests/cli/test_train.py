@@ -159,3 +159,33 @@ def test_every_part_of_an_action_is_measured() -> None:
     assert found == {
         "steps": 4, "accuracy_turn": 0.75, "majority_turn": 0.5, "accuracy_keys": 0.75, "majority_keys": 0.5,
     }  # fmt: skip
+
+
+def test_numbers_are_measured_axis_by_axis_and_what_is_hardly_seen_is_named() -> None:
+    space = ActionSpace((continuous("move", ("x", "z")), Segment("keys", "binary", ("run",))))
+    truth = torch.tensor([[-1.0, -1, 1], [1, 1, 0], [-1, 1, 1], [1, -1, 0]])
+    said = torch.cat([truth[:, :1], torch.zeros(4, 3), 18 * truth[:, 2:] - 9], 1)  # x is right, z is always the mean
+    found = scores(Distribution(space, said), truth)
+    assert found == {
+        "steps": 4, "r2_move": 0.5, "r2_move.x": 1.0, "r2_move.z": 0.0, "hardly_seen": ["move.z"],
+        "accuracy_keys": 1.0, "majority_keys": 0.5,
+    }  # fmt: skip
+
+
+def test_minutes_are_the_first_steps_and_presets_go_by_name(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(data, tmp_path / "r", "--minutes", "0.05") == 0
+    assert load_system(tmp_path / "r").about["data"]["labels"] == 30  # 3 seconds at 10 frames a second
+    capsys.readouterr()
+    for more, message in (
+        (("--minutes", "1", "--labels", "8"), "either --labels or --minutes"),
+        (("--minutes", "60"), "36000 labels were asked for"),
+        (("--minutes", "nan"), "at least one step; got nan"),
+        (("--minutes", "-1"), "at least one step; got -1"),
+        (("--size", "amr"), "no preset of bc named 'amr'. Did you mean 'arm'"),
+        (("--size", "train"), "no preset of bc named 'train'"),
+    ):
+        assert train(data, tmp_path / "other", *more) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "other/stages").exists()

@@ -64,7 +64,7 @@ def equivariant() -> Config:
 
 def arm() -> Config:
     """For a robot's cameras at 64 pixels, as the policy of `vpt.arm()`."""
-    return Config(pool="points", fit=Fit(800, 64, 2e-3), patch=4, points=16)
+    return Config(pool="points", width=16, fit=Fit(1200, 64, 1e-3), patch=2, points=16)
 
 
 def paper() -> Config:

@@ -79,8 +79,9 @@ class Config:
     clone: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
     # frames by which effects may come late; the one in whose frames held-out labels are likeliest is taken (own)
     shifts: tuple[int, ...] = field(default=(0,), metadata=LATER)
-    # pixels a side of the policy's patches, 0: as for the inverse (own)
-    seen_patch: int = field(default=0, metadata=LATER)
+    # pixels a side of the policy's patches, 0: the largest up to 8 that gives 7 a side (own)
+    policy_patch: int = field(default=0, metadata=LATER)
+    policy_width: int = field(default=0, metadata=LATER)  # channels of the policy, 0: `width` (own)
     points: int = field(default=4, metadata=LATER)  # of the policy's pool `points` (Levine et al.: 32)
     policy: bool = field(default=True, metadata=LATER)  # False: labels alone, no cloning (own)
 
@@ -107,8 +108,9 @@ def maze() -> Config:
 def arm() -> Config:
     """For a robot's cameras at 64 pixels: small motions of small things, whose effect may come late."""
     return Config(
-        inputs=(("both", "mean_max"),), patches=(4,), folds=4, repeats=1, choose=Fit(200, 32, 2e-3),
-        fit=Fit(800, 32, 2e-3), pool="points", clone=Fit(800, 64, 2e-3), shifts=(0, 1, 2, 3), seen_patch=4, points=16,
+        inputs=(("both", "mean_max"),), patches=(4,), folds=4, repeats=1, choose=Fit(200, 32, 4e-3),
+        fit=Fit(800, 32, 4e-3), pool="points", clone=Fit(1200, 64, 1e-3), shifts=(0, 1, 2, 3), policy_patch=2,
+        policy_width=16, points=16,
     )  # fmt: skip
 
 
@@ -210,8 +212,8 @@ def clone(cfg: Config, run: Run, inverse: Ensemble) -> ClipPolicy:
     labels = run.label("labels", inverse, run.data.unlabelled)
     view = labels.cache.view()
     with rng.isolated(run.seed, "policy"):
-        patch = cfg.seen_patch or patch_for(view.size)
-        size = (patch, cfg.width, cfg.depth, cfg.hidden, cfg.points)
+        patch, width = cfg.policy_patch or patch_for(view.size), cfg.policy_width or cfg.width
+        size = (patch, width, cfg.depth, cfg.hidden, cfg.points)
         policy = ClipPolicy(view, inverse.space, cfg.pool, "grid", *size)
     return run.fit("policy", policy, cloning, labels.shown(view), cfg.clone)
 
@@ -230,4 +232,6 @@ def align(cfg: Config, run: Run) -> tuple[Config, dict[str, float]]:
         model = inverse_for(shifted, rest, fronts(cfg)[0], run.seed, "align")
         model = run.fit(name, model, labelled, rest.shown(model.view), cfg.choose)
         table[str(shift)] = float(answered(model, held, run.device).log_prob(held.target_actions(), merge=True).mean())
-    return replace(cfg, before=cfg.before - max(cfg.shifts, key=lambda shift: table[str(shift)])), table
+    best = max(cfg.shifts, key=lambda shift: table[str(shift)])
+    run.log.say(f"effects show {best} frames late, by {len(held)} held-out labels")
+    return replace(cfg, before=cfg.before - best), table
