@@ -89,9 +89,9 @@ def test_what_does_not_apply_or_breaks_is_left_out_with_the_reason(tmp_path: Pat
     assert any("left out: a code stands for" in line for line in auto.table(system.about["auto"]))
     with Run(tmp_path / "none", sprites) as run, pytest.raises(UnusableInput, match="no candidate could be trained"):
         auto.choose(run, {"laom": broken})
-    others = {"a": candidate(9, sprites), "b": candidate(8, sprites, "in other folds")}
-    with Run(tmp_path / "folds", sprites) as run, pytest.raises(UnusableInput, match="only the same compare"):
-        auto.choose(run, others)
+    pair = {"a": candidate(9, sprites), "b": candidate(8, sprites, "others")}
+    with Run(tmp_path / "folds", sprites) as run, pytest.raises(UnusableInput, match="answered other labels"):
+        auto.choose(run, pair)
     with Run(tmp_path / "mute", sprites) as run, pytest.raises(UnusableInput, match="keeps no answers to held-out"):
         auto.choose(run, {"bc": lambda run: System(inverse=inverse(sprites))})
 

@@ -1,7 +1,7 @@
 """Auto: trains the candidates, compares them on the user's own labels, keeps the best, and leaves the evidence.
 
 No method always wins, so which one does is measured: every candidate answers every label by a model that has not seen
-it (cross-fitting, the same folds for all), and the one with the most right answers is kept.
+it (cross-fitting), and the one with the most right answers is kept.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def choose(run: Run, candidates: Mapping[str, Training], budget: float = 0.0) ->
         if other is None or row["recipe"] == best:
             continue
         if other.about[HELD_OUT]["labels"] != told["labels"]:
-            raise UnusableInput(f"{row['recipe']} and {best} cut the labels into other folds; only the same compare")
+            raise UnusableInput(f"{row['recipe']} and {best} answered other labels; only answers to the same compare")
         row["behind"] = asdict(paired_difference(_right(systems[best]), _right(other)))
     evidence = {
         "kept": best, "labels": len(run.data.labelled), "majority": told["majority"],
@@ -134,5 +134,5 @@ def _trained(run: Run, name: str, train: Training, share: float) -> tuple[System
 
 
 def _right(system: System) -> np.ndarray:
-    """1 for every held-out label that was answered rightly, in the order of the folds."""
+    """1 for every held-out label that was answered rightly, in the order of the labels."""
     return np.asarray(system.about[HELD_OUT]["correct"], np.float64)
