@@ -23,13 +23,13 @@ from retrodict.data.schema import Schema
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.label.gate import gated
+from retrodict.label.infer import infer_steps
 from retrodict.label.verdict import HELD_OUT
 from retrodict.measure import intervals, labels, latents
 from retrodict.roles import InverseModel, Policy, Score, System
 from retrodict.run.collect import collect, schema_of
 from retrodict.run.log import Log
 from retrodict.run.run import Run, Views
-from retrodict.spaces import Distribution
 
 if TYPE_CHECKING:
     from retrodict.envs.world import World
@@ -170,8 +170,8 @@ def answers(inverse: InverseModel, cache: Cache, limits: Sequence[float] = ()) -
     segment = inverse.space.discrete
     if segment is None:
         raise UnusableInput("label accuracy needs a single choice of values")
-    steps = Steps.all(cache).known().shown(inverse.view)
-    belief = beliefs(inverse, steps)
+    steps = Steps.all(cache).known()
+    belief = infer_steps(inverse, steps)
     truth = inverse.space.classes(steps.target_actions())
     first = [segment.merged.index(number) for number in range(len(segment.merged_names))]
     found = torch.tensor(list(limits)) if limits else torch.full((inverse.space.parameters,), torch.inf)
@@ -201,18 +201,11 @@ OF_ANSWERS: dict[str, Callable[[Answers], float]] = {
 }
 
 
-@torch.no_grad()
-def beliefs(inverse: InverseModel, steps: Steps) -> Distribution:
-    """Answers the steps of a selection, in order."""
-    params = [inverse.infer(clip)[:, steps.target].params for _, clip in steps.batches(512)]
-    return Distribution(inverse.space, torch.cat(params))
-
-
 def codes(inverse: InverseModel, *caches: Cache) -> np.ndarray:
     """Returns the joint code number of every known step of these caches, in order: equal codes, equal numbers."""
     rows = []
     for cache in caches:
-        mode = beliefs(inverse, Steps.all(cache).known().shown(inverse.view)).mode()
+        mode = infer_steps(inverse, Steps.all(cache).known()).mode()
         rows.append(np.stack([mode[:, columns].argmax(-1).numpy() for _, columns, _ in inverse.space.slices()], 1))
     return latents.joint_codes(np.concatenate(rows))
 
@@ -288,8 +281,8 @@ MEASURES = (
 
 def partwise(inverse: InverseModel, test: Cache, evidence: Mapping[str, Any] | None, name: str) -> dict[str, float]:
     """Measures every number or key of an action by itself: {name: the mean, name.COLUMN: each}."""
-    steps = Steps.all(test).known().shown(inverse.view)
-    belief, truth = beliefs(inverse, steps), steps.target_actions()
+    steps = Steps.all(test).known()
+    belief, truth = infer_steps(inverse, steps), steps.target_actions()
     kind = "binary" if name == "press_f1" else "continuous"
     index = [
         i for s, columns, _ in inverse.space.slices() if s.kind == kind for i in range(columns.start, columns.stop)

@@ -364,14 +364,6 @@ def test_a_policy_over_latent_vectors_is_refused() -> None:
         ClipPolicy(ONE, ActionSpace((vector("latent", 4),)), **SMALL)
 
 
-def test_recipes_clone_codes_or_true_actions() -> None:
-    """No policy of a latent recipe is trained on vectors."""
-    for recipe in (lapo, laq, laom):
-        source = Path(recipe.__file__).read_text()
-        assert "ClipPolicy(view, " in source
-    assert "ClipPolicy(view, head.space" in Path(laom.__file__).read_text()
-
-
 # Vectors, features and label heads
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from retrodict import trial
 from retrodict.cli.demo_jobs import Plan
 from retrodict.data.batch import Steps
+from retrodict.label.infer import infer_steps
 from retrodict.report.pictures import ClipPicture
 from retrodict.run.checkpoint import load_system
 
@@ -25,9 +24,8 @@ def pictures(plan: Plan, seed: int, labels: int) -> list[ClipPicture]:
     chosen = sorted(longest[:CLIPS])
     shown = []
     for number in chosen:
-        steps = Steps.all(test, (test.ids[number],)).shown(inverse.view)
-        with torch.no_grad():
-            belief = trial.beliefs(inverse, steps)
+        steps = Steps.all(test, (test.ids[number],))
+        belief = infer_steps(inverse, steps)
         names = segment.merged_names
         said, true = test.space.classes(belief.mode()), test.space.classes(steps.target_actions())
         frames = test.frames[test.starts[number] : test.starts[number + 1]][:25].transpose(0, 2, 3, 1)

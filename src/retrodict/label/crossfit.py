@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from retrodict.data.batch import Steps
+from retrodict.label.infer import infer_steps
 from retrodict.label.verdict import HELD_OUT, held_out
 from retrodict.measure.calibrate import temperatures
 from retrodict.models.ensemble import Ensemble
@@ -45,10 +46,7 @@ def cross_fit(
         for number in range(folds):
             rest, held = few.fold(folds, number, run.seed, repeat)
             models.append(fit(rest, f"{repeat}.{number}"))
-            shown = held.shown(models[-1].view)
-            with torch.no_grad():
-                for _, clip in shown.batches(512):
-                    answers.append(models[-1].infer(clip.to(run.device))[:, shown.target].params.cpu())
+            answers.append(infer_steps(models[-1], held, run.device).params)
             parts.append(held)
         order = torch.from_numpy(np.argsort(np.concatenate([part.index for part in parts])))
         params.append(torch.cat(answers)[order])

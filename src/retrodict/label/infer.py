@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from retrodict.clip import ABSTAINED, PREDICTED, RECORDED, Clip
+from retrodict.data.batch import Steps
 from retrodict.data.cache import piece_of, resize
 from retrodict.data.schema import Episodes, hash_arrays
 from retrodict.data.store import Store
@@ -185,6 +186,14 @@ def _ahead(items: Generator[T], most: int) -> Generator[T]:
             with suppress(Empty):
                 waiting.get_nowait()
             thread.join(0.01)
+
+
+@torch.no_grad()
+def infer_steps(inverse: InverseModel, steps: Steps, device: str = "cpu") -> Distribution:
+    """Answers the steps of a selection, in order: axis n."""
+    shown = steps.shown(inverse.view)
+    params = [inverse.infer(clip.to(device))[:, shown.target].params.cpu() for _, clip in shown.batches(512)]
+    return Distribution(inverse.space, torch.cat(params))
 
 
 def recorded_answers(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -52,6 +54,15 @@ class Mixer(nn.Module):
         for block in self.blocks:
             tokens = block(tokens + push[:, None])
         return rearrange(tokens, "n (y x) d -> n d y x", y=rows)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Settings of a `Mixer`."""
+
+    mix: str = "conv"
+    width: int = 48  # channels
+    depth: int = 3  # layers
 
 
 class NextFrame(nn.Module):

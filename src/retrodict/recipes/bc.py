@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from retrodict import rng
 from retrodict.claims import Figure
-from retrodict.models.losses import cloning
-from retrodict.models.policy import ClipPolicy
-from retrodict.nn.conv import patch_for
+from retrodict.label.clone import Shape, clone
 from retrodict.roles import System
 from retrodict.run.loop import Fit
 from retrodict.run.run import LATER, Run
@@ -75,9 +72,5 @@ def paper() -> Config:
 def train(cfg: Config, run: Run) -> System:
     """Clones the labelled steps."""
     data = run.data.labelled
-    view = data.cache.view()
-    with rng.isolated(run.seed, "policy"):
-        size = (cfg.patch or patch_for(view.size), cfg.width, cfg.depth, cfg.hidden, cfg.points)
-        policy = ClipPolicy(view, data.cache.space, cfg.pool, "grid", *size)
-    policy = run.fit("policy", policy, cloning, data.shown(view), cfg.fit)
-    return System(policy=policy)
+    shape = Shape(cfg.width, cfg.hidden, cfg.pool, cfg.depth, cfg.patch, cfg.points)
+    return System(policy=clone(run, data, data.cache.space, shape, cfg.fit))

@@ -9,7 +9,7 @@ Run     retrodict train laom --data D --out RUN --size tiny
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 
 import torch
@@ -19,11 +19,12 @@ from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
+from retrodict.label.clone import Shape, clone
 from retrodict.label.crossfit import alarms, calibrate, cross_fit
 from retrodict.models.encoder import FrameEncoder, frozen_encoder
+from retrodict.models.frame_world import Mixing
 from retrodict.models.latent_action import FeatureForward, LabelledInverse, LatentAction, LatentInverse
-from retrodict.models.losses import cloning, labelled
-from retrodict.models.policy import ClipPolicy
+from retrodict.models.losses import labelled
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System, View
 from retrodict.run.checkpoint import load_system
@@ -51,10 +52,8 @@ class Config:
     pool: str = "changed"  # how the grid of feature changes becomes one vector (paper: flatten)
     width: int = 32  # channels of encoder and inverse (paper: 96, 192, 192)
     depth: int = 1  # 3x3 layers of the encoder and of the inverse (paper: residual stacks)
-    mix: str = "conv"  # of the forward model (paper: residual dense layers)
-    forward_width: int = 48  # channels of the forward model (paper: 1024)
-    forward_depth: int = 2  # layers of the forward model (paper: 3)
-    hidden: int = 128  # of the policy
+    world: Mixing = field(default_factory=lambda: Mixing(depth=2))  # of the forward model (paper: dense, 1024, 3)
+    policy: Shape = field(default_factory=lambda: Shape(32, 128))  # of cloning (own)
     fit: Fit = field(default_factory=lambda: Fit(900, 64, 2e-3))
     clone: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
 
@@ -62,7 +61,7 @@ class Config:
 def micro() -> Config:
     """Settings for contract tests."""
     some = Fit(8, 16)
-    return Config(ahead=2, width=8, forward_width=8, forward_depth=1, hidden=16, few=16, fit=some, clone=some)
+    return Config(ahead=2, width=8, world=Mixing("conv", 8, 1), policy=Shape(8, 16), few=16, fit=some, clone=some)
 
 
 def tiny() -> Config:
@@ -74,7 +73,7 @@ def paper() -> Config:
     """Published pair, batch and rates at this net's kind of layers (the label weight is that of a likelihood here)."""
     return Config(
         ahead=10, latent=8192, follow=0.001, weight=0.01, few=128, dropout=0.0, pool="flatten", width=96, depth=4,
-        forward_width=1024, forward_depth=3, hidden=1024, fit=Fit(100_000, 512, 1e-4, 0.0, 0.03),
+        world=Mixing("conv", 1024, 3), policy=Shape(96, 1024), fit=Fit(100_000, 512, 1e-4, 0.0, 0.03),
         clone=Fit(100_000, 512, 1e-4, 0.0, 0.03),
     )  # fmt: skip
 
@@ -93,7 +92,7 @@ def latent_action(cfg: Config, run: Run, name: str) -> LatentAction[FeatureForwa
             cache.view(2), {**kind, "width": cfg.latent}, "features", cfg.pool,
             "grid", patch, cfg.width, cfg.depth, encoder,
         )  # fmt: skip
-        world = FeatureForward(one, cfg.latent, encoder, cfg.follow, cfg.mix, cfg.forward_width, cfg.forward_depth)
+        world = FeatureForward(one, cfg.latent, encoder, cfg.follow, *astuple(cfg.world))
         head = LabelledInverse(inverse, run.data.labelled.cache.space, dropout=cfg.dropout)
     return LatentAction(inverse, world, head)
 
@@ -130,10 +129,7 @@ def train(cfg: Config, run: Run) -> System:
         belief, truth, _ = cross_fit(run, lambda rest, name: fitted(cfg, run, rest, f"model/{name}").head)
         evidence = calibrate(head, belief, truth)
     labels = run.label("labels", head, run.data.unlabelled)
-    view = labels.cache.view()
-    with rng.isolated(run.seed, "policy"):
-        policy = ClipPolicy(view, head.space, "flatten", "grid", patch_for(view.size), cfg.width, 2, cfg.hidden)
-    policy = run.fit("policy", policy, cloning, labels.shown(view), cfg.clone)
+    policy = clone(run, labels, head.space, cfg.policy, cfg.clone)
     return System(
         encoder=model.world.target, inverse=head, policy=policy, about={"alarms": alarms(run, model), **evidence}
     )

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.data.cache import Cache
-from retrodict.label.crossfit import alarms, name_codes
-from retrodict.models.latent_action import DECAYED, CodeAdapter, LatentAction, LatentForward, LatentInverse
-from retrodict.models.losses import cloning, explaining
-from retrodict.models.policy import ClipPolicy
+from retrodict.label.clone import Shape, clone_codes
+from retrodict.models.latent_action import DECAYED, LatentAction, LatentForward, LatentInverse
+from retrodict.models.losses import explaining
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System
 from retrodict.run.loop import Fit
@@ -113,17 +112,9 @@ def latent_action(cfg: Config, cache: Cache) -> LatentAction[LatentForward]:
 
 def train(cfg: Config, run: Run) -> System:
     """Explains the video by codes (eq. 2), clones the codes (eq. 3), and decodes them with the labels."""
-    video, few = run.data.unlabelled, run.data.labelled
+    video = run.data.unlabelled
     with rng.isolated(run.seed, "model"):
         model = latent_action(cfg, video.cache)
     model = run.fit("model", model, explaining, video.shown(model.view), cfg.world)
-    codes = run.label("codes", model.inverse, video)
-    view = video.cache.view()
-    with rng.isolated(run.seed, "policy"):
-        patch = patch_for(view.size)
-        policy = ClipPolicy(view, model.inverse.space, cfg.policy_pool, "grid", patch, cfg.width, cfg.depth, cfg.hidden)
-        adapter = CodeAdapter(few.cache.space, model.inverse.space, cfg.decoder)
-    policy = run.fit("policy", policy, cloning, codes.shown(view), cfg.clone)
-    adapter, evidence = name_codes(run, adapter, model.inverse, cfg.decode)
-    about = {"perplexity": model.inverse.quantiser.perplexity, "alarms": alarms(run, model), **evidence}
-    return System(inverse=model.inverse, forward=model.world, policy=policy, adapter=adapter, about=about)
+    shape = Shape(cfg.width, cfg.hidden, cfg.policy_pool, cfg.depth)
+    return clone_codes(run, model, shape, cfg.clone, cfg.decoder, cfg.decode)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.data.cache import Cache
-from retrodict.label.crossfit import alarms, name_codes
+from retrodict.label.clone import Shape, clone_codes
 from retrodict.models.encoder import FrameEncoder
-from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse
-from retrodict.models.losses import cloning, explaining
-from retrodict.models.policy import ClipPolicy
+from retrodict.models.frame_world import Mixing
+from retrodict.models.latent_action import LatentAction, LatentForward, LatentInverse
+from retrodict.models.losses import explaining
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System
 from retrodict.run.loop import Fit
@@ -42,11 +42,8 @@ class Config:
     pool: str = "changed"  # how the grid of feature changes becomes one vector (paper: a small CNN)
     width: int = 32  # channels of encoder and inverse (paper: 1024)
     depth: int = 1  # 3x3 layers of the encoder and of the inverse (paper: transformers of depth 8)
-    mix: str = "conv"  # of the forward model (paper: attention)
-    forward_width: int = 48  # channels of the forward model (paper: 1024)
-    forward_depth: int = 3  # layers of the forward model (paper: 8)
-    hidden: int = 128  # of the policy over codes
-    decoder: int = 0  # width of the hidden layer that names codes, 0: a table
+    world: Mixing = field(default_factory=Mixing)  # of the forward model (paper: attention, 1024, 8)
+    policy: Shape = field(default_factory=lambda: Shape(32, 128))  # over codes (own)
     quantise: Fit = field(default_factory=lambda: Fit(900, 64, 2e-3, 0.0))
     clone: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
     decode: Fit = field(default_factory=lambda: Fit(300, 64, 2e-2))
@@ -55,7 +52,7 @@ class Config:
 def micro() -> Config:
     """Settings for contract tests."""
     few = Fit(8, 8)
-    return Config(width=8, forward_width=8, forward_depth=1, hidden=16, quantise=few, clone=few, decode=few)
+    return Config(width=8, world=Mixing("conv", 8, 1), policy=Shape(8, 16), quantise=few, clone=few, decode=few)
 
 
 def tiny() -> Config:
@@ -66,7 +63,7 @@ def tiny() -> Config:
 def paper() -> Config:
     """Published codes, batch and schedule at this net's kind of layers (laq_trainer of the authors' code)."""
     return Config(
-        positions=4, width=256, depth=4, mix="attention", forward_width=256, forward_depth=8, hidden=512, decoder=128,
+        positions=4, width=256, depth=4, world=Mixing("attention", 256, 8), policy=Shape(256, 512),
         quantise=Fit(100_000, 64, 1e-4, 0.0, 0.0, 1.0, 0.5), clone=Fit(100_000, 256, 3e-4),
     )  # fmt: skip
 
@@ -77,23 +74,14 @@ def quantiser(cfg: Config, cache: Cache) -> LatentAction[LatentForward]:
     code = {"kind": "nsvq", "positions": cfg.positions, "codes": cfg.codes, "width": cfg.code_width}
     encoder = FrameEncoder(one, "grid", patch, cfg.width, cfg.depth)
     inverse = LatentInverse(cache.view(2), code, "features", cfg.pool, "grid", patch, cfg.width, cfg.depth, encoder)
-    world = LatentForward(one, code, cfg.mix, patch, cfg.forward_width, cfg.forward_depth, encoder)
+    world = LatentForward(one, code, cfg.world.mix, patch, cfg.world.width, cfg.world.depth, encoder)
     return LatentAction(inverse, world, restart_every=cfg.restart_every)
 
 
 def train(cfg: Config, run: Run) -> System:
     """Quantises the changes of all video, clones the codes, and names them with the labels."""
     video = run.data.unlabelled
-    view = video.cache.view()
     with rng.isolated(run.seed, "quantiser"):
         model = quantiser(cfg, video.cache)
     model = run.fit("quantiser", model, explaining, video.shown(model.view), cfg.quantise)
-    inverse = model.inverse
-    with rng.isolated(run.seed, "policy"):
-        patch = patch_for(view.size)
-        policy = ClipPolicy(view, inverse.space, "flatten", "grid", patch, cfg.width, 2, cfg.hidden)
-        adapter = CodeAdapter(run.data.labelled.cache.space, inverse.space, cfg.decoder)
-    policy = run.fit("policy", policy, cloning, run.label("codes", inverse, video).shown(view), cfg.clone)
-    adapter, evidence = name_codes(run, adapter, inverse, cfg.decode)
-    about = {"perplexity": inverse.quantiser.perplexity, "alarms": alarms(run, model), **evidence}
-    return System(inverse=inverse, forward=model.world, policy=policy, adapter=adapter, about=about)
+    return clone_codes(run, model, cfg.policy, cfg.clone, 0, cfg.decode)

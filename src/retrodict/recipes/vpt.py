@@ -12,16 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.data.batch import Steps
+from retrodict.label.clone import Shape, clone
 from retrodict.label.crossfit import calibrate, cross_fit
+from retrodict.label.infer import infer_steps
 from retrodict.models.ensemble import Ensemble
 from retrodict.models.inverse import Inverse
-from retrodict.models.losses import cloning, labelled
+from retrodict.models.losses import labelled
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System
@@ -161,14 +162,6 @@ def cross_fitted(
     return cross_fit(run, model, folds, repeats)
 
 
-@torch.no_grad()
-def answered(model: Inverse, held: Steps, device: str) -> Distribution:
-    """Answers steps, uncalibrated."""
-    clips = (clip for _, clip in held.shown(model.view).batches(512))
-    frames = (clip.frames.to(device) for clip in clips if clip.frames is not None)
-    return Distribution(model.space, torch.cat([model.belief(part).params.cpu() for part in frames]))
-
-
 def choose_front(cfg: Config, run: Run) -> tuple[Front, dict[str, float]]:
     """Compares the fronts on held-out labels by likelihood (nats per label); returns the best and the table."""
     every = fronts(cfg)
@@ -203,19 +196,13 @@ def train(cfg: Config, run: Run) -> System:
     front, table = choose_front(cfg, run)
     inverse, evidence = fit_inverse(cfg, run, front)
     about = {"front": list(front), "compared": table, "shift": -cfg.before, "shifts": shifts, **evidence}
-    policy = clone(cfg, run, inverse) if cfg.policy else None
-    return System(inverse=inverse, policy=policy, about=about)
+    return System(inverse=inverse, policy=_policy(cfg, run, inverse) if cfg.policy else None, about=about)
 
 
-def clone(cfg: Config, run: Run, inverse: Ensemble) -> ClipPolicy:
-    """Labels all video and clones the labels."""
-    labels = run.label("labels", inverse, run.data.unlabelled)
-    view = labels.cache.view()
-    with rng.isolated(run.seed, "policy"):
-        patch, width = cfg.policy_patch or patch_for(view.size), cfg.policy_width or cfg.width
-        size = (patch, width, cfg.depth, cfg.hidden, cfg.points)
-        policy = ClipPolicy(view, inverse.space, cfg.pool, "grid", *size)
-    return run.fit("policy", policy, cloning, labels.shown(view), cfg.clone)
+def _policy(cfg: Config, run: Run, inverse: Ensemble) -> ClipPolicy:
+    labels, width = run.label("labels", inverse, run.data.unlabelled), cfg.policy_width or cfg.width
+    shape = Shape(width, cfg.hidden, cfg.pool, cfg.depth, cfg.policy_patch, cfg.points)
+    return clone(run, labels, inverse.space, shape, cfg.clone)
 
 
 def align(cfg: Config, run: Run) -> tuple[Config, dict[str, float]]:
@@ -231,7 +218,8 @@ def align(cfg: Config, run: Run) -> tuple[Config, dict[str, float]]:
         shifted, name = replace(cfg, before=cfg.before - shift), f"align/{shift}"
         model = inverse_for(shifted, rest, fronts(cfg)[0], run.seed, "align")
         model = run.fit(name, model, labelled, rest.shown(model.view), cfg.choose)
-        table[str(shift)] = float(answered(model, held, run.device).log_prob(held.target_actions(), merge=True).mean())
+        belief = infer_steps(model, held, run.device)
+        table[str(shift)] = float(belief.log_prob(held.target_actions(), merge=True).mean())
     best = max(cfg.shifts, key=lambda shift: table[str(shift)])
     run.log.say(f"effects show {best} frames late, by {len(held)} held-out labels")
     return replace(cfg, before=cfg.before - best), table

@@ -9,13 +9,14 @@ import ast
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from types import ModuleType
 from typing import Any
 
 from retrodict.errors import UnusableInput
 from retrodict.report import charts, style
 from retrodict.report.result import number
+from retrodict.run.loop import Fit
 
 Entry = Mapping[str, Any]  # a recipe as `retrodict recipes --json` describes it
 _FIT = "training: steps × batch at peak rate"
@@ -137,9 +138,10 @@ def _settings(module: ModuleType) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    if is_dataclass(value) and not isinstance(value, type):  # a Fit: its first three say most
-        steps, batch, rate = astuple(value)[:3]
-        return f"{steps:,} × {batch} at {rate:.3g}"
+    if isinstance(value, Fit):
+        return f"{value.steps:,} × {value.batch} at {value.rate:.3g}"
+    if is_dataclass(value) and not isinstance(value, type):
+        return ", ".join(f"{name} {inner}" for name, inner in asdict(value).items())
     if isinstance(value, tuple):
         return ", ".join(" + ".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
     return str(value)
