@@ -121,11 +121,18 @@ def continuous(name: str, values: Sequence[str], low: float = -1.0, high: float 
 
 def axes(name: str, values: Sequence[str], numbers: Float[np.ndarray, "n d"], **more: Any) -> Segment:
     """Real numbers with the range that they were met in, normalised by their means and standard deviations."""
-    low, high = float(numbers.min()), float(numbers.max())
-    spread = [float(s) or 1.0 for s in numbers.std(0)]
-    center = tuple(map(float, numbers.mean(0)))
-    top = high if high > low else low + 1.0
-    return continuous(name, values, low, top, center=center, scale=tuple(spread), **more)
+    return scaled_axes(name, values, numbers.min(0), numbers.max(0), numbers.mean(0), numbers.std(0), **more)
+
+
+Row = Float[np.ndarray, "d"]
+
+
+def scaled_axes(name: str, values: Sequence[str], low: Row, high: Row, mean: Row, std: Row, **more: Any) -> Segment:
+    """The same of what is told of the numbers; one that never varies has scale 1."""
+    bottom, top = float(low.min()), float(high.max())
+    scale = tuple(float(s) or 1.0 for s in std)
+    ends = (bottom, top if top > bottom else bottom + 1.0)
+    return continuous(name, values, *ends, center=tuple(map(float, mean)), scale=scale, **more)
 
 
 def segment_vector(segment: Segment, value: str | int | float | Sequence[float]) -> Tensor:

@@ -285,3 +285,25 @@ def test_the_range_and_scale_of_actions_are_those_of_the_statistics(tmp_path: Pa
         (root / "meta/stats.json").write_text(json.dumps({"action": told | broken}))
         with pytest.raises(Damaged, match=r"stats\.json"):
             open_foreign(root)
+
+
+def test_the_statistics_of_v21_are_those_of_all_its_episodes(tmp_path: Path) -> None:
+    """By hand: 1 and 3 in one episode, 5, 5, 5 and 11 in another; 1, 3, 5, 5, 5, 11 have mean 5 and variance 28/3."""
+    root = v21(tmp_path / "d")
+    told = [
+        {"min": [1.0, 0.0], "max": [3.0, 0.0], "mean": [2.0, 0.0], "std": [1.0, 0.0], "count": [2]},
+        {"min": [5.0, 0.0], "max": [11.0, 0.0], "mean": [6.5, 0.0], "std": [6.75**0.5, 0.0], "count": [4]},
+    ]
+
+    def write_stats(*rows: Any) -> None:
+        lines = (json.dumps({"episode_index": i, "stats": {"action": row}}) for i, row in enumerate(rows))
+        (root / "meta/episodes_stats.jsonl").write_text("\n".join(lines) + "\n")
+
+    write_stats(*told)
+    (segment,) = open_foreign(root).schema.space.segments
+    assert (segment.low, segment.high, segment.center) == (0.0, 11.0, (5.0, 0.0))
+    assert segment.scale == pytest.approx(((28 / 3) ** 0.5, 1.0))
+    for broken in ({"count": [0]}, {"std": [1.0]}, {"mean": [float("nan"), 0.0]}):
+        write_stats(told[0] | broken)
+        with pytest.raises(Damaged, match=r"episodes_stats\.jsonl"):
+            open_foreign(root)

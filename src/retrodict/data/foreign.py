@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from retrodict.data.durable import file_hash
 from retrodict.data.export import EXPORT_FILE
 from retrodict.data.lerobot import BOUNDS, frames_of
 from retrodict.data.schema import Episodes, Schema, conform, hash_arrays
+from retrodict.data.stats import Moments
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import Damaged, UnknownName, UnusableInput
+from retrodict.segments import scaled_axes
 from retrodict.spaces import UNKNOWN, ActionSpace, continuous
 
 
@@ -252,18 +255,24 @@ def _space(folder: Path, feature: Mapping[str, Any]) -> ActionSpace:
             space = Schema.from_json(json.loads(exported.read_bytes())["schema"]).space
         if list(space.columns) == list(_names(feature)):
             return space
-    names, stats = _names(feature), folder / "meta/stats.json"
-    if not stats.is_file():
-        return ActionSpace((continuous("action", names),))
-    with _reading(stats):
-        told = json.loads(stats.read_bytes())["action"]
-        low, high, mean, spread = (np.array(told[key], np.float64) for key in ("min", "max", "mean", "std"))
-        if not all(len(part) == len(names) and np.isfinite(part).all() for part in (low, high, mean, spread)):
-            raise ValueError("its statistics of the action are not finite numbers, one for each axis")
-    ends = float(low.min()), float(high.max())
-    scale = tuple(float(s) or 1.0 for s in spread)
-    top = ends[1] if ends[1] > ends[0] else ends[0] + 1.0
-    return ActionSpace((continuous("action", names, ends[0], top, center=tuple(map(float, mean)), scale=scale),))
+    names, whole, each = _names(feature), folder / "meta/stats.json", folder / "meta/episodes_stats.jsonl"
+    if whole.is_file():
+        with _reading(whole):
+            told = [json.loads(whole.read_bytes())["action"]]
+            return _told(names, told)
+    if each.is_file():  # v2.1 tells of every episode by itself
+        with _reading(each):
+            told = [json.loads(line)["stats"]["action"] for line in each.read_text().splitlines()]
+            return _told(names, told)
+    return ActionSpace((continuous("action", names),))
+
+
+def _told(names: tuple[str, ...], told: Sequence[Mapping[str, Any]]) -> ActionSpace:
+    moments = reduce(Moments.merge, map(Moments.of_published, told))
+    if moments.mean.shape != (len(names),):
+        raise ValueError(f"its statistics of the action are of {moments.mean.size} numbers; there are {len(names)}")
+    std = np.sqrt(moments.square / moments.count)
+    return ActionSpace((scaled_axes("action", names, moments.low, moments.high, moments.mean, std),))
 
 
 def _names(feature: Mapping[str, Any]) -> tuple[str, ...]:

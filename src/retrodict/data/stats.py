@@ -64,6 +64,21 @@ class Moments:
         values = {"min": self.low, "max": self.high, "mean": self.mean, "std": std}
         return {name: value.tolist() for name, value in values.items()} | {"count": [self.count]}
 
+    @staticmethod
+    def of_published(told: Mapping[str, Any]) -> Moments:
+        """Reads min, max, mean, std and count (1 where it is not told) as LeRobot names them.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are not finite numbers, one for each element.
+        """
+        low, high, mean, std = (np.array(told[name], np.float64) for name in ("min", "max", "mean", "std"))
+        if not all(part.shape == low.shape and np.isfinite(part).all() for part in (low, high, mean, std)):
+            raise ValueError("its statistics are not finite numbers, one for each element")
+        count = int(told.get("count", [1])[0])
+        if count < 1:
+            raise ValueError(f"its statistics are of {count} rows")
+        return Moments(count, low, high, mean, std**2 * count)
+
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values from which `from_json` makes equal moments."""
         fields = {"low": self.low, "high": self.high, "mean": self.mean, "square": self.square}
