@@ -110,10 +110,14 @@ def test_files_and_functions_are_short(name: str) -> None:
     assert not long
 
 
-def test_the_median_function_has_twelve_lines_at_most_and_the_package_sixteen_thousand() -> None:
-    """Lines of code: what says why (documents, comments) and what parts it (blank lines) cost nothing."""
+def test_the_median_function_has_twelve_lines_at_most_and_the_package_sixteen_thousand_of_code() -> None:
     assert statistics.median(lines_of(node) for file in FILES for node in functions(file)) <= 12
     assert sum(map(lines_of_code, FILES)) <= 16_000
+
+
+@pytest.mark.xfail(strict=True, reason="about 20,000 lines with documents, comments and blank lines; not reached")
+def test_the_package_has_sixteen_thousand_lines() -> None:
+    assert sum(len(file.read_text().splitlines()) for file in FILES) <= 16_000
 
 
 def lines_of_code(file: Path) -> int:
@@ -200,14 +204,12 @@ FORM = ("@dataclass", "class Config", "def micro", "def tiny", "def paper", "def
 
 
 def own_lines(file: Path) -> list[str]:
-    """What a recipe does itself: no imports, documents, settings, brackets, nor the form that the contract asks for."""
+    """What a recipe does itself: no imports, documents, brackets, nor the form that the contract asks for."""
     module = ast.parse(file.read_text())
     module.body = [node for node in module.body if not isinstance(node, ast.Import | ast.ImportFrom)]
     for node in ast.walk(module):
         if isinstance(node, Function | ast.ClassDef | ast.Module) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
-        if isinstance(node, ast.ClassDef) and node.name == "Config":
-            node.body = [ast.Pass()]
     code = [line.strip() for line in ast.unparse(module).splitlines()]
     return [line for line in code if len(line) > 12 and not line.startswith(FORM)]
 
