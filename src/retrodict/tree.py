@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias, Union
 
-import torch
 from torch import Tensor
 
 from retrodict.errors import UnusableInput
@@ -49,26 +48,3 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:
         if not name or "." in name:
             raise UnusableInput(f"a name in a tree must not be empty or contain a dot; got {name!r} below {prefix!r}")
     return {path: t for name, child in children for path, t in flatten(child, f"{prefix}.{name}".strip(".")).items()}
-
-
-def fill(like: Tree, flat: dict[str, Tensor], prefix: str = "") -> Tree:
-    """Rebuilds a tree of the structure of `like` from what `flatten` returned.
-
-    Raises:
-        UnusableInput: a tensor of `like` is missing.
-    """
-    if like is None:
-        return None
-    if isinstance(like, Tensor):
-        if (prefix or "tensor") not in flat:
-            raise UnusableInput(f"expected a tensor at {prefix or 'tensor'}; found only {', '.join(flat) or 'none'}")
-        return flat[prefix or "tensor"]
-    if isinstance(like, dict):
-        return {name: fill(child, flat, f"{prefix}.{name}".strip(".")) for name, child in like.items()}
-    children = [fill(child, flat, f"{prefix}.{i}".strip(".")) for i, child in enumerate(like)]
-    return tuple(children) if isinstance(like, tuple) else children
-
-
-def all_finite(tree: Tree) -> bool:
-    """True when every floating tensor in the tree is finite."""
-    return all(bool(torch.isfinite(t).all()) for t in flatten(tree).values() if t.is_floating_point())

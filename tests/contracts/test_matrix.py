@@ -26,7 +26,7 @@ from retrodict.recipes import bc, joint, laom, lapo, laq, vpt
 from retrodict.roles import View, compatible
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
-from retrodict.tree import all_finite, pick, repeat
+from retrodict.tree import Tree, flatten, pick, repeat
 
 STEPS = 4
 
@@ -86,12 +86,16 @@ def noise() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+def finite(tree: Tree) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in flatten(tree).values() if tensor.is_floating_point())
+
+
 def check_dream(forward: Any, clip: Clip, state: Any, rows: int) -> None:
     seen = forward.decode(clip)
     assert seen.frames.shape[:2] == (rows, STEPS + 1)
     assert seen.frames.dtype == torch.uint8
     assert clip.actions.shape == (rows, STEPS, forward.space.width)
-    assert all_finite(state)
+    assert finite(state)
 
 
 def verdicts(found: dict[tuple[str, str], str], expected: dict[tuple[str, str], str]) -> None:
@@ -226,7 +230,7 @@ def test_search_inside_a_world_with_a_score(cast: Cast) -> None:
             every, _ = forward.imagine(wide, policy, STEPS, noise())
         check_dream(best, clip, state, 2)
         assert torch.equal(brightness(clip), brightness(every).view(2, 5).amax(1))
-        assert all_finite(pick(state, torch.tensor([1])))
+        assert finite(pick(state, torch.tensor([1])))
 
 
 def test_sizes_that_differ_are_a_reason(cast: Cast) -> None:

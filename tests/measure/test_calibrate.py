@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from retrodict.errors import UnusableInput
 from retrodict.measure.calibrate import (
@@ -15,8 +13,6 @@ from retrodict.measure.calibrate import (
     class_temperatures,
     conformal_cutoff,
     conformal_margin,
-    conformal_sets,
-    folds,
     labels_needed,
     limits,
     match_accuracy,
@@ -26,21 +22,9 @@ from retrodict.segments import Segment
 from retrodict.spaces import ActionSpace, Distribution, categorical, continuous
 
 
-@given(st.integers(2, 60), st.data())
-def test_folds_hold_every_label_once(count: int, data: st.DataObject) -> None:
-    parts = data.draw(st.integers(2, count))
-    found = folds(count, parts, seed=3)
-    assert sorted(np.concatenate(found).tolist()) == list(range(count))
-    assert max(map(len, found)) - min(map(len, found)) <= 1
-    assert all(np.array_equal(a, b) for a, b in zip(found, folds(count, parts, seed=3), strict=True))
-
-
-def test_conformal_sets_by_hand() -> None:
+def test_the_conformal_cutoff_by_hand() -> None:
     # 9 labels at level 0.8: rank ceil(10 * 0.8) = 8, the eighth largest probability.
-    cutoff = conformal_cutoff(np.arange(1, 10) / 10, level=0.8)
-    assert cutoff == 0.2
-    sets = conformal_sets(np.array([[0.7, 0.2, 0.1], [0.15, 0.7, 0.15]]), cutoff)
-    assert sets.tolist() == [[True, True, False], [False, True, False]]
+    assert conformal_cutoff(np.arange(1, 10) / 10, level=0.8) == 0.2
 
 
 def test_too_few_labels_keep_every_class() -> None:
@@ -92,8 +76,6 @@ def test_the_promised_precision_holds_when_confidence_says_nothing() -> None:
         lambda: match_accuracy(np.zeros((0, 2)), np.zeros(0, int)),
         lambda: match_accuracy(np.zeros((2, 2)), np.array([0, 2])),
         lambda: match_accuracy(np.zeros((2, 2)), np.array([0, 1]), merged=(0,)),
-        lambda: folds(3, 4, seed=0),
-        lambda: folds(3, 1, seed=0),
         lambda: conformal_cutoff(np.array([1.5])),
         lambda: conformal_cutoff(np.array([0.5]), level=1.0),
         lambda: conformal_margin(np.array([])),

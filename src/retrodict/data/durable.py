@@ -6,11 +6,13 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from retrodict.errors import Damaged, Locked
+from retrodict.errors import Damaged, Locked, UnusableInput
 
 _verified: set[tuple[str, int, int, int, str]] = set()  # (path, inode, size, mtime, sha256) found good in this process
 
@@ -31,6 +33,27 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
         sync(path.parent)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Gives a folder to fill, which gets its name once all is in it; after an error nothing is left.
+
+    Raises:
+        UnusableInput: there is something of that name.
+    """
+    if out.exists():
+        raise UnusableInput(f"{out} exists already; name a folder that does not")
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make_folder(partial)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    os.rename(partial, out)
+    sync(out.parent)
 
 
 def place(files: Iterable[tuple[Path, Path]]) -> None:

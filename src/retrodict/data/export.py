@@ -6,7 +6,6 @@ of their own, without the row of the last frame and without rows whose action is
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from torch import Tensor
 from retrodict.clip import ABSTAINED, MISSING, SOURCES, Clip
 from retrodict.data import lerobot
 from retrodict.data.cache import piece_of
-from retrodict.data.durable import make_folder, place, sync, to_json
+from retrodict.data.durable import make_folder, new_folder, place, sync, to_json
 from retrodict.data.footage import Place, link
 from retrodict.data.guarded import GRID, decoder
 from retrodict.data.schema import Episodes, Schema, conform
@@ -94,21 +93,10 @@ def export(source: Episodes, out: Path | str, *, keep_all: bool = False, format:
         MissingPackage: `hdf5` without h5py.
     """
     out = Path(out)
-    if out.exists():
-        raise UnusableInput(f"{out} exists already; name a folder that does not")
     if format not in get_args(Format):
         raise UnknownName("export format", format, get_args(Format))
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    make_folder(partial)
-    try:
-        report = _fill(partial, source, keep_all, format)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    os.rename(partial, out)
-    sync(out.parent)
-    return report
+    with new_folder(out) as partial:
+        return _fill(partial, source, keep_all, format)
 
 
 def _fill(folder: Path, source: Episodes, keep_all: bool, format: Format) -> Export:

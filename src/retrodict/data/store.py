@@ -244,16 +244,6 @@ class Store:
                     found.append(str(error))
         return found
 
-    def verify(self) -> None:
-        """Reads every committed file again and checks its bytes.
-
-        Raises:
-            Damaged: a file is not the one that was committed.
-        """
-        for commit in self._commits:
-            for name, record in commit.files.items():
-                verify_file(self.folder / name, record, again=True)
-
     def _take(self, commits: Sequence[Commit]) -> None:
         self._commits: list[Commit] = []
         self._entries: dict[str, tuple[Commit, int, Entry]] = {}

@@ -1,11 +1,12 @@
 """The arm's scene in MuJoCo: bodies, looks, and the one renderer of a process.
 
-Shadows, reflections and antialiasing are off, which makes drawing on a CPU some twenty times faster. A second renderer
+Shadows, reflections and antialiasing are off, which is most of the cost of drawing on a CPU. A second renderer
 in one process gives wrong pictures, so that all arms share one: rows lend it their bodies and their look in turn.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -141,6 +142,7 @@ def _canvas(mujoco: Any, model: Any) -> tuple[Any, Any]:
     backend = os.environ.get("MUJOCO_GL") or "egl"
     try:
         context = import_module(f"mujoco.{backend}").GLContext(SIDE, SIDE)
+        atexit.register(context.free)  # while the library is still there
         context.make_current()
         drawing = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
     except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:  # as the libraries raise

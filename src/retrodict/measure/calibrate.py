@@ -17,7 +17,6 @@ from torch import Tensor
 from retrodict.errors import UnusableInput
 from retrodict.measure.inputs import Flags, Floats, Ints, flags, floats, numbers, same_length, shares
 from retrodict.measure.intervals import exact_lower
-from retrodict.rng import numpy_rng
 from retrodict.segments import ONE_HOT, normaliser
 from retrodict.spaces import Distribution
 
@@ -133,18 +132,6 @@ def _match(whole: Floats, wanted: float) -> float:
     return math.exp(low)
 
 
-def folds(count: int, parts: int, seed: int) -> list[Ints]:
-    """Cuts label numbers 0..count-1 at random into `parts` held-out folds whose sizes differ by at most one.
-
-    Raises:
-        UnusableInput: fewer than two folds, or more folds than labels.
-    """
-    if not 2 <= parts <= count:
-        raise UnusableInput(f"cannot cut {count} labels into {parts} folds; expected 2..{count} folds")
-    order = numpy_rng(seed, "measure/folds").permutation(count)
-    return [np.sort(part).astype(np.int64) for part in np.array_split(order, parts)]
-
-
 def conformal_cutoff(true_probability: Floats, level: float = 0.95) -> float:
     """Returns the probability from which a class belongs to the answer set, so that sets hold the truth with
     probability `level` or more on steps exchangeable with these.
@@ -156,11 +143,6 @@ def conformal_cutoff(true_probability: Floats, level: float = 0.95) -> float:
     values = np.sort(shares("true_probability", true_probability))[::-1]
     rank = _rank(len(values), level)
     return float(values[rank - 1]) if rank <= len(values) else 0.0
-
-
-def conformal_sets(probabilities: Floats, cutoff: float) -> Flags:
-    """Returns which classes belong to the answer set of each step, [n, k]."""
-    return np.asarray(shares("probabilities", probabilities, axes=2) >= cutoff)
 
 
 def conformal_margin(residuals: Floats, level: float = 0.95) -> float | None:

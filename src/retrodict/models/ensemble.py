@@ -60,7 +60,7 @@ def geometric_mean(space: ActionSpace, each: Float[Tensor, "m *n p"]) -> Float[T
             parts.append(part.mean(0))
         else:
             within, whole = by_class(segment, part.log_softmax(-1))
-            parts.append((within + whole).mean(0) if not segment.groups else _of_classes(within, whole))
+            parts.append(_of_classes(within, whole))
     return torch.cat(parts, -1)
 
 

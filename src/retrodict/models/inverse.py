@@ -57,11 +57,10 @@ class TransitionNet(nn.Module):
         flat = {"flatten": d * y * x, "changed": d, "mean_max": 2 * d}[pool]
         self.head = nn.Sequential(nn.Linear(flat, out), nn.ReLU())
 
-    def shown(self, frames: UInt8[Tensor, "n f c h w"]) -> Float[Tensor, "n p y x"]:
-        """Returns what the stem sees, side by side."""
+    def shown(self, frames: UInt8[Tensor, "n f c h w"], x: Float[Tensor, "n f c h w"]) -> Float[Tensor, "n p y x"]:
+        """Returns what the stem sees, side by side; x are the normalised frames."""
         if self.encoder is not None:
             return self.encoder.grid(frames).diff(dim=1).flatten(1, 2)
-        x = normalise(frames)
         if self.inputs == "flow":
             flow = optical_flow(x[:, :-1].flatten(0, 1), x[:, 1:].flatten(0, 1))
             return flow.reshape(len(x), -1, *flow.shape[-2:])
@@ -71,12 +70,13 @@ class TransitionNet(nn.Module):
 
     def forward(self, frames: UInt8[Tensor, "n f c h w"]) -> Float[Tensor, "n d"]:
         """Returns one vector per window."""
-        grid = self.stem(self.shown(frames))
+        x = normalise(frames)
+        grid = self.stem(self.shown(frames, x))
         if self.pool == "flatten":
             return self.head(grid.flatten(1))  # type: ignore[no-any-return]
         if self.pool == "mean_max":
             return self.head(torch.cat([grid.mean((2, 3)), grid.amax((2, 3))], 1))  # type: ignore[no-any-return]
-        moved = normalise(frames).diff(dim=1).abs().amax((1, 2), keepdim=False).unsqueeze(1)  # n 1 h w
+        moved = x.diff(dim=1).abs().amax((1, 2), keepdim=False).unsqueeze(1)  # n 1 h w
         mask = (nn.functional.adaptive_max_pool2d(moved, self.grid) > 0.02).float()
         pooled = (grid * mask).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1.0)
         return self.head(pooled)  # type: ignore[no-any-return]

@@ -10,8 +10,6 @@ import copy
 import importlib.util
 import json
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -25,13 +23,13 @@ from torch import Tensor, nn
 
 from retrodict import rng
 from retrodict.clip import Clip
-from retrodict.data.durable import file_hash, sync, to_json
+from retrodict.data.durable import file_hash, new_folder, sync, to_json
 from retrodict.errors import Damaged, Incompatible, MissingPackage, UnusableInput
 from retrodict.models.ensemble import Ensemble
 from retrodict.models.inverse import Inverse
 from retrodict.models.windows import windows
-from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, Policy, View
+from retrodict.run.run import parts_of
 from retrodict.spaces import ActionSpace, Distribution
 
 TOLERANCE = 1e-4  # most by which an answer of ONNX Runtime may differ from torch's
@@ -47,9 +45,10 @@ class _Answer(nn.Module):
         super().__init__()
         self.role = copy.deepcopy(role)
         found = []
-        for part in _parts(self.role):  # the role's own before those of the parts inside
-            if isinstance(getattr(part, "temperature", None), Tensor):  # numbers that a tracer may look at
-                found.append(part._buffers.pop("temperature").tolist())  # type: ignore[union-attr]
+        parts = [part for outer in parts_of(self.role) for part in outer.modules()]
+        for part in parts:  # the role's own before those of the parts inside
+            if (temperature := part._buffers.pop("temperature", None)) is not None:
+                found.append(temperature.tolist())  # numbers that a tracer may look at
                 part.__dict__["temperature"] = found[-1]
         self.temperature = found[0] if found else [1.0]
 
@@ -65,13 +64,6 @@ class _Answer(nn.Module):
         return belief.params, belief.mode(), belief.confidence()
 
 
-def _parts(role: Any) -> list[Part]:
-    """The parts of a role and of what it wraps."""
-    if isinstance(role, Part):
-        return [part for part in role.modules() if isinstance(part, Part)]
-    return [part for value in vars(role).values() if hasattr(value, "__dict__") for part in _parts(value)]
-
-
 def export_onnx(roles: Mapping[str, Policy | InverseModel], out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Writes NAME.onnx for each role and card.json into a new folder, whole or not at all; returns the card.
 
@@ -81,21 +73,11 @@ def export_onnx(roles: Mapping[str, Policy | InverseModel], out: Path, about: Ma
             answers differ from torch's by more than TOLERANCE.
     """
     need("writing ONNX", "onnx", "onnxscript", "onnxruntime")
-    if out.exists():
-        raise UnusableInput(f"{out} exists already; name a folder that does not")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with new_folder(out) as partial:
         card = {"format": 1, **about} | {name: _written(name, role, partial) for name, role in roles.items()}
         (partial / CARD).write_bytes(to_json(card))
         for path in partial.iterdir():
             sync(path)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    os.rename(partial, out)
-    sync(out.parent)
     return card
 
 
