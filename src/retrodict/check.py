@@ -19,6 +19,7 @@ from typing import Any
 
 from retrodict.contract import RULES, Bench, Broken
 from retrodict.errors import RetrodictError, UnknownName, UnusableInput
+from retrodict.nn.part import FROM_FILE
 from retrodict.run.run import config_digest
 
 PRESETS = ("micro", "tiny", "paper")
@@ -55,7 +56,7 @@ def load_recipe(name: str | Path) -> ModuleType:
         raise UnusableInput(f"there is no recipe file {path}; name a file, or one of {', '.join(recipes())}")
     if path.resolve().parent == _HOME / "recipes":
         return importlib.import_module(f"retrodict.recipes.{path.stem}")
-    spec = importlib.util.spec_from_file_location(f"retrodict_recipe_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{FROM_FILE}{path.stem}", path)
     assert spec is not None  # a .py file always has a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

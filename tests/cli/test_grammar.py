@@ -14,9 +14,10 @@ from retrodict.cli.record import Record
 
 DOCS = Path(__file__).parents[2] / "docs/cli.md"
 COMMON = "[--threads] [--json]"
+LOADING = f"{COMMON} [--code]"
 INTAKE = "[--labels] [--schema] [--label-clock=video] [--camera] [--join] [--format] [--fps] [--fit]"
 GRAMMAR = {
-    "act": f"POLICY --env [--episodes=100] [--seed] [--set] {COMMON}",
+    "act": f"POLICY --env [--episodes=100] [--seed] [--set] {LOADING}",
     "check": f"RECIPE [--claim] [--seeds=3] [--out=runs/claims] {COMMON}",
     "data check": f"FOLDER {COMMON}",
     "data export": f"FOLDER --out [--for=training] [--keep-all] [--format=lerobot] {COMMON}",
@@ -24,13 +25,13 @@ GRAMMAR = {
     "data info": f"FOLDER {COMMON}",
     "demo": "[--world=babyai] [--labels=64] [--seed] [--out=runs/demo] [--full] [--micro] [--threads]",
     "doctor": f"[--install=nothing] {COMMON}",
-    "export": f"FOLDER --out [--to=onnx] {COMMON}",
+    "export": f"FOLDER --out [--to=onnx] {LOADING}",
     "label": f"VIDEOS --out {INTAKE} [--with] [--recipe=auto] [--size=tiny] [--set] [--budget] "
     "[--frame-size] [--precision=0.8] [--keep-all] [--strict] [--seed] [--cache-gb=20.0] "
-    f"[--engine=torch] {COMMON}",
-    "measure": f"FOLDER --data [--episodes] {COMMON}",
+    f"[--engine=torch] {LOADING}",
+    "measure": f"FOLDER --data [--episodes] {LOADING}",
     "recipes": COMMON,
-    "record": f"ENV --out [--episodes] [--frames] [--policy=expert] [--random] [--seed] [--set] {COMMON}",
+    "record": f"ENV --out [--episodes] [--frames] [--policy=expert] [--random] [--seed] [--set] {LOADING}",
     "train": "RECIPE --data --out [--size=tiny] [--labels] [--minutes] [--seed] [--set] [--frame-size] [--budget] "
     f"[--restart] [--cache-gb=20.0] [--track=nothing] {COMMON}",
 }

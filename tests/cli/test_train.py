@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_too_many_labels_and_no_labels_are_refused(
 ) -> None:
     assert train(data, tmp_path / "r", "--labels", "100000") == 2
     assert "ask for fewer" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_budget_is_shared_among_stages_and_bounds_their_steps(data: Path, tmp_path: Path) -> None:
@@ -189,3 +191,37 @@ def test_minutes_are_the_first_steps_and_presets_go_by_name(
         assert train(data, tmp_path / "other", *more) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "other/stages").exists()
+
+
+OWN_PART = """
+
+class Own(Inverse):
+    \"\"\"A part that the package does not have.\"\"\"
+
+
+def train(cfg: Config, run: Run) -> System:
+    made = quick(cfg, run)
+    own = Own(made.inverse.view, made.inverse.space, patch=patch_for(made.inverse.view.size))
+    return System(inverse=run.fit("own", own, labelled, run.data.labelled.shown(own.view), cfg.fit), about=made.about)
+"""
+
+
+def test_a_recipe_file_with_a_part_of_its_own_is_loaded_by_name_alone(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, run = tmp_path / "own.py", str(tmp_path / "r")
+    quick = (Path(__file__).parents[1] / "label/quick_recipe.py").read_text()
+    file.write_text(quick.replace("def train(", "def quick(") + OWN_PART)
+    assert cli.main(["train", str(file), "--data", str(data / "a"), "--out", run, "--size", "micro"]) == 0
+    measure = ["measure", run, "--data", str(data / "b")]
+    del sys.modules["retrodict_recipe_own"]  # as in a process of its own
+    capsys.readouterr()
+    assert cli.main(measure) == 2
+    assert "Name that file with --code" in capsys.readouterr().err
+    assert cli.main([*measure, "--code", str(file)]) == 0
+    assert "running the code in" in capsys.readouterr().err
+
+
+def test_a_figure_of_no_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "bc", "--claim", "success_64", "--seeds", "0"]) == 2
+    assert "--seeds must be 1 or more; got 0" in capsys.readouterr().err

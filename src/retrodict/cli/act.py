@@ -9,7 +9,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.record import ROWS, actor_of
 from retrodict.cli.settings import options
-from retrodict.cli.verb import DONE, Telling, table
+from retrodict.cli.verb import DONE, Loading, table
 from retrodict.errors import UnusableInput
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ UNSEEN = 900_000_000  # first level that `retrodict record` never plays; publish
 
 
 @dataclass(frozen=True, kw_only=True)
-class Act(Telling):
+class Act(Loading):
     """Runs and scores a policy, which draws from what it believes, on levels that no recording has.
 
     Beside it: random actions, and the world's expert where it has one.
@@ -45,6 +45,7 @@ class Act(Telling):
 
         first = UNSEEN + self.seed * 1_000_000
         levels = range(first, first + self.episodes)
+        self.admit()
         world = make(self.env, min(ROWS, self.episodes), **options(self.set))
         rows = [scored(self.policy, world, levels, actor_of(self.policy, world))]
         if self.policy != "random":

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from retrodict.cli.verb import DONE, Telling
+from retrodict.cli.verb import DONE, Loading
 from retrodict.errors import UnusableInput
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportRun(Telling):
+class ExportRun(Loading):
     """Writes a run's policy and inverse model as ONNX, with a card; refuses when ONNX Runtime answers otherwise."""
 
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
@@ -28,6 +28,7 @@ class ExportRun(Telling):
         from retrodict.run.checkpoint import load_system, system_hash
         from retrodict.run.onnx_file import TOLERANCE, export_onnx
 
+        self.admit()
         system = load_system(self.folder).decoded()
         roles = {name: part for name in ("policy", "inverse") if (part := getattr(system, name)) is not None}
         if not roles:

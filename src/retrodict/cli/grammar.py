@@ -77,7 +77,9 @@ def usage() -> dict[str, str]:
 
 def _words(verb: type[Verb]) -> list[str]:
     """A verb's flags: by position, required, its own, and those that all verbs have."""
-    words = [(field.name in ("threads", "json"), "[" in (word := _word(verb, field)), word) for field in fields(verb)]
+    words = [
+        (field.name in ("threads", "json", "code"), "[" in (word := _word(verb, field)), word) for field in fields(verb)
+    ]
     return [word for *_, word in sorted(words, key=lambda entry: entry[:2])]
 
 

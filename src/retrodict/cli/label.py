@@ -12,14 +12,14 @@ from tyro.conf import UseAppendAction, arg
 from retrodict.cli.dataset import Importing
 from retrodict.cli.settings import size
 from retrodict.cli.train import training
-from retrodict.cli.verb import DONE, NOT_USABLE, REFUSED
+from retrodict.cli.verb import DONE, NOT_USABLE, REFUSED, Loading
 
 if TYPE_CHECKING:
     from retrodict.label.job import LabelReport
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label(Importing):
+class Label(Importing, Loading):
     """Labels videos from a few labels (or with a trained run), and writes a LeRobot dataset.
 
     Everything but the dataset is kept in OUT.run, so that the same command goes on where an earlier one stopped.
@@ -56,6 +56,7 @@ class Label(Importing):
         from retrodict.run.log import Log
 
         seen = size(self.frame_size)
+        self.admit()
         job = Job(
             videos=self.videos, out=self.out, labels=self.labels, schema=self.schema, run=self.with_run,
             clock=self.label_clock, cameras=self.camera, join=self.join, kind=self.format, fps=self.fps,

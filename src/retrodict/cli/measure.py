@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from retrodict.cli.verb import DONE, Telling
+from retrodict.cli.verb import DONE, Loading
 from retrodict.errors import Incompatible, UnusableInput
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SEEN = 0.5  # R² below which the frames are said to hardly show a number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure(Telling):
+class Measure(Loading):
     """Measures a run's labels against recorded actions, beside always saying the commonest action."""
 
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
@@ -40,6 +40,7 @@ class Measure(Telling):
 
         if self.episodes < 0:
             raise UnusableInput(f"--episodes must be 1 or more, or 0 for all; got {self.episodes}")
+        self.admit()
         system = load_system(self.folder)
         inverse = system.decoded().inverse
         if inverse is None:

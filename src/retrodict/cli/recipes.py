@@ -11,7 +11,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.train import load
 from retrodict.cli.verb import DONE, UNUSABLE, Telling, table
-from retrodict.errors import Damaged
+from retrodict.errors import Damaged, UnusableInput
 
 if TYPE_CHECKING:
     from retrodict.claims import Figure
@@ -67,6 +67,8 @@ class CheckRecipe(Telling):
         from retrodict import claims
         from retrodict.run.log import Log
 
+        if self.seeds < 1:
+            raise UnusableInput(f"--seeds must be 1 or more; got {self.seeds}")
         _, module = load(self.recipe)
         told = claims.claim(module, self.claim, self.seeds, self.out, Path("results"), Log(quiet=self.json))
         self.tell(told, [_figure_line(_shown(figure)) for figure in told])

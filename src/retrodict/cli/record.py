@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.settings import options
-from retrodict.cli.verb import DONE, Telling
+from retrodict.cli.verb import DONE, Loading
 from retrodict.errors import UnusableInput
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ MOST_SEEDS = 800  # levels above are for validation and tests: see retrodict.tri
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record(Telling):
+class Record(Loading):
     """Records whole episodes of a world as a dataset; the same command goes on where an earlier one stopped."""
 
     env: Annotated[str, Positional, arg(metavar="ENV")]
@@ -53,6 +53,7 @@ class Record(Telling):
         from retrodict.envs.catalog import make
         from retrodict.run.collect import collect
 
+        self.admit()
         world = make(self.env, ROWS, **options(self.set))
         actor = actor_of(self.policy, world, self.random, self.seed)  # before anything is written
         provenance = {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from retrodict.cli.dataset import counts
 from retrodict.cli.settings import seconds, size, with_settings
 from retrodict.cli.verb import DONE, Telling, table
 from retrodict.errors import UnusableInput
@@ -153,16 +154,19 @@ def views(
     Raises:
         UnusableInput: no step has an action, or fewer than asked for have one.
     """
-    from retrodict.data.batch import Steps
+    from retrodict.data.batch import Steps, enough
     from retrodict.data.cache import Cache
     from retrodict.label.job import seen_size
     from retrodict.run.run import Views
 
+    there = counts(source)["steps"]  # before the cache, which takes long, is made
+    if not (known_steps := there["recorded"] + there["predicted"]):
+        raise UnusableInput("no step of this dataset has an action; label some, or import it with --labels")
+    if labels:
+        enough(labels, known_steps)
     seen = (wanted[1], wanted[0]) if wanted else seen_size(source.schema.size)
     cache = Cache.build(source, seen, folder, cache_gb)
     known = Steps.all(cache).known()
-    if not len(known):
-        raise UnusableInput("no step of this dataset has an action; label some, or import it with --labels")
     if labels:
         known = known.first(labels) if contiguous else known.uniform(labels, seed)
     return Views(Steps.all(cache, hidden=True), known)

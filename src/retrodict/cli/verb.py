@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 DONE, UNUSABLE, NOT_USABLE, REFUSED = 0, 2, 3, 4  # exit codes; an interrupt adds 130 (SIGINT) and 143 (SIGTERM)
@@ -33,6 +34,21 @@ class Telling(Verb):
     def tell(self, value: Any, lines: Sequence[str]) -> None:
         """Prints the result: the JSON value where it was asked for, else the lines."""
         print(json.dumps(value, indent=1, allow_nan=False) if self.json else "\n".join(lines), flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading(Telling):
+    """A verb that loads a run."""
+
+    code: Path | None = None
+    """Recipe file by which the run was trained, where the parts are the file's own; its code is run."""
+
+    def admit(self) -> None:
+        """Runs the code of `--code`, so that a run may ask for its parts."""
+        from retrodict.cli.train import load
+
+        if self.code is not None:
+            load(str(self.code))
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:

@@ -76,7 +76,7 @@ class Steps:
         Raises:
             UnusableInput: there are fewer steps than asked for, or none is asked for.
         """
-        self._enough(count)
+        enough(count, len(self))
         picked = rng.numpy_rng(*address, "labels").choice(len(self), count, replace=False)
         return self.only(np.sort(picked))
 
@@ -86,14 +86,8 @@ class Steps:
         Raises:
             UnusableInput: there are fewer steps than asked for, or none is asked for.
         """
-        self._enough(count)
+        enough(count, len(self))
         return self.only(np.arange(count))
-
-    def _enough(self, count: int) -> None:
-        if count < 1:
-            raise UnusableInput(f"{count} labels were asked for; ask for 1 or more")
-        if count > len(self):
-            raise UnusableInput(f"{count} labels were asked for and the data has {len(self)} steps; ask for fewer")
 
     def fold(self, parts: int, number: int, *address: int | str) -> tuple[Steps, Steps]:
         """Splits the steps for cross-fitting: (all but part `number`, part `number`) of `parts`."""
@@ -167,6 +161,14 @@ class Steps:
             return []
         numbers = sorted({int(n) for n in clip.segment.flatten().tolist() if n >= 0})
         return [self.cache.ids[n] for n in numbers]
+
+
+def enough(asked: int, there: int) -> None:
+    """Raises UnusableInput unless 1 to all of the steps that there are were asked for as labels."""
+    if asked < 1:
+        raise UnusableInput(f"{asked} labels were asked for; ask for 1 or more")
+    if asked > there:
+        raise UnusableInput(f"{asked} labels were asked for and the data has {there} steps; ask for fewer")
 
 
 def _digest(*parts: str) -> str:

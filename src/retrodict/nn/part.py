@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from torch import nn
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.roles import View
 from retrodict.spaces import ActionSpace
+
+FROM_FILE = "retrodict_recipe_"  # how the name of a module begins that was loaded from a recipe file
 
 
 class Part(nn.Module):
@@ -58,15 +61,23 @@ class Part(nn.Module):
 def build(description: Mapping[str, Any]) -> Part:
     """Builds a part from what `describe` returned.
 
-    Only classes of retrodict's own models and recipes are built, so a hostile description cannot run other code.
+    Only classes of retrodict's own models and recipes are built, and of recipe files that this process has loaded
+    already, so a hostile description cannot run other code.
     """
     if not isinstance(description, Mapping) or not isinstance(description.get("arguments"), Mapping):
         raise UnusableInput(f"a part is described by 'part' and 'arguments'; got {description!r:.100}")
     module_name, _, class_name = str(description.get("part")).partition(":")
-    if not module_name.startswith(("retrodict.models.", "retrodict.recipes.", "retrodict.nn.")):
+    if module_name.startswith(FROM_FILE):
+        if module_name not in sys.modules:
+            file = f"{module_name.removeprefix(FROM_FILE)}.py"
+            raise UnusableInput(
+                f"this run has a part of its own, {class_name}, of the recipe file {file}. Name that file with --code, "
+                f"and its code is run (in Python: retrodict.check.load_recipe({file!r}) before retrodict.load)"
+            )
+    elif not module_name.startswith(("retrodict.models.", "retrodict.recipes.", "retrodict.nn.")):
         raise UnusableInput(
-            f"a checkpoint asks for {module_name}:{class_name}; only parts of retrodict.models and retrodict.recipes "
-            "are loaded. Load it with the code that made it."
+            f"a checkpoint asks for {module_name}:{class_name}; only parts of retrodict.models and "
+            "retrodict.recipes, and of recipe files that were loaded, are built. Load it with the code that made it."
         )
     try:
         module = importlib.import_module(module_name)
