@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,12 @@ from retrodict.data import cache, footage
 from retrodict.data import export as export_module
 from retrodict.data import store as store_module
 from retrodict.data.check import check
-from retrodict.data.export import export
-from retrodict.data.foreign import open_dataset
+from retrodict.data.export import EXPORT_FILE, export
+from retrodict.data.foreign import open_dataset, open_foreign
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.data.store import Store
-from retrodict.errors import UnusableInput
+from retrodict.errors import Damaged, RetrodictError, UnusableInput
 from retrodict.spaces import ActionSpace, continuous
 
 SPACE = ActionSpace((continuous("action", ("x", "y"), low=-5, high=500),))
@@ -240,6 +241,7 @@ def test_frames_that_are_not_where_the_metadata_says_are_refused_by_name(tmp_pat
     with Store.create(tmp_path / "d", VIDEO) as source:
         source.append([shown([R, R, R], 10)])
     export(source, tmp_path / "out", keep_all=True)
+    (tmp_path / "out" / EXPORT_FILE).unlink()  # as another tool's, without hashes
     episodes = tmp_path / "out/meta/episodes/chunk-000/file-000.parquet"
     table = pq.read_table(episodes)
     place = table.column_names.index(f"videos/{CAMERA}/from_timestamp")
@@ -283,3 +285,32 @@ def test_a_check_counts_and_finds_what_is_wrong(
     assert "info.json differs" in found[1]
     Store.open(store.folder, write=True).close()
     assert len(check(store.folder)["problems"]) == 1
+
+
+@pytest.mark.parametrize("kind", ["meta/episodes/**/*.parquet", "meta/stats.json", "data/**/*.parquet"])
+def test_a_flipped_bit_in_what_was_exported_is_refused_by_name(tmp_path: Path, source: MemoryStore, kind: str) -> None:
+    export(source, tmp_path / "out")
+    assert check(tmp_path / "out")["problems"] == []
+    (file,) = (tmp_path / "out").glob(kind)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(Damaged, match=re.escape(file.name)):
+        first(tmp_path / "out")
+    assert file.name in check_or_refusal(tmp_path / "out")
+    file.unlink()
+    with pytest.raises(RetrodictError, match=re.escape(file.name)):
+        first(tmp_path / "out")
+
+
+def first(folder: Path) -> Clip:
+    source = open_foreign(folder)
+    return source.read(source.ids[0])
+
+
+def check_or_refusal(folder: Path) -> str:
+    """What a check-up says; metadata that are not as written are refused at once."""
+    try:
+        return "\n".join(check(folder)["problems"])
+    except Damaged as error:
+        return str(error)

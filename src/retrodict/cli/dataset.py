@@ -54,9 +54,9 @@ class Info(Telling):
         return DONE
 
 
-def _whole(kind: str) -> str:
-    if kind == "retrodict":
-        return "whole: every byte is the one that was committed"
+def _whole(hashed: bool) -> str:
+    if hashed:
+        return "whole: every byte is the one that was written"
     return "readable: every episode is what its metadata says; there are no hashes that would tell a changed byte"
 
 
@@ -80,7 +80,7 @@ class Check(Telling):
             return self._survey()
         told = check(self.folder)
         lines = [f"{name:13}  {_plain(value)}" for name, value in told.items() if name != "problems"]
-        self.tell(told, [*lines, *(told["problems"] or [_whole(told["kind"])])])
+        self.tell(told, [*lines, *(told["problems"] or [_whole(told["hashed"])])])
         return UNUSABLE if told["problems"] else DONE
 
     def _survey(self) -> int:

@@ -28,7 +28,7 @@ def check(folder: Path | str) -> dict[str, Any]:
         Damaged: its metadata cannot be read at all.
     """
     source = open_dataset(folder)
-    problems = _files(source) if isinstance(source, Store) else []
+    problems = _files(source) if isinstance(source, Store) else source.damages()
     counts: Counter[str] = Counter()
     steps = still = 0
     for id in source.ids:
@@ -44,6 +44,7 @@ def check(folder: Path | str) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "kind": "retrodict" if isinstance(source, Store) else "LeRobot",
+        "hashed": isinstance(source, Store) or bool(source.records),
         "episodes": len(source.ids),
         "frames": sum(source.lengths.values()),
         "steps": steps,

@@ -92,6 +92,23 @@ def describe_file(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
 
 
+def describe_folder(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the same of every file below a folder, by its path in it."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): describe_file(path) for path in files}
+
+
+def damages(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Reads files again and returns what is wrong with each, in words."""
+    found = []
+    for name, record in records.items():
+        try:
+            verify_file(folder / name, record, again=True)
+        except Damaged as error:
+            found.append(str(error))
+    return found
+
+
 def verify_file(path: Path, record: Mapping[str, Any], *, again: bool = False) -> None:
     """Checks a file against its commit record, once per process and state of the file; `again` forces the check.
 

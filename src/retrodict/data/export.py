@@ -25,7 +25,7 @@ from torch import Tensor
 from retrodict.clip import ABSTAINED, MISSING, SOURCES, Clip
 from retrodict.data import lerobot
 from retrodict.data.cache import piece_of
-from retrodict.data.durable import make_folder, new_folder, place, sync, to_json
+from retrodict.data.durable import describe_folder, make_folder, new_folder, place, sync, to_json
 from retrodict.data.footage import Place, link
 from retrodict.data.guarded import GRID, decoder
 from retrodict.data.schema import Episodes, Schema, conform
@@ -120,7 +120,7 @@ def _fill(folder: Path, source: Episodes, keep_all: bool, format: Format) -> Exp
     report = Export(len(written), writer.rows, writer.steps, **counts, encoded=writer.encoded)
     origin = {
         "digest": source.digest, "format": format, "schema": source.schema.to_json(), "keep_all": keep_all,
-        "rows": asdict(report), "spans": written,
+        "rows": asdict(report), "spans": written, "files": describe_folder(folder),
     }  # fmt: skip
     store(folder / EXPORT_FILE, to_json(origin))
     return report

@@ -22,10 +22,10 @@ import torch
 from jaxtyping import UInt8
 
 from retrodict.clip import Clip
-from retrodict.data.durable import file_hash
+from retrodict.data.durable import damages, file_hash, verify_file
 from retrodict.data.export import EXPORT_FILE
 from retrodict.data.lerobot import BOUNDS, frames_of
-from retrodict.data.schema import Episodes, Schema, conform, hash_arrays
+from retrodict.data.schema import Schema, conform, hash_arrays
 from retrodict.data.stats import Moments
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import Damaged, UnknownName, UnusableInput
@@ -42,7 +42,7 @@ class _Episode:
     videos: Mapping[str, tuple[Path, float]] = field(default_factory=dict)  # camera -> file, start in seconds
 
 
-def open_dataset(folder: Path | str) -> Episodes:
+def open_dataset(folder: Path | str) -> Store | ForeignDataset:
     """Opens a dataset for reading, whoever wrote it."""
     return Store.open(folder) if (Path(folder) / SCHEMA_FILE).is_file() else open_foreign(folder)
 
@@ -66,19 +66,29 @@ def open_foreign(folder: Path | str, cameras: Sequence[str] | None = None, *, ac
         if version not in ("v3.0", "v2.1"):
             raise UnusableInput(f"{path} is of LeRobot {version!r}; this reads v3.0 and v2.1. Convert it with lerobot")
         schema = _schema(folder, info, cameras, actions)
+    files = _records(folder)
+    for name, record in files.items():
+        if name.startswith("meta/"):
+            verify_file(folder / name, record)
     with _reading(folder / "meta"):
         episodes = (_episodes_v30 if version == "v3.0" else _episodes_v21)(folder, info, schema)
     numbers = [episode.index for episode in episodes]
     if numbers != list(range(len(numbers))) or len(numbers) != info.get("total_episodes", len(numbers)):
         raise Damaged(folder / "meta", f"episodes 0..{info.get('total_episodes')} in order", f"{len(numbers)} others")
-    return ForeignDataset(folder, schema, info, episodes)
+    return ForeignDataset(folder, schema, info, episodes, files)
 
 
 class ForeignDataset:
-    """Episodes of another tool's dataset, decoded when read; ids are the episodes' numbers."""
+    """Episodes of another tool's dataset, decoded when read; ids are the episodes' numbers.
 
-    def __init__(self, folder: Path, schema: Schema, info: Mapping[str, Any], episodes: Sequence[_Episode]) -> None:
-        self.folder, self.schema = folder, schema
+    `records` are bytes and SHA-256 of its files, where an export of ours says them; a file is checked before its use.
+    """
+
+    def __init__(
+        self, folder: Path, schema: Schema, info: Mapping[str, Any], episodes: Sequence[_Episode],
+        records: Mapping[str, Mapping[str, Any]],
+    ) -> None:  # fmt: skip
+        self.folder, self.schema, self.records = folder, schema, records
         self._features = info["features"]
         self._episodes = {f"{episode.index:06d}": episode for episode in episodes}
         self._digest: str | None = None
@@ -124,6 +134,7 @@ class ForeignDataset:
             raise UnknownName("episode", id, self._episodes)
         episode = self._episodes[id]
         images = frames and bool(self.schema.cameras) and not self.schema.video
+        self._verify(episode.data)
         with _reading(episode.data):
             table = self._rows(episode, images)
             clip = self._clip(episode, table)
@@ -148,9 +159,18 @@ class ForeignDataset:
         """Returns the video file of each camera and where the episode begins in it, in seconds; none of images."""
         return [self._episodes[id].videos[name] for name in self.schema.cameras] if self.schema.video else []
 
+    def damages(self) -> list[str]:
+        """Reads every file with a record again and returns what is wrong with each, in words."""
+        return damages(self.folder, self.records)
+
     def files(self, id: str) -> tuple[Path, list[tuple[Path, float]]]:
         """Returns an episode's data file, and its video files with the seconds at which it starts there."""
         return self._episodes[id].data, list(self.videos(id))
+
+    def _verify(self, path: Path) -> None:
+        name = path.relative_to(self.folder).as_posix()
+        if name in self.records:
+            verify_file(path, self.records[name])
 
     def _rows(self, episode: _Episode, images: bool) -> pa.Table:
         columns = [n for n, f in self._features.items() if f["dtype"] not in ("video", "image", "string")]
@@ -210,6 +230,8 @@ class ForeignDataset:
 
         places = [episode.videos[name] for name in self.schema.cameras]
         paths, starts = [path for path, _ in places], [start for _, start in places]
+        for path in paths:
+            self._verify(path)
         return footage.stream(paths, episode.length, self.schema, frames, starts)
 
 
@@ -248,22 +270,40 @@ def _schema(folder: Path, info: Mapping[str, Any], cameras: Sequence[str] | None
     return Schema(space, chosen, int(info["fps"]), kinds == {"video"}, proprio, rewards, bounds)
 
 
+def _exported(folder: Path) -> dict[str, Any]:
+    """What an export of ours says of itself; empty for a dataset of others."""
+    path = folder / EXPORT_FILE
+    if not path.is_file():
+        return {}
+    with _reading(path):
+        told: dict[str, Any] = dict(json.loads(path.read_bytes()))
+    return told
+
+
+def _records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Bytes and SHA-256 of the files of an export of ours."""
+    with _reading(folder / EXPORT_FILE):
+        records = {str(name): dict(record) for name, record in _exported(folder).get("files", {}).items()}
+        for name, record in records.items():
+            if ".." in Path(name).parts or not (isinstance(record["bytes"], int) and isinstance(record["sha256"], str)):
+                raise ValueError(f"{name} has no bytes and SHA-256, or lies elsewhere")
+    return records
+
+
 def _space(folder: Path, feature: Mapping[str, Any]) -> ActionSpace:
-    exported = folder / EXPORT_FILE
-    if exported.is_file():
-        with _reading(exported):
-            space = Schema.from_json(json.loads(exported.read_bytes())["schema"]).space
+    if told := _exported(folder):
+        with _reading(folder / EXPORT_FILE):
+            space = Schema.from_json(told["schema"]).space
         if list(space.columns) == list(_names(feature)):
             return space
     names, whole, each = _names(feature), folder / "meta/stats.json", folder / "meta/episodes_stats.jsonl"
     if whole.is_file():
         with _reading(whole):
-            told = [json.loads(whole.read_bytes())["action"]]
-            return _told(names, told)
+            return _told(names, [json.loads(whole.read_bytes())["action"]])
     if each.is_file():  # v2.1 tells of every episode by itself
         with _reading(each):
-            told = [json.loads(line)["stats"]["action"] for line in each.read_text().splitlines()]
-            return _told(names, told)
+            lines = each.read_text("utf-8").splitlines()
+            return _told(names, [json.loads(line)["stats"]["action"] for line in lines])
     return ActionSpace((continuous("action", names),))
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from retrodict.clip import Clip
 from retrodict.data import lerobot
 from retrodict.data.commits import Commit, Entry, path_of, read_commits
-from retrodict.data.durable import WriterLock, make_folder, place, sync, to_json, verify_file, write
+from retrodict.data.durable import WriterLock, damages, make_folder, place, sync, to_json, verify_file, write
 from retrodict.data.schema import Schema, conform, digest_of, hash_arrays, hash_rest, new_ids
 from retrodict.data.staging import Group, Totals, conform_schema, derived
 from retrodict.errors import Damaged, UnknownName, UnusableInput
@@ -235,14 +235,7 @@ class Store:
 
     def damages(self) -> list[str]:
         """Reads every committed file again and returns what is wrong with each, in words."""
-        found = []
-        for commit in self._commits:
-            for name, record in commit.files.items():
-                try:
-                    verify_file(self.folder / name, record, again=True)
-                except Damaged as error:
-                    found.append(str(error))
-        return found
+        return [line for commit in self._commits for line in damages(self.folder, commit.files)]
 
     def _take(self, commits: Sequence[Commit]) -> None:
         self._commits: list[Commit] = []
