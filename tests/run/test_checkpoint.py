@@ -220,6 +220,18 @@ def test_a_hostile_manifest_builds_nothing_foreign(
         checkpoint.load_system(hostile(saved, tmp_path, change))
 
 
+def test_one_changed_sign_in_a_manifest_is_damage(saved: Path, tmp_path: Path) -> None:
+    file = hostile(saved, tmp_path, lambda manifest: None) / "system" / checkpoint.MANIFEST
+    text = file.read_text()
+    for number in range(0, len(text), 37):
+        changed = text[:number] + ("7" if text[number] != "7" else "8") + text[number + 1 :]
+        file.write_text(changed)
+        with pytest.raises(RetrodictError):
+            checkpoint.load_system(tmp_path)
+    file.write_text(text)
+    checkpoint.load_system(tmp_path)
+
+
 def test_tensors_that_do_not_fit_their_part_are_damage(saved: Path, tmp_path: Path) -> None:
     def change(manifest: dict[str, Any]) -> None:
         manifest["system"]["policy"]["arguments"]["hidden"] = 9
@@ -266,6 +278,8 @@ def sign(folder: Path) -> None:
     state = (folder / checkpoint.STATE).read_bytes()
     manifest = json.loads((folder / checkpoint.MANIFEST).read_text())
     manifest["files"][checkpoint.STATE] = {"bytes": len(state), "sha256": hashlib.sha256(state).hexdigest()}
+    del manifest[checkpoint.SELF]
+    manifest[checkpoint.SELF] = hashlib.sha256(json.dumps(manifest, indent=1, sort_keys=True).encode()).hexdigest()
     (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest))
 
 

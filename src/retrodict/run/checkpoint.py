@@ -24,6 +24,7 @@ from retrodict.nn.part import Part, build
 from retrodict.roles import System
 
 STATE, MANIFEST = "state.safetensors", "manifest.json"
+SELF = "manifest_sha256"  # of the manifest without this entry
 
 
 def sync_write(path: Path, data: bytes) -> None:
@@ -44,7 +45,7 @@ def save_folder(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[s
     state = save_bytes({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
     sync_write(temporary / STATE, state)
     whole = {**manifest, "files": {STATE: {"bytes": len(state), "sha256": hashlib.sha256(state).hexdigest()}}}
-    sync_write(temporary / MANIFEST, json.dumps(whole, indent=1, sort_keys=True).encode())
+    sync_write(temporary / MANIFEST, _json({**whole, SELF: hashlib.sha256(_json(whole)).hexdigest()}))
     sync(temporary)
     if folder.exists():  # a whole one of the same name: replaced, and for a moment both are there
         old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
@@ -79,7 +80,11 @@ def load_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:
-    """Reads the manifest of a checkpoint or saved system."""
+    """Reads the manifest of a checkpoint or saved system.
+
+    Raises:
+        UnusableInput: there is none. Damaged: it is not the one that was written.
+    """
     path = folder / MANIFEST
     if not path.exists():
         raise UnusableInput(f"{folder} holds no {MANIFEST}; name the folder of a finished run or checkpoint")
@@ -89,7 +94,14 @@ def load_manifest(folder: Path) -> dict[str, Any]:
         raise Damaged(path, "JSON", str(error)) from error
     if not isinstance(value, dict):
         raise Damaged(path, "a JSON object", type(value).__name__)
+    said, found = value.pop(SELF, None), hashlib.sha256(_json(value)).hexdigest()
+    if said != found:
+        raise Damaged(path, f"its own sha256 {said}", found)
     return value
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
 
 
 def newest(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any], str] | None:
