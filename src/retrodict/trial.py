@@ -73,6 +73,8 @@ SETTINGS: dict[str, Setting] = {
         },
     ),
     "maze": Setting("maze", random=0.15, copies=16, episodes=100),
+    # the hard case: what is recorded is a player that never looks
+    "coinrun": Setting("coinrun", random=0.15, copies=16, episodes=128),
     # 20 minutes at 20 frames a second; measured on a kind of texture that no recording has
     "arm": Setting("arm", 24_000, episodes=100, unseen={"textures": "stripes"}, per_minute=1200),
     "arm_latency": Setting("arm", 4_000, options={"latency": 2}, unseen={"textures": "stripes"}, per_minute=1200),

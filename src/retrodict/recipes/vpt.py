@@ -44,6 +44,8 @@ FIGURES = {
     "success_64": Figure("sprites", "success", target=0.90, seeds=5),
     "texture_agreement_64": Figure("sprites", "texture_agreement", seeds=5),
     "maze_label_accuracy_64": Figure("maze", "label_accuracy", preset="maze", target=0.88),
+    "coinrun_label_accuracy_64": Figure("coinrun", "label_accuracy", preset="maze", seeds=1),
+    "coinrun_success_64": Figure("coinrun", "success", preset="maze", seeds=1),
     "arm_r2_1min": Figure("arm", "r2", 1200, "arm", target=0.80),
     "arm_gripper_f1_1min": Figure("arm", "press_f1", 1200, "arm"),
     "arm_interval_cover_1min": Figure("arm", "interval_cover", 1200, "arm", target=0.85),

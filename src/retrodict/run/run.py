@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,14 +21,22 @@ from torch import Tensor
 
 from retrodict.clip import PREDICTED, Clip
 from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
+from retrodict.data.store import Store
 from retrodict.errors import Locked, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, System
 from retrodict.run import checkpoint, loop
+from retrodict.run.collect import collect, schema_of
 from retrodict.run.log import Log
 from retrodict.run.loop import Stop
 
+if TYPE_CHECKING:
+    from retrodict.envs.rollout import Actor
+    from retrodict.envs.world import World
+
 P = TypeVar("P", bound=Part)
+EPISODES = "episodes"  # folder of what a stage collected
 
 
 @dataclass(frozen=True)
@@ -182,6 +190,34 @@ class Run:
         digest = hashlib.sha256(actions.tobytes() + source.tobytes() + confidence.tobytes()).hexdigest()[:16]
         return data.with_actions(actions, source, confidence, digest)
 
+    def collect(
+        self, name: str, world: World, levels: range, actor: Actor, provenance: Mapping[str, Any],
+        uses: tuple[Part, ...] = (),
+    ) -> Steps:  # fmt: skip
+        """Plays levels and keeps their episodes under this name, group by group; returns all their steps.
+
+        `provenance` says in plain values what world and actor are; with the weights of the parts that the actor reads
+        (`uses`) it belongs to the stage's identity, and to every commit.
+        """
+        used = [[part.describe(), loop.weights_hash(part)] for part in uses]
+        played = [levels.start, levels.stop, levels.step]
+        told = {"world": world.name, "schema": schema_of(world).to_json(), "levels": played, **provenance}
+        identity = self._identity(name, {"collected": told, "actor": _code_name(actor), "uses": used})
+
+        def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
+            def committed(line: str) -> None:
+                self.log.say(f"{name}: {line}")
+                stop.leave(f"{name} will go on.", self.resume)
+
+            with Store.open_or_create(folder / EPISODES, schema_of(world)) as store:
+                collect(world, levels[len(store.ids) :], actor, store, dict(provenance), say=committed)
+                return {"episodes": torch.tensor(len(store.ids))}
+
+        self._once(name, identity, work)
+        folder = self._stage(name)
+        with Store.open(folder / EPISODES) as store:
+            return Steps.all(Cache.build(store, folder=folder / "cache"))
+
     def finish(self, system: System, about: Mapping[str, Any]) -> System:
         """Writes the system that a recipe made, so that `retrodict.load` gives it back."""
         whole = replace(system, about={**system.about, **about, "seed": self.seed, "versions": versions()})
@@ -190,6 +226,9 @@ class Run:
             if not any(_names(asked, name) for name in self.stages):
                 raise UnknownName("stage to restart", asked, self.stages)
         return whole
+
+    def _stage(self, name: str) -> Path:
+        return self.folder / "stages" / name.replace("/", ".")
 
     def _identity(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
         if name in self.stages:
@@ -200,7 +239,7 @@ class Run:
     def _once(
         self, name: str, identity: Mapping[str, Any], work: Callable[[Path, Stop], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        folder = self.folder / "stages" / name.replace("/", ".")
+        folder = self._stage(name)
         done = folder / "done"
         if any(_names(asked, name) for asked in self.restart):
             shutil.rmtree(folder, ignore_errors=True)
