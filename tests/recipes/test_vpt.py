@@ -6,10 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
-from retrodict.recipes import vpt
+from retrodict.errors import UnusableInput
+from retrodict.models.encoder import FrameEncoder
+from retrodict.models.ensemble import Ensemble
+from retrodict.recipes import laom, vpt
+from retrodict.run.checkpoint import load_system
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views, config_digest
 
@@ -53,3 +58,21 @@ def test_settings_that_came_later_change_no_digest_until_they_are_used() -> None
     assert config_digest(replace(vpt.tiny(), points=8)) != digest
     assert config_digest(replace(vpt.tiny(), width=8)) != digest
     assert config_digest(replace(vpt.tiny(), points=4)) == digest
+
+
+def test_frozen_features_of_a_saved_system_are_an_input(cache: Cache, tmp_path: Path) -> None:
+    folder, data = str(tmp_path / "features"), late(cache, 0)
+    with Run(folder, data) as run:
+        run.finish(laom.train(laom.micro(), run), {})
+    cfg = replace(vpt.micro(), inputs=(("features", "mean_max"),), policy=False)
+    with Run(tmp_path / "without", data) as run, pytest.raises(UnusableInput, match="an encoder goes with inputs"):
+        vpt.train(cfg, run)
+    with Run(tmp_path / "run", data) as run:
+        run.finish(vpt.train(replace(cfg, features=folder), run), {})
+    loaded = load_system(tmp_path / "run").inverse
+    assert isinstance(loaded, Ensemble)
+    taken = load_system(folder).encoder
+    assert isinstance(taken, FrameEncoder)
+    for member in loaded.members:  # saved with it, and not trained
+        found = member.net.encoder.state_dict()  # type: ignore[union-attr]
+        assert all(found[name].equal(value) for name, value in taken.state_dict().items())

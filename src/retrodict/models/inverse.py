@@ -104,7 +104,10 @@ class Inverse(Part):
         super().__init__()
         self.view, self.space = view, space
         size = (kind, patch, width, depth, hidden, encoder)
-        self.net = per_camera(view, lambda one: TransitionNet(one, inputs, pool, *size), hidden)
+        if encoder is None:
+            self.net = per_camera(view, lambda one: TransitionNet(one, inputs, pool, *size), hidden)
+        else:  # which sees all cameras together
+            self.net = TransitionNet(view, inputs, pool, *size)
         self.dropout = nn.Dropout(dropout)
         self.head = BeliefHead(hidden, space)
         self.register_buffer("temperature", torch.ones(space.parameters))

@@ -20,12 +20,14 @@ from retrodict.data.batch import Steps
 from retrodict.label.clone import Shape, clone
 from retrodict.label.crossfit import calibrate, cross_fit
 from retrodict.label.infer import infer_steps
+from retrodict.models.encoder import frozen_encoder
 from retrodict.models.ensemble import Ensemble
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import labelled
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System
+from retrodict.run.checkpoint import load_system
 from retrodict.run.loop import Fit
 from retrodict.run.run import LATER, Run
 from retrodict.spaces import Distribution
@@ -86,6 +88,8 @@ class Config:
     policy_patch: int = field(default=0, metadata=LATER)
     policy_width: int = field(default=0, metadata=LATER)  # channels of the policy, 0: `width` (own)
     points: int = field(default=4, metadata=LATER)  # of the policy's pool `points` (Levine et al.: 32)
+    # folder of a saved system whose frozen features the input `features` compares; none: no such input (own)
+    features: str = field(default="", metadata=LATER)
     policy: bool = field(default=True, metadata=LATER)  # False: labels alone, no cloning (own)
 
 
@@ -147,8 +151,9 @@ def inverse_for(cfg: Config, data: Steps, front: Front, *address: int | str) -> 
     inputs, pool, patch = front
     with rng.isolated(*address):
         patch = patch or patch_for(data.cache.size)
+        encoder = frozen_encoder(load_system(cfg.features)) if inputs == "features" and cfg.features else None
         size = (patch, cfg.width, cfg.depth, cfg.hidden, cfg.dropout)
-        return Inverse(view, data.cache.space, inputs, pool, "grid", *size)
+        return Inverse(view, data.cache.space, inputs, pool, "grid", *size, encoder)
 
 
 def cross_fitted(
