@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from retrodict.clip import ABSTAINED, MISSING, PREDICTED, RECORDED, Clip
-from retrodict.data import cache, footage
-from retrodict.data import export as export_module
+from retrodict.data import cache, export_lerobot, footage
 from retrodict.data import store as store_module
 from retrodict.data.check import check
 from retrodict.data.export import EXPORT_FILE, export
@@ -213,7 +212,7 @@ def test_an_export_of_an_export_points_into_the_same_file(tmp_path: Path) -> Non
 def test_late_spans_of_long_video_get_a_file_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.create(tmp_path / "d", VIDEO) as source:
         source.append([shown([R, R, M, P, P, M, R, R], 10)])
-    monkeypatch.setattr(export_module, "LONGEST", 0.6)  # seconds: the second span ends at 0.5, the third at 0.8
+    monkeypatch.setattr(export_lerobot, "LONGEST", 0.6)  # seconds: the second span ends at 0.5, the third at 0.8
     assert export(source, tmp_path / "out").encoded == 1
     table = pq.read_table(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet")
     assert table[f"videos/{CAMERA}/file_index"].to_pylist() == [0, 0, 1]
@@ -228,10 +227,10 @@ def test_late_spans_of_long_video_get_a_file_of_their_own(tmp_path: Path, monkey
 
 
 def test_turned_video_is_encoded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look = export_module.decoder.facts  # other tools do not turn the frames that they point to
-    monkeypatch.setattr(export_module.decoder, "facts", lambda path: replace(look(path), rotation=90))
+    look = export_lerobot.decoder.facts  # other tools do not turn the frames that they point to
+    monkeypatch.setattr(export_lerobot.decoder, "facts", lambda path: replace(look(path), rotation=90))
     with Store.create(tmp_path / "d", VIDEO) as source, monkeypatch.context() as straight:
-        straight.setattr(export_module.decoder, "facts", look)
+        straight.setattr(export_lerobot.decoder, "facts", look)
         source.append([shown([R, R, M, R], 10)])
     monkeypatch.setattr(footage, "examine", lambda *_: pytest.fail("a span is no whole file"))
     assert export(source, tmp_path / "out").encoded == 2
@@ -255,7 +254,7 @@ def test_large_images_make_more_files_and_the_same_rows(
     tmp_path: Path, source: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(source, tmp_path / "few")
-    monkeypatch.setattr(export_module, "_GROUP_BYTES", 1)
+    monkeypatch.setattr(export_lerobot, "_GROUP_BYTES", 1)
     export(source, tmp_path / "many")
     assert len(list((tmp_path / "many").glob("data/*/*"))) > len(list((tmp_path / "few").glob("data/*/*"))) == 1
     assert rows(tmp_path / "many") == rows(tmp_path / "few")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from retrodict.cli.train import load
-from retrodict.cli.verb import DONE, UNUSABLE, Telling, table
+from retrodict.cli.verb import DONE, UNUSABLE, Telling, load, table
 from retrodict.errors import Damaged, UnusableInput
 
 if TYPE_CHECKING:

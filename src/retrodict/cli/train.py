@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.dataset import counts
 from retrodict.cli.settings import seconds, size, with_settings
-from retrodict.cli.verb import DONE, Telling, table
+from retrodict.cli.verb import DONE, Telling, load, table
 from retrodict.errors import UnusableInput
 
 if TYPE_CHECKING:
@@ -93,15 +91,6 @@ def next_lines(run: Path, parts: Sequence[str]) -> list[str]:
     place = shlex.quote(str(run))
     lines = {"inverse": f"retrodict measure {place} --data D", "policy": f"retrodict act {place} --env E"}
     return [f"next: {line}" for part, line in lines.items() if part in parts]
-
-
-def load(recipe: str) -> tuple[str, ModuleType]:
-    """Returns a recipe's name and module; a file's code is run."""
-    from retrodict.check import load_recipe
-
-    if Path(recipe).suffix == ".py":
-        print(f"running the code in {recipe}", file=sys.stderr)
-    return Path(recipe).stem, load_recipe(recipe)
 
 
 def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> Training:

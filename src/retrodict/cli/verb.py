@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 DONE, UNUSABLE, NOT_USABLE, REFUSED = 0, 2, 3, 4  # exit codes; an interrupt adds 130 (SIGINT) and 143 (SIGTERM)
@@ -45,8 +47,6 @@ class Loading(Telling):
 
     def admit(self) -> None:
         """Runs the code of `--code`, so that a run may ask for its parts."""
-        from retrodict.cli.train import load
-
         if self.code is not None:
             load(str(self.code))
 
@@ -63,3 +63,12 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def load(recipe: str) -> tuple[str, ModuleType]:
+    """Returns a recipe's name and module; a file's code is run."""
+    from retrodict.check import load_recipe
+
+    if Path(recipe).suffix == ".py":
+        print(f"running the code in {recipe}", file=sys.stderr)
+    return Path(recipe).stem, load_recipe(recipe)

@@ -26,8 +26,8 @@ import torch
 
 from retrodict.data import lerobot
 from retrodict.data.durable import make_folder, sync
-from retrodict.data.export import Span, Writer, by_camera, cut, encode, store
 from retrodict.data.schema import Episodes
+from retrodict.data.spans import Span, Writer, by_camera, cut, encode, store
 from retrodict.data.store import READ_BYTES
 from retrodict.errors import MissingPackage, UnusableInput
 
