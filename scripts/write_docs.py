@@ -14,6 +14,7 @@ from retrodict.cli.recipes import described
 from retrodict.report import recipe_pages
 
 ROOT = Path(__file__).resolve().parents[1]
+ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
 
 
@@ -25,6 +26,10 @@ def documents() -> dict[Path, str]:
         Path("docs/recipes") / f"{entry['name']}.md": recipe_pages.recipe_page(modules[entry["name"]], entry)
         for entry in entries
     }
+    robot = (ROOT / ROBOT).read_text()
+    robot = recipe_pages.between(robot, "figures", recipe_pages.world_table(modules, entries, "arm"))
+    shown = recipe_pages.inputs_table(json.loads((ROOT / INPUTS).read_text())) if (ROOT / INPUTS).is_file() else ""
+    made[Path(ROBOT)] = recipe_pages.between(robot, "inputs", shown)
     readme = (ROOT / "README.md").read_text()
     readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))
     picture = ""

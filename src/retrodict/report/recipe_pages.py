@@ -160,6 +160,34 @@ def recipe_table(entries: Sequence[Entry], folder: str) -> str:
     return "\n".join(table(["recipe", "what it does", "status", "measured (95 % interval)"], rows))
 
 
+def world_table(modules: Mapping[str, ModuleType], entries: Sequence[Entry], begins: str) -> str:
+    """Returns the measured figures of all worlds whose setting `begins` so, or that there are none."""
+    rows = []
+    for entry in entries:
+        for figure in entry["figures"]:
+            declared = modules[entry["name"]].FIGURES[figure["name"]]
+            if declared.setting.startswith(begins) and figure["value"] is not None:
+                what = f"{declared.setting.replace('_', ' ')}, {declared.measure.replace('_', ' ')}"
+                labels = _labels(declared.labels, declared.minutes)
+                rows.append([f"[{entry['name']}](recipes/{entry['name']}.md)", f"`{figure['name']}`", what, labels,
+                             measured(figure)])  # fmt: skip
+    head = ["recipe", "figure", "what", "labels", "measured (95 % interval)"]
+    return "\n".join(table(head, rows)) if rows else "Not measured yet."
+
+
+def inputs_table(result: Entry) -> str:
+    """Returns what an inverse model makes of each kind of input (`benchmarks/arm_inputs.py`), a row each."""
+    seeds = result["seeds"]
+    mean = {
+        kind: {key: sum(float(seed[kind][key]) for seed in seeds) / len(seeds) for key in seeds[0][kind]}
+        for kind in seeds[0]
+    }
+    rows = [[kind, *(number(told[key]) for key in told if key != "seconds")] for kind, told in mean.items()]
+    head = ["input", *(key.replace("_", " ") for key in next(iter(mean.values())) if key != "seconds")]
+    noun = "one seed: not a comparison" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
+    return "\n".join([*table(head, rows), "", f"({noun}; `{result['command']}`)"])
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns a Markdown table; a `|` inside a cell is escaped."""
     lines = [head, ["---"] * len(head), *rows]
