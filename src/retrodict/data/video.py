@@ -115,9 +115,11 @@ def _stream(box: Any) -> Any:
 
 
 def _packet_times(box: Any, stream: Any, beat: Callable[[], None]) -> Iterator[float]:
+    read = 0
     for count, packet in enumerate(box.demux(stream)):
-        if count > MOST_FRAMES:
-            raise ValueError(f"it has more than {MOST_FRAMES} frames")
+        read += packet.size
+        if count > MOST_FRAMES or read > 2 * box.size:  # a list of edits may show a part without end
+            raise ValueError(f"it has more than {MOST_FRAMES} frames, or more than its {box.size} bytes can hold")
         if count % BEAT == BEAT - 1:
             beat()
         if packet.pts is not None and packet.size and not packet.is_discard:
