@@ -63,6 +63,14 @@ def _zeros(data: bytearray, rng: Rng, other: bytes) -> bytearray:
     return data
 
 
+def _digit(data: bytearray, rng: Rng, other: bytes) -> bytearray:
+    """Another digit in place of one, where there are any: a text stays a text."""
+    digits = [place for place, byte in enumerate(data) if byte in b"0123456789"]
+    if digits:
+        data[digits[int(rng.integers(len(digits)))]] = 48 + int(rng.integers(10))
+    return data
+
+
 def _box(data: bytearray, rng: Rng, other: bytes) -> bytearray:
     """Gives a box another size, or one of its numbers an extreme value; in what has no boxes, four bytes anywhere."""
     boxes = [match.start() for match in BOXES.finditer(data)]
@@ -80,7 +88,7 @@ def _head(data: bytearray, rng: Rng, other: bytes) -> bytearray:
     return bytearray(other[:length]) + data[length:]
 
 
-MUTATIONS: tuple[Mutation, ...] = (_flip, _flip, _overwrite, _cut, _delete, _repeat, _zeros, _box, _box, _head)
+MUTATIONS: tuple[Mutation, ...] = (_flip, _flip, _overwrite, _cut, _delete, _repeat, _zeros, _digit, _box, _box, _head)
 
 
 def mutant(data: bytes, other: bytes, *address: str | int) -> bytes:

@@ -1,4 +1,4 @@
-"""Z4: a video that asks for very much costs little: it is refused by name, or gives the few frames that it really has."""
+"""Z4: a video that asks for very much costs little: it is refused by name, or gives the few frames that it has."""
 
 from __future__ import annotations
 

@@ -335,7 +335,8 @@ def _parquet(folder: Path) -> list[Path]:
 def _metadata(path: Path) -> list[dict[str, Any]]:
     with _reading(path):
         names = [name for name in pq.read_schema(path).names if not name.startswith("stats/")]
-        rows: list[dict[str, Any]] = pq.read_table(path, columns=names, partitioning=None).to_pylist()
+        table = pq.read_table(path, columns=names, partitioning=None, page_checksum_verification=True)
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 
