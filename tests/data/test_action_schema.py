@@ -119,7 +119,11 @@ def test_the_range_of_recorded_numbers_is_theirs() -> None:
 
 
 def test_recorded_actions_that_fit_no_space_are_refused() -> None:
-    for actions, words in ((np.array([-1, 0]), "numbered 0"), (np.array([np.nan]), "not finite")):
+    for actions, words in (
+        (np.array([-1, 0]), "numbered 0"),
+        (np.array([np.nan]), "not finite"),
+        (np.array([0.5, 1e300]), "32 bits"),
+    ):
         with pytest.raises(UnusableInput, match=words):
             infer_space(actions)
     three = ActionSpace((categorical("a", ("0", "1", "2")),))

@@ -1,7 +1,7 @@
 """N1 and N2: a number that is not finite stops training before it is taken in; the same seed gives the same bits.
 
-Five places are spoiled, in parts by hand and in every recipe: input, weight, loss, gradient, optimiser state. A planner's
-value and a reward are no part of any loss yet; frames are bytes, which are always finite. Batches have no look-ahead.
+Five places are spoiled, in parts by hand and in every recipe: input, weight, loss, gradient, optimiser state. No loss
+has a planner's value or a reward in it yet; frames are bytes, which are always finite. Batches have no look-ahead.
 """
 
 from __future__ import annotations
