@@ -1,4 +1,4 @@
-"""Z7: what misaligns actions and frames is converted or refused. A square's place is the sum of its actions, exactly."""
+"""Z7: what misaligns actions and frames is converted or refused: a square's place is the sum of its actions."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_rate_that_is_not_steady_is_said_before_anything_is_written(tmp_path: 
 
 
 def test_an_action_to_every_frame_is_refused_whether_it_leads_to_it_or_from_it(tmp_path: Path) -> None:
-    """T actions of T frames: one leads nowhere. Where the first is zero, each led to its frame, and the last is told."""
+    """T actions of T frames: one leads nowhere. Where the first is zero, each led to its frame."""
     frames, chosen = square(LENGTH, 3)
     (tmp_path / "v").mkdir()
     timed(tmp_path / "v/a.mkv", frames, list(range(LENGTH)), TENTH)

@@ -1,8 +1,8 @@
 """Z3: damaged datasets of others are refused by name, or their values are those of the sound one; never moved.
 
-What no checksum covers can change unseen (a digit in a JSON line, say): there, values may differ, but no action may move
-to another step. Where nothing says either which step an action is of (VPT's lines are only counted, the arrays of plain
-HDF5 only found by their place), even that cannot be seen; it is counted here, and docs/security.md says so.
+What no checksum covers can change unseen (a digit in a JSON line, say): there, values may differ, but no action may
+move to another step. Where nothing says either which step an action is of (VPT's lines are only counted, the arrays of
+plain HDF5 only found by their place), even that cannot be seen; it is counted here, and docs/security.md says so.
 """
 
 from __future__ import annotations
