@@ -41,13 +41,9 @@ def member(values: np.ndarray) -> bytes:
 
 def archive(path: Path, more: dict[str, bytes] | None = None) -> None:
     """An npz file of a sound chunk, with other members before and after."""
-    extra = list((more or {}).items())
+    extra, sound = list((more or {}).items()), [(f"{name}.npy", member(values)) for name, values in MEMBERS.items()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, data in [
-            *extra[::2],
-            *((f"{k}.npy", member(v)) for k, v in (MEMBERS | members).items()),
-            *extra[1::2],
-        ]:
+        for name, data in [*extra[::2], *sound, *extra[1::2]]:
             file.writestr(name, data)
 
 

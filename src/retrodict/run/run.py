@@ -21,7 +21,7 @@ from torch import Tensor
 
 from retrodict.clip import PREDICTED, Clip
 from retrodict.data.batch import Steps
-from retrodict.errors import Locked, StaleStage, UnknownName, UnusableInput
+from retrodict.errors import Damaged, Locked, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, System
 from retrodict.run import checkpoint, loop
@@ -253,7 +253,10 @@ def _refuse_other(folder: Path, name: str, identity: Mapping[str, Any]) -> None:
     record = folder / "identity.json"
     if not record.exists():
         return
-    found = json.loads(record.read_text())
+    try:
+        found = json.loads(record.read_bytes())
+    except ValueError as error:
+        raise Damaged(record, "JSON", str(error)) from error
     wanted = json.loads(json.dumps(identity, sort_keys=True))
     if found == wanted:
         return
