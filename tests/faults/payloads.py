@@ -1,4 +1,4 @@
-"""Files that run code where they are taken for objects: pickles in every protocol and dress, and what looks like them."""
+"""Files that run code where they are taken for objects: pickles in every protocol and dress, and their like."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def payloads(marker: Path) -> dict[str, bytes]:
         **{f"pickle {protocol}": pickle.dumps(bomb, protocol) for protocol in range(6)},
         "pickle, inst": named, "pickle, obj": built, "pickle, exec": executed, "pickle, second": quiet,
         "pickle in a list": pickle.dumps([1, {"a": bomb}], 4),
-        "zlib": zlib.compress(plain), "gzip": gzip.compress(plain), "bz2": bz2.compress(plain), "xz": lzma.compress(plain),
+        "zlib": zlib.compress(plain), "gzip": gzip.compress(plain),
+        "bz2": bz2.compress(plain), "xz": lzma.compress(plain),
         "torch": _torch(bomb, True), "torch, before 1.6": _torch(bomb, False),
         "torch, tar": _tar({"sys_info": plain, "pickle": plain, "storages": plain, "tensors": plain}),
         "torchscript": _zip({"a/code/__torch__.py": line.encode(), "a/constants.pkl": plain, "a/data.pkl": plain}),
