@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -98,8 +97,3 @@ def mutant(data: bytes, other: bytes, *address: str | int) -> bytes:
         changed = MUTATIONS[int(rng.integers(len(MUTATIONS)))](bytearray(data), rng, other)
         if changed != data:
             return bytes(changed)
-
-
-def found(name: str) -> list[Path]:
-    """Files that once did harm: `found/NAME*`, kept so that they never do again."""
-    return sorted((Path(__file__).parent / "found").glob(f"{name}*"))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from bombs import BOMBS, LENGTH, sample
 from data_samples import variable
-from mutants import found
 
 from retrodict.data.guarded import Decoder
 from retrodict.data.importers import Intake, import_data
@@ -72,9 +71,3 @@ def test_frames_that_lie_hours_apart_are_not_repeated_without_end(tmp_path: Path
     with pytest.raises(UnusableInput, match=r"late\.mkv: its 5 frames lie within 1e\+06 s, which at 10 frames/s"):
         import_data(tmp_path / "v", tmp_path / "D", Intake(fps=10))
     assert not (tmp_path / "D").exists()
-
-
-@pytest.mark.parametrize("path", found("bomb"), ids=lambda path: path.name)
-def test_found_bombs_are_refused(path: Path) -> None:
-    with pytest.raises(Undecodable):
-        shown(path)

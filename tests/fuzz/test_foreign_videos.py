@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import FPS, SIDE, videos
-from mutants import count, found, mutant
+from mutants import count, mutant
 
 from retrodict.data import takes
 from retrodict.data.guarded import Decoder
@@ -88,8 +88,3 @@ def test_an_import_names_damaged_videos_and_keeps_the_rest(
         outcomes += Counter(fate.what for fate in done.fates)
     print(dict(outcomes))
     assert outcomes["refused"] > 0
-
-
-@pytest.mark.parametrize("path", found("video"), ids=lambda path: path.name)
-def test_found_videos_do_no_harm(path: Path, guard: Decoder) -> None:
-    assert fate(guard, path) == "refused"
