@@ -114,8 +114,8 @@ def verify_file(path: Path, record: Mapping[str, Any], *, again: bool = False) -
     _verified.add(seen)
 
 
-def _owner(handle: int) -> str:
-    """Returns the process that a lock's file names; just after the lock was taken, that may be one that is dead."""
+def lock_owner(handle: int) -> str:
+    """Returns the process that the open file of a lock names; just after it was taken, that may be a dead one's."""
     told = ""
     for _ in range(100):
         told = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
@@ -144,7 +144,7 @@ class WriterLock:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = _owner(self._handle)
+            owner = lock_owner(self._handle)
             os.close(self._handle)
             raise Locked(what, owner) from None
         os.ftruncate(self._handle, 0)

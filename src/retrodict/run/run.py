@@ -21,6 +21,7 @@ from torch import Tensor
 
 from retrodict.clip import PREDICTED, Clip
 from retrodict.data.batch import Steps
+from retrodict.data.durable import lock_owner
 from retrodict.errors import Damaged, Locked, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, System
@@ -77,8 +78,7 @@ class Run:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._lock.seek(0)
-            raise Locked(self.folder, self._lock.read().strip() or "unknown") from error
+            raise Locked(self.folder, lock_owner(self._lock.fileno())) from error
         checkpoint.sweep(self.folder)
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
