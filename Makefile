@@ -1,10 +1,11 @@
 # make demo      the whole loop on a small world, ends with a report to open in the browser
 # make test      the test suite           make lint     style and types
 # make faults    the fault tests at their full counts
+# make fuzz      the tests with damaged and hostile files at their full counts
 # make lerobot   opens our datasets with lerobot, and lerobot's with us
 # Each makes its environment first. PYTHON chooses the interpreter (3.11, 3.12 or 3.13).
 
-.PHONY: demo test lint faults lerobot environment clean
+.PHONY: demo test lint faults fuzz lerobot environment clean
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -27,6 +28,9 @@ lint: $(STAMP)
 
 faults: $(STAMP)
 	RETRODICT_FAULTS=full $(BIN)/python -m pytest tests/faults
+
+fuzz: $(STAMP)
+	RETRODICT_FAULTS=full $(BIN)/python -m pytest -s tests/fuzz
 
 lerobot: $(STAMP)
 	bash tests/clients/lerobot/run.sh

@@ -120,7 +120,13 @@ def continuous(name: str, values: Sequence[str], low: float = -1.0, high: float 
 
 
 def axes(name: str, values: Sequence[str], numbers: Float[np.ndarray, "n d"], **more: Any) -> Segment:
-    """Real numbers with the range that they were met in, normalised by their means and standard deviations."""
+    """Real numbers with the range that they were met in, normalised by their means and standard deviations.
+
+    Raises:
+        UnusableInput: some are not finite as 32-bit numbers, as which they are kept.
+    """
+    if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
+        raise UnusableInput(f"{name} holds numbers that are not finite, or beyond 32 bits")
     return scaled_axes(name, values, numbers.min(0), numbers.max(0), numbers.mean(0), numbers.std(0), **more)
 
 

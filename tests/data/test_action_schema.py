@@ -119,9 +119,9 @@ def test_the_range_of_recorded_numbers_is_theirs() -> None:
 
 
 def test_recorded_actions_that_fit_no_space_are_refused() -> None:
-    for actions, words in ((np.array([-1, 0]), "numbered 0"), (np.array([np.nan]), "not finite")):
+    for actions, words in (([-1, 0], "numbered 0"), ([np.nan], "not finite"), ([0.5, 1e300], "beyond 32 bits")):
         with pytest.raises(UnusableInput, match=words):
-            infer_space(actions)
+            infer_space(np.array(actions))
     three = ActionSpace((categorical("a", ("0", "1", "2")),))
     for wrong, words in (
         (np.array([3]), r"numbers 0\.\.2"),

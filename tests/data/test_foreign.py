@@ -220,6 +220,7 @@ def with_nan(rows: pa.Table) -> pa.Table:
     [
         (lambda r: change_info(r, codebase_version="v1.6"), UnusableInput, "v1.6"),
         (lambda r: change_info(r, fps=12.5), UnusableInput, "12.5"),
+        (lambda r: change_info(r, fps=50), Damaged, r"expected 0\.22 s at 50 frames/s, found 1\.1 s"),
         (lambda r: change_info(r, data_path="../../etc/{chunk_index}{file_index}"), UnusableInput, "outside"),
         (lambda r: change_info(r, features={}), UnusableInput, "no feature named 'action'"),
         (lambda r: change_info(r, total_episodes=3), Damaged, "meta"),

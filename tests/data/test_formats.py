@@ -263,6 +263,7 @@ def twice(path: Path) -> None:
         (lambda p: forged(p, "(99999999, 64, 64, 3)", bytes(100)), "claims uint8"),
         (lambda p: forged(p, "(-6, 8, 8, 3)", bytes(1152)), "cannot be read"),
         (lambda p: forged(p, "__import__('os')", bytes(9)), "cannot be read"),
+        (lambda p: forged(p, "(6, 8, \x1f8", bytes(9)), "cannot be read"),
         (damaged, "cannot be read"),
         (twice, "expected one obs.npy"),
     ],
@@ -437,6 +438,21 @@ def test_hdf5_broken_and_hostile_files_are_refused_by_name(
     done = imported(tmp_path / "v", fps=10)
     assert done.store.ids == ("good.h5:episode",)
     assert words in refusals(done)["bad.h5"]
+
+
+def test_hdf5_pictures_that_cannot_be_read_cost_their_own_file_alone(tmp_path: Path) -> None:
+    """Found by damaging files: pictures are read last, and one that broke there stopped the whole import."""
+    (tmp_path / "v").mkdir()
+    for name in ("a", "b"):
+        h5(tmp_path / f"v/{name}.h5", obs=None)
+        with h5py.File(tmp_path / f"v/{name}.h5", "a") as file:
+            file.create_dataset("episode/obs", data=np.full((6, 8, 8, 3), 77, np.uint8), chunks=True, fletcher32=True)
+    data = bytearray((tmp_path / "v/a.h5").read_bytes())
+    data[data.index(bytes([77] * 64))] ^= 1
+    (tmp_path / "v/a.h5").write_bytes(data)
+    done = imported(tmp_path / "v", fps=10)
+    assert done.store.ids == ("b.h5:episode",)
+    assert "pictures cannot be read" in refusals(done)["a.h5:episode"]
 
 
 def test_arrays_that_differ_or_lack_a_rate_are_refused(tmp_path: Path) -> None:

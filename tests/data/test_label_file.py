@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -147,3 +149,16 @@ def test_numbers_are_normalised_by_what_was_met(tmp_path: Path) -> None:
     path.write_text("file,frame,speed\na.mp4,0,-100.5\na.mp4,1,300.5\na.mp4,2,-100.5\na.mp4,3,300.5\n")
     (segment,) = read_labels(path).space.segments
     assert (segment.low, segment.high, segment.center, segment.scale) == (-100.5, 300.5, (100.0,), (200.5,))
+
+
+def test_a_page_of_parquet_that_its_own_checksum_contradicts_is_refused(tmp_path: Path) -> None:
+    """Found by damaging label files: the numbers of a changed page were taken for labels."""
+    path = tmp_path / "a.parquet"
+    rows = {"file": ["a.mp4"] * 64, "frame": list(range(64)), "turn": [t / 7 for t in range(64)]}
+    pq.write_table(pa.table(rows), path, write_page_checksum=True, compression="none", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    data[data.index(np.float64(5 / 7).tobytes())] ^= 1
+    assert len(read_labels(path).rows) == 64
+    path.write_bytes(data)
+    with pytest.raises(UnusableInput, match=r"a\.parquet cannot be read as a Parquet file"):
+        read_labels(path)

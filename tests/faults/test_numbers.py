@@ -1,4 +1,8 @@
-"""N1 and N2: a number that is not finite stops training before it is taken in; the same seed gives the same bits."""
+"""N1 and N2: a number that is not finite stops training before it is taken in; the same seed gives the same bits.
+
+Five places are spoiled, in parts by hand and in every recipe: input, weight, loss, gradient, optimiser state. No loss
+has a planner's value or a reward in it yet; frames are bytes, which are always finite. Batches have no look-ahead.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ import torch
 from torch import Tensor
 
 from retrodict import rng
+from retrodict.check import load_recipe, recipes
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.errors import NonFinite
@@ -157,6 +162,71 @@ def test_a_bad_optimiser_state_is_named(
 
     error = stopped(tmp_path, sprites, part, Poison(part, spoil), labelled, sprites.labelled)
     assert error.tensor == f"optimiser state {kind} of head.weight"
+
+
+def actions_of(batch: Any) -> list[Tensor]:
+    """The actions of a batch that a loss may look at; frames are bytes, and hidden actions are no input."""
+    clips = batch.values() if isinstance(batch, dict) else [batch]
+    return [clip.actions for clip in clips if clip.actions is not None and bool(clip.known.any())]
+
+
+def spoil(
+    place: str, value: float, part: Part, loss: loop.Loss, optimisers: Any, draw: Callable[..., Any]
+) -> tuple[loop.Loss, Callable[..., Any]]:
+    """Spoils one place of a step; returns the loss and what draws its batch."""
+    weight = next(iter(next(iter(part.groups().values()))))
+
+    def drawn(*address: Any) -> Any:
+        batch = draw(*address)
+        for actions in actions_of(batch):
+            actions.fill_(value)
+        return batch
+
+    def lost(part: Any, batch: Any, noise: torch.Generator) -> Any:
+        losses = dict(loss(part, batch, noise))
+        first = next(iter(losses))
+        bad = losses[first] * value if place == "loss" else losses[first] + Backwards.apply(weight, value).sum()
+        return losses | {first: bad}
+
+    if place == "weight":
+        weight.data[(0,) * weight.dim()] = value
+    elif place == "optimiser state":
+        next(iter(optimisers.values())).state[weight]["exp_avg"][(0,) * weight.dim()] = value
+    return (lost if place in ("loss", "gradient") else loss), (drawn if place == "input" else draw)
+
+
+@pytest.mark.parametrize("place", ["input", "weight", "loss", "gradient", "optimiser state"])
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_stops_within_the_step(
+    tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    module, real, draw, spoiled = load_recipe(name), loop._step, loop._draw, list[str]()
+    at = int(rng.numpy_rng("N1", name, place).integers(1, 3))
+    value = BAD[int(rng.numpy_rng("N1 value", name, place).integers(3))]
+
+    def step(
+        stage: loop.Stage, part: Part, loss: loop.Loss, data: Any, cfg: Fit, optimisers: Any, number: int
+    ) -> dict[str, float]:
+        found = place != "input" or actions_of(draw(stage, data, cfg, number))  # a stage may see frames alone
+        if number != at or not found:
+            return real(stage, part, loss, data, cfg, optimisers, number)
+        spoiled.append(stage.name)
+        loss, drawn = spoil(place, value, part, loss, optimisers, draw)
+        monkeypatch.setattr(loop, "_draw", drawn)
+        before = weights_hash(part)
+        try:
+            return real(stage, part, loss, data, cfg, optimisers, number)
+        finally:
+            assert weights_hash(part) == before
+
+    monkeypatch.setattr(loop, "_step", step)
+    with Run(tmp_path, sprites) as run, pytest.raises(NonFinite) as caught:
+        module.train(module.micro(), run)
+    assert len(spoiled) == 1
+    assert caught.value.tensor.startswith(place)
+    assert caught.value.step == at
+    assert set(caught.value.episodes) <= set(sprites.labelled.cache.ids)
+    assert caught.value.episodes
 
 
 def test_numbers_that_are_only_large_are_no_alarm(tmp_path: Path, sprites: Views) -> None:

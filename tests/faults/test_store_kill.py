@@ -17,6 +17,7 @@ from retrodict.data.store import Store
 from retrodict.errors import Locked
 from retrodict.rng import numpy_rng
 
+RACES = 50 if os.environ.get("RETRODICT_FAULTS") else 5
 KILLS = 100 if os.environ.get("RETRODICT_FAULTS") else 10
 
 
@@ -101,26 +102,47 @@ def test_one_process_cannot_write_twice_either(tmp_path: Path) -> None:
     Store.open(folder, write=True).close()
 
 
-def test_many_writers_race_and_one_at_a_time_wins(tmp_path: Path) -> None:
-    folder = tmp_path / "d"
+def writer(folder: Path, start: int, said: int) -> None:
+    """Opens the dataset for writing once `start` is closed, and says how that went; a winner then waits for its end."""
+    os.read(start, 1)
+    try:
+        with Store.open(folder, write=True) as store:
+            store.append([episode(len(store.ids))])
+            os.write(said, f"{os.getpid()} won\n".encode())
+            time.sleep(60)
+    except Locked as error:
+        os.write(said, f"{os.getpid()} lost: {error}\n".encode())
+
+
+def test_of_two_writers_that_race_one_is_refused_by_the_other_s_name_and_a_dead_one_never_blocks(
+    tmp_path: Path,
+) -> None:
+    folder, lost = tmp_path / "d", 0
     Store.create(folder, SCHEMA).close()
-    children = []
-    for _ in range(5):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                for _ in range(6):
-                    try:
-                        with Store.open(folder, write=True) as store:
-                            store.append([episode(len(store.ids))])
-                    except Locked:
-                        time.sleep(0.01)
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
-    store = Store.open(folder)
-    assert 6 <= len(store.ids) <= 30
-    assert whole(store)
+    for number in range(RACES):
+        (start, go), (told, said) = os.pipe(), os.pipe()
+        children = []
+        for _ in range(2):
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.close(go)
+                    os.close(told)
+                    writer(folder, start, said)
+                finally:
+                    os._exit(0)
+            children.append(child)
+        os.close(start)
+        os.close(said)
+        os.close(go)  # both are off
+        with os.fdopen(told) as pipe:
+            words = dict(pipe.readline().split(" ", 1) for _ in range(2))
+            (winner,) = [int(pid) for pid, outcome in words.items() if outcome == "won\n"]
+            (loser,) = [outcome for pid, outcome in words.items() if int(pid) != winner]
+            lost += f"process {winner}" in loser
+            os.kill(winner, signal.SIGKILL)  # its lock is left to the next race
+            assert [os.waitpid(child, 0)[0] for child in children] == children
+        assert len(Store.open(folder).ids) == number + 1
+    assert lost == RACES
+    assert whole(Store.open(folder))
+    print(f"{RACES} races, {lost} losers named the winner")

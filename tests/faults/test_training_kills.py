@@ -13,8 +13,10 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
+import pytest
 
 from retrodict import rng
+from retrodict.check import load_recipe, recipes
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import cloning, labelled
 from retrodict.models.policy import ClipPolicy
@@ -23,7 +25,9 @@ from retrodict.run import checkpoint
 from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views
 
-KILLS = 100 if os.environ.get("RETRODICT_FAULTS") == "full" else 10
+FULL = os.environ.get("RETRODICT_FAULTS") == "full"
+KILLS = 100 if FULL else 10
+RECIPES = dict.fromkeys(recipes(), 100) if FULL else {"lapo": 4}  # the contract kills each recipe twice more
 FIT = Fit(steps=10, batch=4)
 
 
@@ -40,14 +44,27 @@ def pipeline(folder: Path, views: Views) -> None:
         run.finish(System(inverse=inverse, policy=policy), {})
 
 
+def recipe(name: str) -> Callable[[Path, Views], None]:
+    """A recipe's smallest preset, all stages of it."""
+    module = load_recipe(name)
+
+    def train(folder: Path, views: Views) -> None:
+        with Run(folder, views, commit_steps=2) as run:
+            run.finish(module.train(module.micro(), run), {})
+
+    return train
+
+
 def outcome(folder: Path) -> dict[str, object]:
     """All that must be equal: hex of every number of every curve, hashes of all weights."""
     found: dict[str, object] = {
         role: weights_hash(part) for role, part in checkpoint.load_system(folder).parts().items()
     }
-    for name in ("inverse", "policy"):
-        lines = (folder / "stages" / name / "metrics.jsonl").read_text().splitlines()
-        found[name + " curve"] = [{k: float(v).hex() for k, v in json.loads(line).items()} for line in lines]
+    for path in (folder / "stages").rglob("metrics.jsonl"):
+        lines = path.read_text().splitlines()
+        found[str(path.relative_to(folder))] = [
+            {name: float(value).hex() for name, value in json.loads(line).items()} for line in lines
+        ]
     return found
 
 
@@ -85,17 +102,19 @@ def in_child(work: Callable[[], None], kill_after: int) -> tuple[bool, int]:
     return killed, int(said or 0)
 
 
-def test_killed_training_ends_as_if_nothing_had_happened(tmp_path: Path, sprites: Views) -> None:
-    pipeline(tmp_path / "whole", sprites)  # here, so that children find all modules imported
+@pytest.mark.parametrize("what", ["stages", *RECIPES])
+def test_killed_training_ends_as_if_nothing_had_happened(tmp_path: Path, sprites: Views, what: str) -> None:
+    work = pipeline if what == "stages" else recipe(what)
+    work(tmp_path / "whole", sprites)  # here, so that children find all modules imported
     wanted = outcome(tmp_path / "whole")
-    _, calls = in_child(partial(pipeline, tmp_path / "counted", sprites), 0)
+    _, calls = in_child(partial(work, tmp_path / "counted", sprites), 0)
     assert outcome(tmp_path / "counted") == wanted
     kills, runs = 0, 0
-    while kills < KILLS:
+    while kills < RECIPES.get(what, KILLS):
         folder = tmp_path / f"run{runs}"
         for attempt in range(1000):
             moment = int(rng.numpy_rng("F1", runs, attempt).integers(1, calls))
-            killed, _ = in_child(partial(pipeline, folder, sprites), moment)
+            killed, _ = in_child(partial(work, folder, sprites), moment)
             if not killed:
                 break
             kills += 1
@@ -103,3 +122,4 @@ def test_killed_training_ends_as_if_nothing_had_happened(tmp_path: Path, sprites
         leftovers = [p for p in folder.rglob(".*") if p.name != ".lock"] + list(folder.rglob("step-*"))
         assert not leftovers
         runs += 1
+    print(f"{what}: {kills} kills in {runs} runs")

@@ -145,8 +145,6 @@ def infer_space(actions: npt.NDArray[Any], name: str = "action") -> ActionSpace:
         each = [name] if len(names) == 1 else [f"{name}.{axis}" for axis in names]
         choices = [categorical(n, [str(i) for i in range(k)]) for n, k in zip(each, counts, strict=True)]
         return ActionSpace(tuple(choices))
-    if not np.isfinite(columns).all():
-        raise UnusableInput("actions hold numbers that are not finite")
     if not columns.size:
         return ActionSpace((continuous(name, names),))
     return ActionSpace((axes(name, names, columns.astype(np.float64)),))

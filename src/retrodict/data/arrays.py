@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from retrodict.spaces import ActionSpace
 CAMERA = "observation.image"
 CERTAIN = 0.8  # share of marks at which the picture has to change more on one side
 _KINDS = {(action, flag) for action in "iuf" for flag in "biu"}  # dtypes of ta and done
-_BROKEN = (OSError, ValueError, KeyError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
+_BROKEN = (OSError, ValueError, KeyError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile, TokenError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +131,27 @@ def verify_file(path: Path, record: Mapping[str, Any], *, again: bool = False) -
     _verified.add(seen)
 
 
+def lock_owner(handle: int) -> str:
+    """Returns the process that the open file of a lock names; just after it was taken, that may be a dead one's."""
+    told = ""
+    for _ in range(100):
+        told = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
+        if told.isdigit() and _lives(int(told)):
+            break
+        time.sleep(0.001)
+    return told or "(unknown)"
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 class WriterLock:
     """Held by the one process that may write to a folder; the operating system frees it when that process ends."""
 
@@ -139,7 +161,7 @@ class WriterLock:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.pread(self._handle, 32, 0).decode("ascii", "replace").strip() or "(unknown)"
+            owner = lock_owner(self._handle)
             os.close(self._handle)
             raise Locked(what, owner) from None
         os.ftruncate(self._handle, 0)

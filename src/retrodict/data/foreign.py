@@ -222,6 +222,11 @@ class ForeignDataset:
         name = "retrodict.time" if "retrodict.time" in table.column_names else "timestamp"
         told = table[name].to_numpy().astype(np.float64)
         grid = np.arange(len(told)) / self.schema.fps
+        span, announced = float(told[-1] - told[0]), float(grid[-1])
+        if not abs(span - announced) <= max(1 / self.schema.fps, 0.01 * announced):
+            raise Damaged(
+                self.folder / "meta/info.json", f"{announced:g} s at {self.schema.fps} frames/s", f"{span:g} s"
+            )
         near = np.abs(told - told[0] - grid).max() < 1e-3  # float32 rounds a time by up to this much
         return torch.from_numpy(grid if near else told - told[0])[None]
 
@@ -375,7 +380,8 @@ def _parquet(folder: Path) -> list[Path]:
 def _metadata(path: Path) -> list[dict[str, Any]]:
     with _reading(path):
         names = [name for name in pq.read_schema(path).names if not name.startswith("stats/")]
-        rows: list[dict[str, Any]] = pq.read_table(path, columns=names, partitioning=None).to_pylist()
+        table = pq.read_table(path, columns=names, partitioning=None, page_checksum_verification=True)
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 

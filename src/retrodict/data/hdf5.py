@@ -19,7 +19,7 @@ from torch import Tensor
 
 from retrodict.data.arrays import CAMERA, Arrays
 from retrodict.data.store import READ_BYTES
-from retrodict.errors import MissingPackage, UnusableInput
+from retrodict.errors import MissingPackage, Undecodable, UnusableInput
 
 SUFFIXES = (".hdf5", ".h5")
 OBSERVATIONS, ACTIONS, STATES = ("observations", "obs"), ("actions", "action"), ("states", "state")
@@ -152,7 +152,7 @@ def _frames(path: Path, names: list[str]) -> UInt8[Tensor, "1 t c h w"]:
                     pixels = pixels.reshape(len(pixels), *_shape(pixels.shape)).transpose(0, 3, 1, 2)
                 cameras.append(pixels)
     except _BROKEN as error:
-        raise UnusableInput(f"{path} cannot be read as HDF5: {type(error).__name__}: {error}") from error
+        raise Undecodable(path, f"its pictures cannot be read: {type(error).__name__}: {error}") from error
     return torch.from_numpy(np.ascontiguousarray(np.concatenate(cameras, 1)))[None]
 
 

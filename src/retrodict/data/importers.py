@@ -199,13 +199,13 @@ def _videos(work: _Work) -> tuple[Schema, list[Recording]]:
     schema = video_folder.common_schema(shots, list(cameras), space, intake.fps, intake.fit)
     recordings = []
     for shot in shots:
-        lengths = [len(take.grid(schema.fps)[0]) for take in shot.takes]
         try:
+            lengths = [len(take.grid(schema.fps)[0]) for take in shot.takes]
             if len(set(lengths)) > 1:
                 raise _Refused(f"its cameras have {' and '.join(map(str, lengths))} frames at {schema.fps} a second")
             recordings.append(video_folder.recording(shot, schema, labeller, intake.text))
-        except _Refused as error:
-            work.refuse(shot.files, error)
+        except (_Refused, Undecodable) as error:
+            work.refuse(shot.files, error.why if isinstance(error, Undecodable) else error)
     work.require(recordings)
     return schema, recordings
 

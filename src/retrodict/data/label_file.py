@@ -119,7 +119,7 @@ def _read_jsonl(path: Path) -> tuple[list[str], Lines]:
 
 def _read_parquet(path: Path) -> tuple[list[str], Lines]:
     try:
-        table = pq.read_table(path, use_threads=False, partitioning=None)
+        table = pq.read_table(path, use_threads=False, partitioning=None, page_checksum_verification=True)
         rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
     except (OSError, pa.ArrowException, TypeError, ValueError) as error:
         raise UnusableInput(f"{path} cannot be read as a Parquet file of labels: {error}") from error

@@ -26,6 +26,7 @@ from retrodict.spaces import ActionSpace
 
 Clock = Literal["video", "own"]
 CLOCKS: tuple[Clock, ...] = ("video", "own")
+NEAR = 1e-3  # seconds: what lies less before a frame belongs to it, as mkv rounds the times of frames to milliseconds
 SCAN = 10.0  # seconds by which a clock of its own may be off
 # Standard deviations by which the best offset must stand out from all others. Measured with the walks of
 # tests/data/test_label_steps.py: 4.5 at most over 450 logs of other videos; 7.5 at least over 160 right ones of a
@@ -95,7 +96,8 @@ def label_steps(labels: Labels, rows: Sequence[Sequence[LabelRow]], timing: Timi
         return _by_frame(labels, rows, timing)
     flat = [(row, start) for part, start in zip(rows, timing.starts, strict=True) for row in part]
     at = np.array([start + (row.time or 0.0) for row, start in flat])
-    return _by_time(labels, [row for row, _ in flat], at, timing.shown)
+    own = np.concatenate([start + part for part, start in zip(timing.files, timing.starts, strict=True)])
+    return _by_time(labels, [row for row, _ in flat], at, own[timing.index])  # a frame shown again shows nothing new
 
 
 def _by_frame(labels: Labels, rows: Sequence[Sequence[LabelRow]], timing: Timing) -> Steps:
@@ -122,7 +124,7 @@ def _by_frame(labels: Labels, rows: Sequence[Sequence[LabelRow]], timing: Timing
 def _by_time(labels: Labels, rows: Sequence[LabelRow], at: Floats, shown: Floats) -> Steps:
     order = np.argsort(at, kind="stable")
     at, values = at[order], np.array([row.vector for row in rows])[order]
-    step = np.searchsorted(shown, at + GRID, "right") - 1
+    step = np.searchsorted(shown, at + NEAR, "right") - 1
     inside = (step >= 0) & (step < len(shown) - 1)
     if not inside.any():
         raise labels.wrong(
@@ -133,15 +135,16 @@ def _by_time(labels: Labels, rows: Sequence[LabelRow], at: Floats, shown: Floats
     gaps = np.diff(times)
     apart = float(np.median(gaps)) if len(gaps) else 0.0
     length = np.diff(shown)
-    if _relative(labels.space) and apart > 1.5 * np.median(length):
+    usual = float(np.median(length[length > 0]))
+    if _relative(labels.space) and apart > 1.5 * usual:
         raise labels.wrong(
-            rows[0].line, f"changes are logged every {apart:g} s, and frames come every {np.median(length):g} s; "
+            rows[0].line, f"changes are logged every {apart:g} s, and frames come every {usual:g} s; "
             f"resample the video with --fps {max(1, int(1 / apart))} or less",
         )  # fmt: skip
     lost = np.flatnonzero(gaps > 2.5 * apart)  # between these rows and the next ones
     starts, stops = [-np.inf, *(times[lost] + apart), times[-1] + apart], [times[0] - apart, *times[lost + 1], np.inf]
     covered = np.ones(len(length), bool)
-    for start, stop in zip(starts, stops, strict=True) if apart < np.median(length) else ():
+    for start, stop in zip(starts, stops, strict=True) if apart < usual else ():
         covered &= (shown[1:] <= start + GRID) | (shown[:-1] >= stop - GRID)
     return _summed(labels.space, values[inside], step[inside], covered)
 
@@ -179,8 +182,8 @@ def _frame(labels: Labels, row: LabelRow, times: Floats, last: bool) -> int:
     else:
         assert row.time is not None  # one of the two is there
         met = f"time {row.time:g} s"
-        frame = -1 if not row.time >= 0 else int(np.searchsorted(times, row.time + GRID, "right")) - 1
-        if row.time > times[-1] + GRID:
+        frame = -1 if not row.time >= 0 else int(np.searchsorted(times, row.time + NEAR, "right")) - 1
+        if row.time > times[-1] + NEAR:
             frame = count
     if not 0 <= frame < count:
         raise labels.wrong(row.line, f"{row.file} has frames 0..{count - 1} until {times[-1]:g} s; got {met}")

@@ -23,6 +23,7 @@ from retrodict.errors import Undecodable
 
 Way = Literal["linked", "remuxed", "re-encoded"]
 CODECS = ("h264", "hevc", "av1", "vp9")  # what LeRobot's decoders read in mp4
+MOST_SHOWN = 1000  # frames of an episode that may show one and the same frame of a file, on average
 MOTION_SIZE = (36, 64)  # height, width at which motion is measured
 
 Frames = npt.NDArray[np.uint8]
@@ -117,11 +118,19 @@ class Take:
         return whole if steady else None
 
     def grid(self, fps: int) -> tuple[Index, Times]:
-        """Returns which of its frames (non-decreasing) an episode at `fps` shows, and when (seconds from the first)."""
+        """Returns which of its frames (non-decreasing) an episode at `fps` shows, and when (seconds from the first).
+
+        Raises:
+            Undecodable: its times lie so far apart that each frame would be shown MOST_SHOWN times.
+        """
         times = self.times
         if self.whole_rate == fps:
             return np.arange(len(times)), times
-        grid = np.arange(int(times[-1] * fps + GRID) + 1) / fps
+        count = int(times[-1] * fps + GRID) + 1
+        if count > MOST_SHOWN * len(times):
+            why = f"its {len(times)} frames lie within {times[-1]:.4g} s, which at {fps} frames/s makes {count}"
+            raise Undecodable(self.reels[0].path, why)
+        grid = np.arange(count) / fps
         after = np.searchsorted(times, grid).clip(0, len(times) - 1)
         before = np.maximum(after - 1, 0)
         nearer = grid - times[before] <= times[after] - grid + GRID  # a tie goes to the earlier

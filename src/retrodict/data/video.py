@@ -21,6 +21,7 @@ from retrodict.data.guarded import GRID, Facts
 MOST_PIXELS = 1 << 25  # of one frame: 8K; larger claims are refused before anything is allocated
 MOST_FRAMES = 10_000_000
 KEY_FRAME_EVERY = 12
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf"  # what holds its own frames: a playlist would read other files
 BEAT = 5000  # packets after which a reader of a long file says that it is alive
 
 av.logging.set_level(av.logging.PANIC)  # what fails is raised, and named by the caller
@@ -75,7 +76,7 @@ def look(path: str, beat: Callable[[], None]) -> Facts:
     Raises:
         Exception: of many kinds, as the file is broken in many ways; the caller turns them into one.
     """
-    with av.open(path) as box:
+    with _open(path) as box:
         stream = _stream(box)
         times = np.array(sorted(_packet_times(box, stream, beat)))
         if len(times) == 0:
@@ -98,6 +99,10 @@ def look(path: str, beat: Callable[[], None]) -> Facts:
         )  # fmt: skip
 
 
+def _open(path: str) -> Any:
+    return av.open(path, container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"})
+
+
 def _stream(box: Any) -> Any:
     if not box.streams.video:
         raise ValueError("it has no video stream")
@@ -110,9 +115,11 @@ def _stream(box: Any) -> Any:
 
 
 def _packet_times(box: Any, stream: Any, beat: Callable[[], None]) -> Iterator[float]:
+    read = 0
     for count, packet in enumerate(box.demux(stream)):
-        if count > MOST_FRAMES:
-            raise ValueError(f"it has more than {MOST_FRAMES} frames")
+        read += packet.size
+        if count > MOST_FRAMES or read > 2 * box.size:  # a list of edits may show a part without end
+            raise ValueError(f"it has more than {MOST_FRAMES} frames, or more than its {box.size} bytes can hold")
         if count % BEAT == BEAT - 1:
             beat()
         if packet.pts is not None and packet.size and not packet.is_discard:
@@ -131,7 +138,7 @@ def frames_between(
     Frames have shape (n, h, w, 3), rotation applied, resized by area to `size` (height, width) if given; at most
     `most_bytes` at once, yet at least one.
     """
-    with av.open(path) as box:
+    with _open(path) as box:
         stream = _stream(box)
         if start > 0:
             box.seek(max(0, int(start / stream.time_base)), stream=stream, backward=True)
@@ -191,7 +198,7 @@ def remux(runs: Sequence[tuple[str, float, float]], target: str, fps: int, beat:
     base, known = 0, None
     with av.open(target, "w", format="mp4", options={"fflags": "+bitexact"}) as out:
         for (path, start, stop), rank in zip(runs, ranks, strict=True):
-            with av.open(path) as box:
+            with _open(path) as box:
                 stream = _stream(box)
                 codec = stream.codec_context
                 made = (codec.name, codec.extradata, codec.width, codec.height, codec.pix_fmt)
@@ -224,7 +231,7 @@ def _between(box: Any, stream: Any, start: float, stop: float, beat: Callable[[]
 
 def _ranks(path: str, start: float, stop: float, beat: Callable[[], None]) -> npt.NDArray[np.int64]:
     """Returns for each packet of a run, in the order of decoding, the number of its frame in the order of showing."""
-    with av.open(path) as box:
+    with _open(path) as box:
         found = [(p.pts, p.is_keyframe) for p in _between(box, _stream(box), start, stop, beat)]
     if not found or not found[0][1]:
         raise ValueError(f"its frame at {start:.4f} s is no key frame")

@@ -185,8 +185,11 @@ class OnnxInverse:
 
     def __init__(self, folder: Path) -> None:
         need("labelling with ONNX Runtime", "onnxruntime")
-        card = json.loads((folder / CARD).read_bytes())
-        if "inverse" not in card:
+        try:
+            card = json.loads((folder / CARD).read_bytes())
+        except ValueError as error:
+            raise Damaged(folder / CARD, "JSON", str(error)) from error
+        if not isinstance(card, dict) or "inverse" not in card:
             raise Incompatible(f"{folder} holds no inverse model; export a run that has one")
         card = card["inverse"]
         if (found := file_hash(folder / card["file"])) != card["sha256"]:

@@ -22,8 +22,9 @@ from torch import Tensor
 from retrodict.clip import PREDICTED, Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
+from retrodict.data.durable import lock_owner
 from retrodict.data.store import Store
-from retrodict.errors import Locked, StaleStage, UnknownName, UnusableInput
+from retrodict.errors import Damaged, Locked, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, System
 from retrodict.run import checkpoint, loop
@@ -85,8 +86,7 @@ class Run:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._lock.seek(0)
-            raise Locked(self.folder, self._lock.read().strip() or "unknown") from error
+            raise Locked(self.folder, lock_owner(self._lock.fileno())) from error
         checkpoint.sweep(self.folder)
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
@@ -292,7 +292,10 @@ def _refuse_other(folder: Path, name: str, identity: Mapping[str, Any]) -> None:
     record = folder / "identity.json"
     if not record.exists():
         return
-    found = json.loads(record.read_text())
+    try:
+        found = json.loads(record.read_bytes())
+    except ValueError as error:
+        raise Damaged(record, "JSON", str(error)) from error
     wanted = json.loads(json.dumps(identity, sort_keys=True))
     if found == wanted:
         return
