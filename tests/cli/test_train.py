@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from retrodict import cli
-from retrodict.cli.measure import scores
+from retrodict.label.scores import scores
 from retrodict.data.store import Store
 from retrodict.label.auto import Shares
 from retrodict.run.checkpoint import load_system

@@ -33,7 +33,7 @@ from retrodict.models.losses import cloning, labelled
 from retrodict.models.policy import ClipPolicy
 from retrodict.nn.conv import patch_for
 from retrodict.run.log import Log
-from retrodict.run.loop import Fit, Loss, Stage, fit
+from retrodict.run.loop import Fit, Stage, fit
 from retrodict.segments import GAUSSIAN, ONE_HOT
 from retrodict.spaces import ActionSpace, Distribution
 
@@ -120,7 +120,7 @@ def gathered(source: Episodes, seen: Mapping[str, Seen], seed: int) -> Sample | 
         return None
     steps = steps if len(steps) <= MOST else steps.uniform(MOST, seed, "probe")
     sample = Sample(steps, torch.zeros(len(steps), dtype=torch.long))
-    few = len(sample.episode.unique()) < 2 * FOLDS
+    few = len(np.unique(sample.episode)) < 2 * FOLDS
     group = sample.episode * (1 << 32) + (sample.number // STRETCH if few else 0)
     groups, place = np.unique(group.numpy(), return_inverse=True)
     order = rng.numpy_rng(seed, "probe/folds").permutation(len(groups))
@@ -128,19 +128,21 @@ def gathered(source: Episodes, seen: Mapping[str, Seen], seed: int) -> Sample | 
 
 
 def answers(
-    sample: Sample, shift: int = 0, fit: Fit = QUICK, frames: int = 2, share: float = 1.0, seed: int = 0
-) -> Distribution:
+    sample: Sample, shift: int = 0, seed: int = 0, *, cfg: Fit = QUICK, folds: int = FOLDS, frames: int = 2,
+    share: float = 1.0,
+) -> Distribution:  # fmt: skip
     """Answers every step from frames `shift` later, by a network trained on a share of the other folds' labels.
 
     With one frame it sees what an action is taken in, not what it does. Steps without such frames are not answered:
     their parameters are zeros.
     """
     params, valid = torch.zeros(len(sample), sample.space.parameters), sample.valid(shift)
-    for fold in range(FOLDS):
-        rest, held = ((sample.fold != fold) & valid).nonzero()[:, 0], ((sample.fold == fold) & valid).nonzero()[:, 0]
+    for fold in range(folds):
+        mine = sample.fold % folds == fold
+        rest, held = (~mine & valid).nonzero()[:, 0], (mine & valid).nonzero()[:, 0]
         order = rng.numpy_rng(seed, "share", fold).permutation(len(rest))[: math.ceil(share * len(rest))]
         if len(order) and len(held):
-            model = _trained(sample.steps.only(rest[np.sort(order)].numpy()), shift, frames, fit, seed)
+            model = _trained(sample.steps.only(rest[np.sort(order)].numpy()), shift, frames, cfg, seed)
             params[held] = _answered(model, sample.steps.only(held.numpy()))
     return Distribution(sample.space, params)
 
@@ -149,12 +151,13 @@ def _trained(steps: Steps, shift: int, frames: int, cfg: Fit, seed: int) -> Inve
     view, space = steps.cache.view(frames, -shift), steps.cache.space
     size, model = (patch_for(view.size), 16, 1, 32), None
     with rng.isolated(seed, "probe"):
-        model = Inverse(view, space, "both", "mean_max", "grid", *size) if frames > 1 else ClipPolicy(
-            view, space, "flatten", "grid", *size)  # fmt: skip
-    loss: Loss = labelled if isinstance(model, Inverse) else cloning
+        if frames > 1:
+            model = Inverse(view, space, "both", "mean_max", "grid", *size)
+        else:
+            model = ClipPolicy(view, space, "flatten", "grid", *size)
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder) / "probe", "probe", seed, {}, "the same command", commit_seconds=math.inf)
-        fit(stage, model, loss, steps.shown(view), cfg, Log(quiet=True))
+        fit(stage, model, labelled if isinstance(model, Inverse) else cloning, steps.shown(view), cfg, Log(quiet=True))
     return model
 
 
@@ -178,7 +181,9 @@ def scores(space: ActionSpace, answered: Float[Tensor, "n d"], truth: Float[Tens
             merged = torch.tensor(segment.merged)
             total += (merged[a.argmax(1)] == merged[b.argmax(1)]).float()
         elif segment.kind in GAUSSIAN:
-            total += (1 - (a - b).square() / b.var(0, correction=0).clamp_min(1e-12))[:, b.std(0) > 0].mean(1).nan_to_num(1)
+            varying = (b != b[0]).any(0)
+            a, b = a[:, varying], b[:, varying]
+            total += 1 - ((a - b).square() / b.var(0, correction=0)).mean(1) if bool(varying.any()) else 1
         else:
             total += ((a >= 0.5) == (b >= 0.5)).float().mean(1)
     return total / len(space.segments)
@@ -198,8 +203,9 @@ class Offset:
 def find_offset(sample: Sample, seed: int = 0) -> Offset:
     """Answers all steps at all shifts, and takes the best when it is beyond doubt."""
     truth, space = sample.actions, sample.space
-    table = torch.stack([scores(space, answers(sample, s, SCAN, seed=seed).mode(), truth) for s in SHIFTS], 1)
-    valid = torch.stack([sample.valid(s) for s in SHIFTS], 1)
+    told = [answers(sample, shift, seed, cfg=SCAN, folds=2).mode() for shift in SHIFTS]
+    table = torch.stack([scores(space, answer, truth) for answer in told], 1)
+    valid = torch.stack([sample.valid(shift) for shift in SHIFTS], 1)
     always = scores(space, commonest(space, truth).expand_as(truth), truth)
     rows = [_row(s, table[valid[:, i], i]) for i, s in enumerate(SHIFTS) if int(valid[:, i].sum()) > 1]
     return Offset(_peak(table, valid, always), tuple(rows), float(always.mean()))

@@ -140,8 +140,8 @@ def recording(motions: Mapping[str, Motion], fps: int) -> Found:
     copied, period = copies(motions, double or {})
     apart = {id: {*cut[id], *(step + 1 for step in copied[id])} for id in motions}  # these are told already
     rest = {id: [step for step in steps if step not in apart[id]] for id, steps in (double or {}).items()}
-    counts = {kind: {id: len(one) for id, one in found.items()}
-              for kind, found in {"cuts": cut, "copies": copied, "jumps": rest}.items()}  # fmt: skip
+    kinds = {"cuts": cut, "copies": copied, "jumps": rest}
+    counts = {kind: {id: len(one) for id, one in found.items()} for kind, found in kinds.items()}
     total: dict[str, Any] = {kind: sum(one.values()) for kind, one in counts.items()}
     found, steps = [], sum(map(len, motions.values()))
     if total["cuts"]:
@@ -156,8 +156,11 @@ def recording(motions: Mapping[str, Motion], fps: int) -> Found:
         told = f"{total['copies']} frames repeat the one before while things moved on: no action can be seen there"
         found.append(Finding("copies", told, worst(counts["copies"])))
     if total["jumps"] >= max(FEW, RARE * steps):
-        told = f"in {total['jumps']} steps things move about twice as far as around: frames were dropped, with no gap"
-        found.append(Finding("jumps", f"{told} in the times; an action there spans several frames", worst(counts["jumps"])))
+        told = (
+            f"in {total['jumps']} steps things move about twice as far as around: frames were dropped, with no gap in "
+        )
+        told += "the times; an action there spans several frames"
+        found.append(Finding("jumps", told, worst(counts["jumps"])))
     return {**total, "jumps": None if double is None else total["jumps"], "period": period, "by_episode": counts}, found
 
 
@@ -165,24 +168,23 @@ def views(motions: Mapping[str, Motion], cameras: Sequence[str], unlabelled: boo
     """By camera, how often nothing changes and how often the view itself moves."""
     if not motions:
         return {}, []
-    moving = np.concatenate([motion.camera for motion in motions.values()]).mean(0)
-    still = np.concatenate([motion.still for motion in motions.values()]).mean(0)
-    rows = [{"camera": name, "still": float(s), "moving": float(m)}
-            for name, s, m in zip(cameras, still, moving, strict=True)]  # fmt: skip
-    found = []
-    for row in rows:
-        if row["still"] > 0.5:
-            found.append(Finding("still", f"{row['camera']}: in {row['still']:.0%} of the steps nothing changes"))
-        if unlabelled and row["moving"] > 0.1:
-            told = f"{row['camera']}: the view itself moves in {row['moving']:.0%} of the steps; codes found here may be "
-            counts = {id: float(motion.camera.mean()) for id, motion in motions.items()}
-            found.append(Finding("camera motion", f"{told}the camera's, not an actor's", worst(counts)))
+    rows, found = [], []
+    for number, name in enumerate(cameras):
+        still = float(np.concatenate([motion.still[:, number] for motion in motions.values()]).mean())
+        by_episode = {id: float(motion.camera[:, number].mean()) for id, motion in motions.items()}
+        moving = float(np.concatenate([motion.camera[:, number] for motion in motions.values()]).mean())
+        rows.append({"camera": name, "still": still, "moving": moving})
+        if still > 0.5:
+            found.append(Finding("still", f"{name}: in {still:.0%} of the steps nothing changes"))
+        if unlabelled and moving > 0.1:
+            told = f"{name}: the view itself moves in {moving:.0%} of the steps; codes found here may be the camera's, "
+            found.append(Finding("camera motion", f"{told}not an actor's", worst(by_episode)))
     return {"cameras": rows}, found
 
 
 def doing(space: ActionSpace, clips: Mapping[str, Clip], motions: Mapping[str, Motion]) -> Found:
     """How often an action is missing, does nothing, or is not to be seen."""
-    known = null = acted = unseen = 0
+    known = null = unseen = 0
     missing = {}
     for id, clip in clips.items():
         assert clip.source is not None  # every source of episodes fills it
@@ -190,12 +192,12 @@ def doing(space: ActionSpace, clips: Mapping[str, Clip], motions: Mapping[str, M
         idle = nothing_done(space, clip)
         if idle is not None and id in motions:
             there = np.isin(clip.source[0].numpy(), (RECORDED, PREDICTED))
-            known, null, acted = known + int(there.sum()), null + int((idle & there).sum()), acted + int((~idle & there).sum())
+            known, null = known + int(there.sum()), null + int((idle & there).sum())
             unseen += int((~idle & there & motions[id].still.all(1)).sum())
+    acted, found = known - null, []
     figures = {"null_share": null / known if known else None, "unseen_share": unseen / acted if acted else None}
-    found = []
     if known and null > 0.8 * known:
-        told = f"in {null / known:.0%} of the steps with an action it does nothing: accuracy flatters, look at each action"
+        told = f"in {null / known:.0%} of the steps nothing is done: accuracy flatters, so look at each action"
         found.append(Finding("null", told))
     if acted and unseen > 0.3 * acted:
         told = f"in {unseen / acted:.0%} of the steps in which something is done nothing changes in the frames"
