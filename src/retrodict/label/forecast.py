@@ -1,8 +1,7 @@
 """Forecast: how good labels would be with more of them, from how good they are with fewer.
 
-Networks trained on parts of the labels answer labels that they have not seen. A power law with a floor, error = floor +
-slope * labels^-rate (Cortes et al., NeurIPS 1994), goes through these points: many such curves, as far as the labels
-leave them open.
+Networks trained on parts of the labels answer labels that they have not seen. Power laws with a floor (Cortes et al.,
+NeurIPS 1994) go through the last of these points: as many different ones as the labels leave open.
 """
 
 from __future__ import annotations
@@ -16,14 +15,18 @@ from retrodict.errors import UnusableInput
 from retrodict.measure.inputs import Floats
 from retrodict.rng import numpy_rng
 
-SHARES = (0.25, 0.4, 0.6, 0.8, 1.0)  # parts of the labels that networks are trained on
+SHARES = (0.25, 0.5, 0.75, 1.0)  # parts of the labels that networks are trained on
 TARGET = 0.95
 FEWEST = 24  # labels below which nothing is foretold
 FURTHEST = 16  # times as many labels as there are: beyond, nothing is foretold either
 DRAWS = 1000
 NOISE = 0.02  # of an accuracy from one training to the next (own)
-_RATES = np.geomspace(0.2, 2.0, 24)
-_USUAL, _SPREAD = math.log(0.7), 0.6  # of the logarithm of rates: what learning curves are like (own)
+_SHARES = 1 - (1 - (np.arange(12) + 0.5) / 12) ** (1 / 3)  # quantiles of Beta(1, 3): floors are mostly low (own)
+_RATES, _FLOORS = (
+    grid.ravel()
+    for grid in np.meshgrid(np.geomspace(0.3, 1.2, 12), _SHARES)  # what learning curves are like (own)
+)
+_FLOORS = _FLOORS[:, None]
 
 Point = dict[str, float]
 
@@ -49,57 +52,43 @@ class Forecast:
 
 
 class LearningCurve:
-    """Curves that agree with what was measured: one per draw of a bootstrap over labels.
+    """Curves that agree with what was measured, one per draw: error = last * (floor + (1 - floor) * times^-rate).
 
-    correct[n, j] says whether label n was answered rightly by a network trained on counts[j] others. Each draw takes
-    labels with replacement, beside one that is always wrong and one that is always right (Laplace), since few faultless
-    labels prove nothing; and of the rates one by how well it explains them. Parts that are no better than the
-    constant answer, of accuracy `chance`, are left out: there the law does not hold yet.
+    correct[n, j] says whether label n was answered rightly by a network trained on counts[j] others; `last` is the
+    error at counts[-1], the most, and `times` how many times as many labels there are. Each draw takes labels with
+    replacement, beside one that is always wrong and one that is always right (Laplace), since few faultless labels prove
+    nothing. Of rates and floors (shares of the error that no label takes away) one pair is drawn, by a prior and by how
+    well it explains the smaller parts; heavy tails keep the leap with which learning sets in from ruling the rest.
 
     Raises:
-        UnusableInput: fewer than three parts remain.
+        UnusableInput: even the network trained on most labels is hardly better than the constant, of accuracy `chance`.
     """
 
     def __init__(self, correct: Floats, counts: Floats, chance: float, seed: int = 0) -> None:
         mean, n = correct.mean(0), len(correct)
-        useful = mean > chance + 2 * np.sqrt(mean * (1 - mean) / n)
-        useful &= np.cumprod(useful[::-1])[::-1].astype(bool)  # from the first such part on
-        if useful.sum() < 3:
-            raise UnusableInput("networks trained on parts of these labels are hardly better than always one answer")
-        correct, self.counts = correct[:, useful], np.asarray(counts, float)[useful]
-        rng = numpy_rng(seed, "forecast")
-        sides = np.concatenate([correct, np.zeros((1, len(self.counts))), np.ones((1, len(self.counts)))])
+        if mean[-1] <= chance + 2 * math.sqrt(mean[-1] * (1 - mean[-1]) / n):
+            raise UnusableInput("a network trained on these labels is hardly better than always the same answer")
+        sides = np.concatenate([correct, np.zeros((1, len(counts))), np.ones((1, len(counts)))])
+        rng, self.most = numpy_rng(seed, "forecast"), float(counts[-1])
         error = 1 - np.stack([sides[rng.integers(n + 2, size=n + 2)].mean(0) for _ in range(DRAWS)])
-        error += NOISE * rng.standard_normal(error.shape)
-        share = sides.mean(0)
-        weight = 1 / (share * (1 - share) / n + NOISE**2)
-        self.rate, self.slope, self.floor = _drawn(self.counts / self.counts[-1], error, weight, rng)
+        error = np.clip(error + NOISE * rng.standard_normal(error.shape), 0.5 / (n + 2), 1.0)
+        times = np.asarray(counts[:-1], float) / self.most
+        law = _FLOORS + (1 - _FLOORS) * times ** -_RATES[..., None]  # pairs x counts
+        spread = sides.mean(0)[:-1] * (1 - sides.mean(0)[:-1]) / n + NOISE**2
+        misfit = (error[:, None, :-1] - error[:, None, -1:] * law) ** 2 / spread  # draws x pairs x counts
+        score = np.log1p(misfit / 3).sum(-1) * -2  # Student's t with 3 degrees of freedom
+        pick = (score + rng.gumbel(size=score.shape)).argmax(1)
+        self.last, self.rate, self.floor = error[:, -1], _RATES[pick], _FLOORS[pick, 0]
 
     def accuracy(self, labels: float) -> Floats:
         """Returns the accuracy with this many labels, by draw."""
-        return np.asarray(1 - self.floor - self.slope * (labels / self.counts[-1]) ** -self.rate)
+        left = self.floor + (1 - self.floor) * (labels / self.most) ** -self.rate
+        return np.asarray(1 - self.last * left)
 
     def needed(self, accuracy: float) -> Floats:
         """Returns how many labels reach an accuracy, by draw; infinite where the floor is above."""
-        room = 1 - accuracy - self.floor
-        with np.errstate(over="ignore"):
-            times = (self.slope / np.maximum(room, 1e-12)) ** (1 / self.rate)
-        return np.where(room > 0, times * self.counts[-1], np.inf)
-
-
-def _drawn(x: Floats, error: Floats, weight: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Fits floor and slope >= 0 for every rate by weighted least squares, and draws a rate by its likelihood."""
-    law = x ** -_RATES[:, None]  # rates x counts
-    e = error[:, None]  # draws x 1 x counts
-    total, sum_x, sum_xx = weight.sum(), (weight * law).sum(-1), (weight * law**2).sum(-1)
-    sum_e, sum_xe = (weight * e).sum(-1), (weight * law * e).sum(-1)
-    slope = (total * sum_xe - sum_x * sum_e) / (total * sum_xx - sum_x**2)
-    slope = np.maximum(np.where(sum_e < slope * sum_x, sum_xe / sum_xx, slope), 0.0)  # a floor below zero is none
-    floor = np.maximum((sum_e - slope * sum_x) / total, 0.0)
-    misfit = (weight * (e - floor[..., None] - slope[..., None] * law) ** 2).sum(-1)
-    misfit = misfit + ((np.log(_RATES) - _USUAL) / _SPREAD) ** 2
-    pick, row = (-misfit / 2 + rng.gumbel(size=misfit.shape)).argmax(1), np.arange(len(error))
-    return _RATES[pick], slope[row, pick], floor[row, pick]
+        room = ((1 - accuracy) / self.last - self.floor) / (1 - self.floor)
+        return np.where(room > 0, self.most * np.maximum(room, 1e-9) ** (-1 / self.rate), np.inf)
 
 
 def forecast(
@@ -135,7 +124,7 @@ def forecast(
 
 
 def _length(minutes: float) -> str:
-    return f"{minutes:,.0f} minutes" if minutes >= 2 else f"{max(1, round(60 * minutes)):,} seconds"
+    return f"{minutes:,.0f} minutes" if minutes >= 2 else f"{max(2, math.ceil(60 * minutes))} seconds"
 
 
 def _ahead(curve: LearningCurve, labels: int) -> Point:

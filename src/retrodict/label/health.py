@@ -192,9 +192,7 @@ def _leaks(sample: Sample, right: Mapping[str, Bool[Tensor, "n"]]) -> list[Findi
     same = agree(sample.space, usual, truth)[torch.cat(groups)].float() if groups else torch.zeros(1)
     constant = agree(sample.space, commonest(sample.space, truth).expand_as(truth), truth).float()
     if float(same.mean()) > 0.95 and float(constant.mean()) < 0.8:
-        told = (
-            f"{same.mean():.0%} of the recorded steps have the commonest action of their episode, so that the look of "
-        )
+        told = f"{same.mean():.0%} of the recorded steps have the commonest action of their episode, so the look of "
         found.append(Finding("episode", f"{told}an episode gives it away: record episodes in which actions change"))
     return found
 

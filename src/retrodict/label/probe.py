@@ -29,8 +29,7 @@ from retrodict.data.schema import Episodes, Schema
 from retrodict.label.crossfit import FOLDS
 from retrodict.label.verdict import commonest
 from retrodict.models.inverse import Inverse
-from retrodict.models.losses import cloning, labelled
-from retrodict.models.policy import ClipPolicy
+from retrodict.models.losses import labelled
 from retrodict.nn.conv import patch_for
 from retrodict.run.log import Log
 from retrodict.run.loop import Fit, Stage, fit
@@ -41,7 +40,7 @@ RADIUS = 5  # shifts looked at, in frames, to both sides
 SHIFTS = range(-RADIUS, RADIUS + 1)
 FRAMES, MOST = 20_000, 1024  # frames of the episodes that are looked at; recorded steps that are asked
 FEWEST = 16  # recorded steps below which nothing is fitted
-SCAN, QUICK = Fit(60, 32, 5e-3), Fit(120, 32, 5e-3)  # how long networks are trained, for each shift and at the best
+SCAN, QUICK = Fit(60, 32, 5e-3), Fit(100, 32, 5e-3)  # how long networks are trained, for each shift and at the best
 STRETCH = 40  # steps that are held out together where there are too few episodes to hold out whole ones
 SURE, LEAST = 3.0, 0.03  # standard errors, and the difference in score, by which one shift must be the better
 APART = 20  # steps between the first and the last third of the labels, to speak of a drift
@@ -147,27 +146,23 @@ def answers(
     return Distribution(sample.space, params)
 
 
-def _trained(steps: Steps, shift: int, frames: int, cfg: Fit, seed: int) -> Inverse | ClipPolicy:
-    view, space = steps.cache.view(frames, -shift), steps.cache.space
-    size, model = (patch_for(view.size), 16, 1, 32), None
+def _trained(steps: Steps, shift: int, frames: int, cfg: Fit, seed: int) -> Inverse:
+    view = steps.cache.view(frames, -shift)
+    shown, pool = ("both", "mean_max") if frames > 1 else ("frames", "flatten")
     with rng.isolated(seed, "probe"):
-        if frames > 1:
-            model = Inverse(view, space, "both", "mean_max", "grid", *size)
-        else:
-            model = ClipPolicy(view, space, "flatten", "grid", *size)
+        model = Inverse(view, steps.cache.space, shown, pool, "grid", patch_for(view.size), 16, 1, 32)
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder) / "probe", "probe", seed, {}, "the same command", commit_seconds=math.inf)
-        fit(stage, model, labelled if isinstance(model, Inverse) else cloning, steps.shown(view), cfg, Log(quiet=True))
+        fit(stage, model, labelled, steps.shown(view), cfg, Log(quiet=True))
     return model
 
 
 @torch.no_grad()
-def _answered(model: Inverse | ClipPolicy, steps: Steps) -> Float[Tensor, "n p"]:
+def _answered(model: Inverse, steps: Steps) -> Float[Tensor, "n p"]:
     found = []
     for _, clip in steps.shown(model.view).batches(256):
         assert clip.frames is not None  # a cache has frames
-        shown = clip.frames if isinstance(model, Inverse) else clip.frames[:, : model.view.frames]
-        found.append(model.belief(shown).params)
+        found.append(model.belief(clip.frames).params)
     return torch.cat(found)
 
 

@@ -156,9 +156,7 @@ def recording(motions: Mapping[str, Motion], fps: int) -> Found:
         told = f"{total['copies']} frames repeat the one before while things moved on: no action can be seen there"
         found.append(Finding("copies", told, worst(counts["copies"])))
     if total["jumps"] >= max(FEW, RARE * steps):
-        told = (
-            f"in {total['jumps']} steps things move about twice as far as around: frames were dropped, with no gap in "
-        )
+        told = f"in {total['jumps']} steps things move twice as far as around: frames were dropped, with no gap in "
         told += "the times; an action there spans several frames"
         found.append(Finding("jumps", told, worst(counts["jumps"])))
     return {**total, "jumps": None if double is None else total["jumps"], "period": period, "by_episode": counts}, found
