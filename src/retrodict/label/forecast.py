@@ -56,7 +56,7 @@ class LearningCurve:
 
     correct[n, j] says whether label n was answered rightly by a network trained on counts[j] others; `last` is the
     error at counts[-1], the most, and `times` how many times as many labels there are. Each draw takes labels with
-    replacement, beside one that is always wrong and one that is always right (Laplace), since few faultless labels prove
+    replacement, beside one that is always wrong and one that is always right (Laplace), as few faultless labels prove
     nothing. Of rates and floors (shares of the error that no label takes away) one pair is drawn, by a prior and by how
     well it explains the smaller parts; heavy tails keep the leap with which learning sets in from ruling the rest.
 
@@ -99,7 +99,7 @@ def forecast(
     `counts` are the labels that networks were trained on, `labels` how many there are; fps is steps per second.
     """
     points = zip(counts, correct.mean(0), strict=True)
-    start = Forecast(target, labels, tuple({"x": float(x), "value": float(y)} for x, y in points))
+    start = Forecast(target, labels, tuple({"x": int(x), "value": float(y)} for x, y in points))
     if labels < FEWEST:
         return replace(start, reason=f"no forecast: {labels} labels are too few; give {FEWEST} or more")
     try:
@@ -129,4 +129,4 @@ def _length(minutes: float) -> str:
 
 def _ahead(curve: LearningCurve, labels: int) -> Point:
     low, middle, high = np.quantile(curve.accuracy(labels), [0.025, 0.5, 0.975])
-    return {"x": float(labels), "value": float(middle), "low": float(low), "high": float(high)}
+    return {"x": labels, "value": float(middle), "low": float(low), "high": float(high)}

@@ -20,6 +20,7 @@ from retrodict.spaces import ActionSpace
 CUT = 20.0  # of 255: the least mean change of pixels that can be a cut
 FEW, RARE, COMMON = 3, 0.01, 0.05  # cases, and shares of steps, below which jumps are none; above which cuts are none
 DOUBLE = 1.6  # times as far as usual, from which a step is a jump
+EVEN = 0.85  # share of steps that go about as far as those around, below which a jump says nothing
 MISMATCH = 0.01  # of a rate
 NULLS = {"stay", "still", "none", "noop", "no-op", "nop", "null", "idle", "wait", "nothing", "stop", "done"}
 
@@ -52,13 +53,14 @@ def clock(clips: Mapping[str, Clip], fps: int) -> Found:
         return {}, []
     usual = float(np.median(np.concatenate([*gaps.values()])))
     missing = {id: int(np.maximum(np.round(dt / usual) - 1, 0).sum()) for id, dt in gaps.items()}
-    steady = {id: np.where(np.abs(dt / usual - 1) < 0.5, dt - 1 / fps, 0.0) for id, dt in gaps.items()}
-    off = {id: float(np.abs(np.cumsum(dt)).max() * fps) for id, dt in steady.items()}
+    steady = {id: np.abs(dt / usual - 1) < 0.5 for id, dt in gaps.items()}
+    off = {id: float(np.abs(np.cumsum(np.where(steady[id], dt - 1 / fps, 0))).max() * fps) for id, dt in gaps.items()}
+    rate = 1 / float(np.mean(np.concatenate([dt[steady[id]] for id, dt in gaps.items()])))
     lost, drift = sum(missing.values()), max(off.values())
-    figures = {"declared": fps, "rate": 1 / usual, "missing": lost, "drift": drift, "by_episode": missing}
+    figures = {"declared": fps, "rate": rate, "missing": lost, "drift": drift, "by_episode": missing}
     found = []
-    if abs(1 / usual / fps - 1) > MISMATCH:
-        told = f"declared are {fps} frames/s, and the times say {1 / usual:.2f}; import again with the true rate"
+    if abs(rate / fps - 1) > MISMATCH:
+        told = f"declared are {fps} frames/s, and the times say {rate:.2f}; import again with the true rate"
         found.append(Finding("rate", told))
     elif drift > 0.5:
         told = f"times leave the grid of {fps} frames/s by up to {drift:.1f} frames: the clock drifts. Use the times, "
@@ -99,7 +101,7 @@ def jumps(motions: Mapping[str, Motion]) -> Places | None:
         found[id] = np.flatnonzero((ratio >= DOUBLE) & (far - usual >= 0.5)).tolist()
         even += int(((ratio > 0.75) & (ratio < 1.34)).sum())
         moving += int((seen & (far > 0)).sum())
-    return found if moving and even >= 0.7 * moving else None
+    return found if moving and even >= EVEN * moving else None
 
 
 def copies(motions: Mapping[str, Motion], double: Mapping[str, Sequence[int]]) -> tuple[Places, int]:

@@ -114,12 +114,12 @@ def _forecast(forecast: Row) -> Markup:
         f"{forecast['reason'][:1].upper()}{forecast['reason'][1:]}.",
         "A power law with a floor, through small networks trained on parts of the labels; the band is 95 %.",
     ]
-    series = [Curve("expected", forecast["ahead"], 1), Curve("measured", forecast["curve"], 0)]
-    told = [f"{number(p['low'])} to {number(p['high'])} with {p['x']:,.0f}" for p in forecast["ahead"]]
+    series = [Curve("ahead", forecast["ahead"], 1), Curve("measured", forecast["curve"], 0)]
+    told = "; ".join(f"{number(p['low'])} to {number(p['high'])} with {p['x']:,}" for p in forecast["ahead"])
     groups = {name.name: [{"name": name.name, "points": name.points}] for name in series}
     return sections.section(
         "How many more labels?", words,
-        sections.drawn(lambda wide: charts.curves("More labels", "; ".join(told), series, "labels", "share right", wide)),
+        sections.drawn(lambda wide: charts.curves("More labels", told, series, "labels", "share right", wide)),
         numbers.of_points("Accuracy by labels", "labels", groups),
     )  # fmt: skip
 
