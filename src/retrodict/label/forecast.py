@@ -20,7 +20,7 @@ TARGET = 0.95
 FEWEST = 24  # labels below which nothing is foretold
 FURTHEST = 16  # times as many labels as there are: beyond, nothing is foretold either
 DRAWS = 1000
-NOISE = 0.02  # of an accuracy from one training to the next (own)
+NOISE = 0.03  # of an accuracy from one training to the next (own)
 _SHARES = 1 - (1 - (np.arange(12) + 0.5) / 12) ** (1 / 3)  # quantiles of Beta(1, 3): floors are mostly low (own)
 _RATES, _FLOORS = (
     grid.ravel()

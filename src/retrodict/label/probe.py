@@ -40,7 +40,7 @@ RADIUS = 5  # shifts looked at, in frames, to both sides
 SHIFTS = range(-RADIUS, RADIUS + 1)
 FRAMES, MOST = 20_000, 1024  # frames of the episodes that are looked at; recorded steps that are asked
 FEWEST = 16  # recorded steps below which nothing is fitted
-SCAN, QUICK = Fit(60, 32, 5e-3), Fit(100, 32, 5e-3)  # how long networks are trained, for each shift and at the best
+SCAN, QUICK = Fit(40, 32, 8e-3), Fit(100, 32, 8e-3)  # how long networks are trained, for each shift and at the best
 STRETCH = 40  # steps that are held out together where there are too few episodes to hold out whole ones
 SURE, LEAST = 3.0, 0.03  # standard errors, and the difference in score, by which one shift must be the better
 APART = 20  # steps between the first and the last third of the labels, to speak of a drift
@@ -141,15 +141,16 @@ def answers(
         rest, held = (~mine & valid).nonzero()[:, 0], (mine & valid).nonzero()[:, 0]
         order = rng.numpy_rng(seed, "share", fold).permutation(len(rest))[: math.ceil(share * len(rest))]
         if len(order) and len(held):
-            model = _trained(sample.steps.only(rest[np.sort(order)].numpy()), shift, frames, cfg, seed)
+            model = _trained(sample.steps.only(rest[np.sort(order)].numpy()), shift, frames, cfg, seed, fold)
             params[held] = _answered(model, sample.steps.only(held.numpy()))
     return Distribution(sample.space, params)
 
 
-def _trained(steps: Steps, shift: int, frames: int, cfg: Fit, seed: int) -> Inverse:
+def _trained(steps: Steps, shift: int, frames: int, cfg: Fit, seed: int, fold: int) -> Inverse:
+    """Trains from weights of the fold's own, so that no figure hangs on the luck of one start."""
     view = steps.cache.view(frames, -shift)
     shown, pool = ("both", "mean_max") if frames > 1 else ("frames", "flatten")
-    with rng.isolated(seed, "probe"):
+    with rng.isolated(seed, "probe", fold):
         model = Inverse(view, steps.cache.space, shown, pool, "grid", patch_for(view.size), 16, 1, 32)
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder) / "probe", "probe", seed, {}, "the same command", commit_seconds=math.inf)
