@@ -93,7 +93,12 @@ def test_actions_that_have_nothing_to_do_with_the_frames_have_no_offset(clips: l
 def test_whole_episodes_are_held_out_and_long_ones_in_stretches(clips: list[Clip]) -> None:
     many = sample(clips)
     assert all(len(many.fold[many.episode == n].unique()) == 1 for n in range(len(clips)))  # type: ignore[no-untyped-call]
-    long = [Clip(frames=torch.zeros(1, 201, 3, SIZE, SIZE, dtype=torch.uint8), actions=torch.eye(5)[torch.arange(200) % 5][None])]
+    long = [
+        Clip(
+            frames=torch.zeros(1, 201, 3, SIZE, SIZE, dtype=torch.uint8),
+            actions=torch.eye(5)[torch.arange(200) % 5][None],
+        )
+    ]
     one = sample(long)
     assert len(one.fold.unique()) == probe.FOLDS  # type: ignore[no-untyped-call]
     assert all(len(set(part.tolist())) == 1 for part in one.fold.split(probe.STRETCH))

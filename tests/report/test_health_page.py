@@ -23,7 +23,8 @@ def told(**figures: Any) -> dict[str, Any]:
         "recording": {"cuts": 1, "copies": 0, "jumps": None, "period": 0, "by_episode": by_episode},
         "doing": {"null_share": None, "unseen_share": None, "by_episode": {"e": 2}},
         "views": {"cameras": [{"camera": "front", "still": 0.1, "moving": 0.0}]},
-        "episodes": [{"episode": "e", "frames": 9, "cuts": 1, "copies": 0, "dropped": 0, "missing": 2, "asked": 5, "right": 4}],
+        "episodes": [{"episode": "e", "frames": 9, "cuts": 1, "copies": 0, "dropped": 0, "missing": 2, "asked": 5,
+                      "right": 4}],
     }  # fmt: skip
     finding = {"kind": "offset", "word": "two steps <script>", "episodes": ["e"]}
     health = {"verdict": verdict, "figures": {**plain, **figures}, "findings": [finding]}
