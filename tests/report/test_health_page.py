@@ -39,8 +39,8 @@ LABELS = {
     "forecast": {"target": 0.95, "labels": 64, "needed": None, "reason": "no forecast: why", "ahead": [],
                  "curve": [{"x": 8, "value": 0.3}, {"x": 16, "value": 0.5}]},
 }  # fmt: skip
-CODES = {"steps": 9, "code_bits": 1.5, "camera_bits": 1.0, "alarms": {},
-         "books": [{"used": 2, "size": 8, "perplexity": 1.9, "rows": [{"code": 3, "share": 0.5, "looks": "moves up"}]}]}  # fmt: skip
+BOOK = {"used": 2, "size": 8, "perplexity": 1.9, "rows": [{"code": 3, "share": 0.5, "looks": "moves up"}]}
+CODES = {"steps": 9, "code_bits": 1.5, "camera_bits": 1.0, "alarms": {}, "books": [BOOK]}
 CALIBRATION = {"error": 0.12, "labels": 64, "bins": [{"confidence": 0.9, "accuracy": 0.8, "count": 64}]}
 
 
