@@ -147,7 +147,8 @@ def test_a_latent_that_carries_the_frame_is_told_and_actions_are_no_codes() -> N
                         [Clip(frames=torch.zeros(1, 9, 3, 8, 8, dtype=torch.uint8))])  # fmt: skip
     one = np.ones((8, 1))
     motions = {store.ids[0]: Motion(one == 0, one, one, one, np.zeros((8, 1, 2)), one)}
-    for cut, kinds in ((0.3, ["collapse", "leak"]), (0.95, ["collapse"])):
-        system = System(inverse=Coder(True), about={"alarms": {"error": 0.2, "shuffled": 0.9, "cut": cut}})
+    cases = ((0.2, 0.3, ["collapse", "leak"]), (0.2, 0.95, ["collapse"]), (1.1, 0.96, ["collapse", "unlearnt"]))
+    for error, cut, kinds in cases:
+        system = System(inverse=Coder(True), about={"alarms": {"error": error, "shuffled": 0.9, "cut": cut}})
         assert [finding.kind for finding in codes_of(system, store, motions)[1]] == kinds
     assert codes_of(System(), store, motions) == ({}, [])

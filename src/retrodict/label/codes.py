@@ -18,6 +18,7 @@ from retrodict.roles import InverseModel, System
 
 MOST = 20_000  # steps whose codes are looked at
 COLLAPSED = 1.5  # perplexity below which codes say nothing
+USELESS = 0.95  # error of the next frame, as a share of that of the last one, above which nothing was learnt
 SEEN = 0.005  # of the frame's side: a smaller mean displacement is called none
 
 
@@ -44,7 +45,10 @@ def codes_of(system: System, source: Episodes, motions: Mapping[str, Motion]) ->
         told = f"{bits['camera_bits']:.1f} of the {bits['code_bits']:.1f} bits of the codes tell how the view moves"
         found.append(Finding("camera codes", f"{told}: codes are camera motion"))
     alarms = system.about.get("alarms", {})
-    if alarms and alarms["cut"] < 0.5 * (alarms["error"] + 1):  # nearer to foretelling any frame than to none
+    if alarms and alarms["error"] > USELESS:
+        told = f"next frames are foretold no better than by showing the last again (error {alarms['error']:.2f} of its)"
+        found.append(Finding("unlearnt", f"{told}: these codes mean nothing yet; train longer"))
+    elif alarms and alarms["cut"] < (alarms["error"] + 1) / 2:  # nearer to foretelling any frame than to none
         told = f"given an unrelated next frame, the latent foretells it nearly as well (error {alarms['cut']:.2f}, "
         found.append(Finding("leak", f"{told}{alarms['error']:.2f} otherwise): it stores pictures, not actions"))
     return {"steps": len(codes), "books": books, **bits, "alarms": alarms}, found
