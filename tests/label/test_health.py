@@ -17,6 +17,7 @@ from retrodict.data.schema import Schema
 from retrodict.data.store import Store
 from retrodict.envs.rollout import expert, rollout
 from retrodict.envs.sprites import Sprites
+from retrodict.label import probe
 from retrodict.label.codes import codes_of
 from retrodict.label.health import examine, words
 from retrodict.roles import System, View
@@ -88,6 +89,15 @@ def test_without_labels_nothing_is_claimed(
     (tmp_path / "videos").mkdir()
     assert main(["data", "check", str(tmp_path / "videos"), "--strict"]) == 2  # nothing is judged before labels
     assert main(["data", "check", str(tmp_path / "d"), "--precision", "1"]) == 2
+
+
+def test_of_much_video_some_episodes_are_looked_at(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore(SCHEMA, [clip.with_(actions=None, source=None) for clip in clips])
+    monkeypatch.setattr(probe, "FRAMES", sum(store.lengths.values()) // 2)
+    some, every = examine(store, "d", every=False).checked, examine(store, "d").checked
+    assert 0.3 < some["looked_at"] < 0.5 < every["looked_at"] == 1.0
+    assert some["steps"] == every["steps"]
+    assert some["still_share"] == pytest.approx(every["still_share"], abs=0.2)
 
 
 def evidence(right: int, wrong: int, confidence: float) -> dict[str, object]:

@@ -28,7 +28,7 @@ def told(**figures: Any) -> dict[str, Any]:
     }  # fmt: skip
     finding = {"kind": "offset", "word": "two steps <script>", "episodes": ["e"]}
     health = {"verdict": verdict, "figures": {**plain, **figures}, "findings": [finding]}
-    return {"folder": "/d/my data", "episodes": 1, "frames": 9, "missing_share": 0.25, "problems": [],
+    return {"folder": "/d/my data", "episodes": 1, "frames": 9, "missing_share": 0.25, "problems": [], "looked_at": 1.0,
             "sources": {"missing": 2, "recorded": 6}, "health": health}  # fmt: skip
 
 

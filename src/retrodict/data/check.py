@@ -32,8 +32,9 @@ class Seen:
 def check(folder: Path | str) -> dict[str, Any]:
     """Checks a dataset and returns a report of plain JSON values; `problems` is empty when all is well.
 
-    `sources` counts steps by source. `missing_share` is the share of steps without an action, `still_share` that of
-    steps whose two frames are equal pixel by pixel, which no inverse model can tell from doing nothing.
+    `sources` counts steps by source. `missing_share` is the share of steps without an action, `looked_at` that of steps
+    whose frames were looked at, and `still_share` that of those whose two frames are equal pixel by pixel, which no
+    inverse model can tell from doing nothing.
 
     Raises:
         UnusableInput: the folder is no dataset.
@@ -43,11 +44,15 @@ def check(folder: Path | str) -> dict[str, Any]:
 
 
 def look(
-    source: Episodes, folder: Path | str, choose: Callable[[Mapping[str, Clip]], Collection[str]] = lambda clips: ()
+    source: Episodes,
+    folder: Path | str,
+    choose: Callable[[Mapping[str, Clip]], Collection[str]] = lambda clips: (),
+    every: bool = True,
 ) -> tuple[dict[str, Any], dict[str, Seen]]:
     """Returns the report of `check`, and the episodes that can be read; frames are streamed once.
 
-    `choose` is told what is recorded, and names the episodes of which small frames are kept.
+    `choose` is told what is recorded, and names the episodes of which small frames are kept; unless `every` frame is to
+    be looked at, no others are.
     """
     problems = _files(source) if isinstance(source, Store) else []
     clips, seen = dict[str, Clip](), dict[str, Seen]()
@@ -57,12 +62,13 @@ def look(
     chosen = set(choose(clips))
     for id, clip in clips.items():
         with _noting(problems):
-            seen[id] = Seen(clip, *watch(source, id, id in chosen))
+            seen[id] = Seen(clip, *(watch(source, id, id in chosen) if every or id in chosen else (None, None)))
     counts: Counter[str] = Counter()
     for one in seen.values():
         counts.update(_sources(one.clip))
     steps = counts.total()
-    still = sum(int(one.motion.still.all(1).sum()) for one in seen.values() if one.motion is not None)
+    watched = [one.motion for one in seen.values() if one.motion is not None]
+    still, looked_at = sum(int(one.still.all(1).sum()) for one in watched), sum(map(len, watched))
     return {
         "folder": str(folder),
         "kind": "LeRobot" if isinstance(source, ForeignDataset) else "retrodict",
@@ -71,7 +77,8 @@ def look(
         "steps": steps,
         "sources": {name: counts[name] for name in SOURCES},
         "missing_share": counts[SOURCES[MISSING]] / steps if steps else 0.0,
-        "still_share": still / steps if steps else 0.0,
+        "looked_at": looked_at / steps if steps else 0.0,
+        "still_share": still / looked_at if looked_at else 0.0,
         "digest": source.digest,
         "problems": list(dict.fromkeys(problems)),
     }, seen

@@ -77,12 +77,13 @@ def words(told: Mapping[str, Any]) -> list[str]:
 
 def examine(
     source: Episodes, folder: Path | str, system: System | None = None, evidence: Mapping[str, Any] | None = None,
-    precision: float = PRECISION, seed: int = 0, say: Callable[[str], None] = lambda line: None,
+    precision: float = PRECISION, seed: int = 0, say: Callable[[str], None] = lambda line: None, every: bool = True,
 ) -> Health:  # fmt: skip
     """Examines a dataset, and the system that labelled it where there is one.
 
     `evidence` are that system's answers to held-out labels (`verdict.held_out`); without them small networks answer
-    recorded steps, and the verdict says how far these actions can be read from these frames. Frames are streamed once.
+    recorded steps, and the verdict says how far these actions can be read from these frames. Frames are streamed once,
+    all of them or, unless `every`, those of some episodes (`probe.chosen`).
 
     Raises:
         UnusableInput, Damaged: as `data.check.check`.
@@ -91,8 +92,8 @@ def examine(
     def choose(clips: Mapping[str, Clip]) -> list[str]:
         return chosen(source.lengths, {id: int((_source(clip) == RECORDED).sum()) for id, clip in clips.items()}, seed)
 
-    say("looking at every frame")
-    checked, seen = look(source, folder, choose)
+    say("looking at the frames")
+    checked, seen = look(source, folder, choose, every)
     clips = {id: one.clip for id, one in seen.items()}
     motions = {id: one.motion for id, one in seen.items() if one.motion is not None}
     sample, fps = gathered(source, seen, seed), source.schema.fps

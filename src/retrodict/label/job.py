@@ -267,7 +267,10 @@ def _health(job: Job, labelled: Labelled, evidence: Mapping[str, Any] | None, lo
     if found.get("of") == key:
         return found
     system = checkpoint.load_system(job.run or job.folder / "train")  # as it is: of codes, where it speaks codes
-    return {**examine(labelled, job.out, system, evidence, job.precision, job.seed, log.say).to_json(), "of": key}
+    return {
+        **examine(labelled, job.out, system, evidence, job.precision, job.seed, log.say, False).to_json(),
+        "of": key,
+    }
 
 
 def _counted(labelled: Labelled) -> tuple[dict[str, int], tuple[int, ...], int]:

@@ -157,7 +157,10 @@ def _recording(figures: Row, told: Row) -> Markup:
     for row in figures["views"].get("cameras", ()):
         rows.append([f"nothing changes: {row['camera']}", share(row["still"])])
         rows.append([f"the view itself moves: {row['camera']}", share(row["moving"])])
-    words = ["From times and frames alone.", f"{MISSING} where they cannot tell."]
+    words = [
+        f"From times and frames alone; {share(told['looked_at'])} of the steps were looked at.",
+        f"{MISSING} where they cannot tell.",
+    ]
     return sections.section("The recording", words, numbers.table("The recording", ["", "value"], rows, (1,)))
 
 
