@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from retrodict import cli
-from retrodict.cli.measure import scores
 from retrodict.data.store import Store
 from retrodict.label.auto import Shares
+from retrodict.label.scores import scores
 from retrodict.run.checkpoint import load_system
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous
 

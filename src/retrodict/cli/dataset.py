@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, UseAppendAction, arg
 
 from retrodict.cli.settings import size
-from retrodict.cli.verb import DONE, REFUSED, UNUSABLE, Telling, table
+from retrodict.cli.verb import DONE, NOT_USABLE, REFUSED, UNUSABLE, Telling, table
+from retrodict.errors import UnusableInput
 
 if TYPE_CHECKING:
     from retrodict.data.schema import Episodes
@@ -62,30 +63,50 @@ def _whole(hashed: bool) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Telling):
-    """Reads every byte of a dataset again and checks it; a damaged file is named, with exit code 2.
+    """Reads every byte of a dataset again, and tells how healthy it is; a damaged file is named, with exit code 2.
 
-    Of a folder of videos, it tells hours, sizes, cuts, refused files, and what importing and labelling will cost.
+    Health is whether its actions belong to its frames, and what is wrong with its clock, frames and labels. Of a
+    folder of videos, it tells hours, sizes, cuts, refused files, and what importing and labelling will cost.
     """
 
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """The dataset, or a folder of videos."""
+    html: Path | None = None
+    """Write the report of a dataset as one HTML file as well."""
+    precision: float = 0.8
+    """Share of a dataset's actions that should be readable from its frames, to be called usable."""
+    strict: bool = False
+    """Exit with code 3 unless the verdict is that a dataset's actions are usable."""
 
     def run(self, line: str) -> int:
-        """Checks hashes, metadata and counts; of a folder of videos, tells what labelling it will cost."""
-        from retrodict.data.check import check
+        """Checks and examines a dataset; of a folder of videos, tells what labelling it will cost."""
+        from retrodict.data.foreign import open_dataset
         from retrodict.data.importers import DATASET
         from retrodict.data.store import SCHEMA_FILE
+        from retrodict.label.health import examine, words
+        from retrodict.report import health_page
+        from retrodict.run.log import Log
 
+        if not 0 < self.precision < 1:
+            raise UnusableInput(f"--precision must lie between 0 and 1; got {self.precision}")
         if self.folder.is_dir() and not any((self.folder / name).is_file() for name in (DATASET, SCHEMA_FILE)):
             return self._survey()
-        told = check(self.folder)
-        lines = [f"{name:13}  {_plain(value)}" for name, value in told.items() if name != "problems"]
-        self.tell(told, [*lines, *(told["problems"] or [_whole(told["hashed"])])])
-        return UNUSABLE if told["problems"] else DONE
+        source, log = open_dataset(self.folder), Log(quiet=self.json)
+        health = examine(source, self.folder, precision=self.precision, say=log.say)
+        told = health.to_json()
+        if self.html is not None:
+            health_page.write(self.html, told)
+        lines = [f"{name:13}  {_plain(value)}" for name, value in health.checked.items() if name != "problems"]
+        self.tell(told, [*lines, *words(told), *(told["problems"] or [_whole(told["hashed"])])])
+        if told["problems"]:
+            return UNUSABLE
+        return NOT_USABLE if self.strict and not health.verdict.usable else DONE
 
     def _survey(self) -> int:
         from retrodict.label import survey
 
+        if self.html or self.strict:
+            raise UnusableInput(f"--html and --strict are of a dataset; {self.folder} is a folder of videos: import it")
         report = survey.survey(self.folder)
         self.tell(report, survey.told(report))
         return REFUSED if report["refused"] else DONE

@@ -53,6 +53,7 @@ class Label(Importing, Loading):
     def run(self, line: str) -> int:
         """Labels; exit code 4 when some files were refused, 3 when strict and not usable."""
         from retrodict.label.job import Job, label
+        from retrodict.report import health_page
         from retrodict.run.log import Log
 
         seen = size(self.frame_size)
@@ -65,6 +66,7 @@ class Label(Importing, Loading):
         )  # fmt: skip
         train = None if self.with_run else training(self.recipe, self.size, self.set, self.budget)
         report = label(job, train, Log(quiet=self.json), resume=line)
+        health_page.write(job.folder / "report.html", report.health)
         lines = told(self.out, job.folder, report, self.keep_all)
         self.tell({"dataset": str(self.out), "run": str(job.folder), **report.to_json()}, lines)
         if self.strict and not report.verdict.usable:
@@ -74,6 +76,8 @@ class Label(Importing, Loading):
 
 def told(out: Path, folder: Path, report: LabelReport, keep_all: bool = False) -> list[str]:
     """The result in words, and what to do next."""
+    from retrodict.label.health import words
+
     lines = [f"refused: {fate.file}: {fate.reason}" for fate in report.refused]
     lines.append(f"{report.frames} frames in {len(report.files) - len(report.refused)} files")
     lines.append("steps: " + ", ".join(f"{count} {name}" for name, count in report.steps.items() if count))
@@ -81,6 +85,7 @@ def told(out: Path, folder: Path, report: LabelReport, keep_all: bool = False) -
         lines.append(f"foreign: {report.foreign} steps look unlike the video that the model was trained on")
     shares = "  ".join(f"{i / 10:.1f}+: {count}" for i, count in enumerate(report.histogram) if count)
     lines.append(f"labels by confidence: {shares}")
+    lines += words(report.health)[:-1] if report.health else []
     lines.append(f"verdict: {report.verdict.word}. {report.verdict.reason}")
     if report.written is None:
         return [*lines, f"nothing was written to {out}; the labels and their confidence are in {folder}/labels"]
@@ -88,12 +93,12 @@ def told(out: Path, folder: Path, report: LabelReport, keep_all: bool = False) -
     if report.verdict.word == "not actions":
         return [
             *lines,
-            f"{written}, not to train on (see {folder}/report.json). More labels, or labels of something that can be "
+            f"{written}, not to train on (see {folder}/report.html). More labels, or labels of something that can be "
             "seen, may help: name another --out then",
         ]
     place, name, trained = (shlex.quote(text) for text in (str(out), f"local/{out.name}", f"{out}.bc"))
     lines += [
-        f"{written} to train on (see {folder}/report.json)",
+        f"{written} to train on (see {folder}/report.html)",
         f"next: retrodict train bc --data {place} --out {trained}",
     ]
     if keep_all:  # LeRobot would learn from rows without an action as well

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +27,11 @@ from retrodict.data.importers import Intake, find_kind, import_data
 from retrodict.data.label_file import read_labels
 from retrodict.data.label_steps import Clock
 from retrodict.data.recordings import Fate
-from retrodict.data.schema import Schema
+from retrodict.data.schema import Schema, hash_arrays
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnusableInput
 from retrodict.label.gate import gated
+from retrodict.label.health import examine
 from retrodict.label.infer import Labelled, Labeller, infer_episodes, recorded_answers
 from retrodict.label.verdict import HELD_OUT, PRECISION, Verdict, held_out, judge
 from retrodict.roles import InverseModel, System
@@ -91,6 +92,7 @@ class LabelReport:
     foreign: int  # of the steps abstained from: those that look unlike the video that the model was trained on
     histogram: tuple[int, ...]  # predicted steps by confidence, in tenths
     written: Export | None
+    health: Mapping[str, Any] = field(default_factory=dict)  # `label.health.Health.to_json`, of what was labelled
 
     @property
     def refused(self) -> tuple[Fate, ...]:
@@ -135,8 +137,9 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
                 log.say(f"{verdict.word}: {verdict.reason}")
             unfit = foreign == sum(steps.values()) or (job.strict and not verdict.usable)
             written = None if unfit else _written(job, labelled)
-        frames = sum(store.lengths.values())
-        report = LabelReport(verdict, fates, frames, steps, foreign, histogram, written)
+            frames = sum(store.lengths.values())
+            report = LabelReport(verdict, fates, frames, steps, foreign, histogram, written)
+            report = replace(report, health=_health(job, labelled, evidence, log))
     staging = job.folder / "staging"
     write(job.folder / "report.json", to_json(report.to_json()), staging)
     staging.rmdir()
@@ -255,6 +258,19 @@ def _written(job: Job, labelled: Labelled) -> Export:
             f"{job.out} holds other labels, or other rows of them; remove it to write it anew, or name another folder"
         )
     return Export(**found["rows"])
+
+
+def _health(job: Job, labelled: Labelled, evidence: Mapping[str, Any] | None, log: Log) -> dict[str, Any]:
+    """Examines what was labelled; what an earlier run of the same command found stays while nothing changed."""
+    kept, key = job.folder / "report.json", hash_arrays(labelled.digest, json.dumps(evidence), repr(job.precision))
+    found: dict[str, Any] = json.loads(kept.read_bytes()).get("health", {}) if kept.is_file() else {}
+    if found.get("of") == key:
+        return found
+    system = checkpoint.load_system(job.run or job.folder / "train")  # as it is: of codes, where it speaks codes
+    return {
+        **examine(labelled, job.out, system, evidence, job.precision, job.seed, log.say, False).to_json(),
+        "of": key,
+    }
 
 
 def _counted(labelled: Labelled) -> tuple[dict[str, int], tuple[int, ...], int]:

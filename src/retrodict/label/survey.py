@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from retrodict.clip import Clip
@@ -28,6 +27,7 @@ from retrodict.data.takes import Take
 from retrodict.data.video_folder import CAMERA, find_shots
 from retrodict.errors import Undecodable, UnusableInput
 from retrodict.label.job import seen_size
+from retrodict.label.symptoms import cuts
 from retrodict.models.inverse import Inverse
 from retrodict.nn.conv import patch_for
 from retrodict.roles import View
@@ -35,7 +35,6 @@ from retrodict.spaces import UNKNOWN
 
 LOOKED_AT, STRETCH = 3000, 64  # frames of the sample, in stretches of so many
 TIMED, TIMED_TAKES = 96, 3  # frames that are timed from the start of so many takes
-CUT = 20.0  # of 255: the least mean change of pixels that can be a cut
 
 
 def survey(folder: Path) -> dict[str, Any]:
@@ -89,12 +88,6 @@ def told(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def cuts(motion: npt.NDArray[np.float64]) -> int:
-    """Counts changes of shot in the mean changes, 0..255, between neighbours: alone threefold above both sides."""
-    padded = np.concatenate([[0.0], motion, [0.0]])
-    return int(((motion >= CUT) & (motion >= 3 * padded[:-2]) & (motion >= 3 * padded[2:])).sum())
-
-
 def _cuts(folder: Path, found: Sequence[Take]) -> tuple[int, float, list[Fate]]:
     """Counts the cuts in a sample; returns also its share of all frames, and the fates of files that break there."""
     total = sum(take.frames for take in found)
@@ -103,7 +96,7 @@ def _cuts(folder: Path, found: Sequence[Take]) -> tuple[int, float, list[Fate]]:
     for take in found:
         for part in _stretches(take, min(1.0, LOOKED_AT / total)):
             try:
-                count += cuts(part.motion(np.arange(part.frames)))
+                count += len(cuts(part.motion(np.arange(part.frames))))
                 looked += part.frames
             except Undecodable as error:
                 name = error.file.relative_to(folder).as_posix()

@@ -32,6 +32,11 @@ def render(result: Result, clips: Sequence[ClipPicture] = ()) -> str:
     """
     check(result)
     title = str(result.get("title") or "Report")
+    return document(title, _header(result, title), element("main", *_sections(result, clips)), _footer(result))
+
+
+def document(title: str, *body: str | None) -> str:
+    """Returns a whole page of ours: the style sheet, the policy that nothing is fetched, and this body."""
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -41,14 +46,17 @@ def render(result: Result, clips: Sequence[ClipPicture] = ()) -> str:
         element("title", f"{title} · retrodict"),
         element("style", Markup(CSS)),
     )
-    body = element("body", _header(result, title), element("main", *_sections(result, clips)), _footer(result))
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+    return "<!doctype html>\n" + element("html", head, element("body", *body), lang="en") + "\n"
 
 
 def write(path: Path | str, result: Result, clips: Sequence[ClipPicture] = ()) -> None:
     """Writes the report; the file is either the whole new one or what was there before."""
+    save(path, render(result, clips))
+
+
+def save(path: Path | str, page: str) -> None:
+    """Writes a page, whole or not at all."""
     path = Path(path)
-    page = render(result, clips)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -63,6 +71,18 @@ def write(path: Path | str, result: Result, clips: Sequence[ClipPicture] = ()) -
         raise
 
 
+def header(title: str, lead: str, facts: str, figures: Markup | None) -> Markup:
+    """The head of a page: our sign, the title, what it comes to, small facts, and the main figures."""
+    return element(
+        "header",
+        element("div", _SIGN, element("b", "retrodict"), "turns video into actions", class_="mark-line"),
+        element("h1", title),
+        element("p", lead, class_="lead") if lead else None,
+        element("p", facts, class_="facts") if facts else None,
+        figures,
+    )
+
+
 def _header(result: Result, title: str) -> Markup:
     seeds = result.get("seeds")
     facts = [
@@ -72,14 +92,8 @@ def _header(result: Result, title: str) -> Markup:
         str(result.get("generated") or ""),
     ]
     told = " · ".join(fact for fact in facts if fact)
-    return element(
-        "header",
-        element("div", _SIGN, element("b", "retrodict"), "turns video into actions", class_="mark-line"),
-        element("h1", title),
-        element("p", str(result["summary"]), class_="lead") if result.get("summary") else None,
-        element("p", told, class_="facts") if told else None,
-        sections.headline(result["headline"]) if result.get("headline") else None,
-    )
+    figures = sections.headline(result["headline"]) if result.get("headline") else None
+    return header(title, str(result.get("summary") or ""), told, figures)
 
 
 def _sections(result: Result, clips: Sequence[ClipPicture]) -> list[Markup]:

@@ -16,7 +16,7 @@ MOST_CODES = 24
 Row = Mapping[str, Any]
 
 
-def _section(name: str, words: Sequence[str | None], *shown: str | None, badge: str | None = None) -> Markup:
+def section(name: str, words: Sequence[str | None], *shown: str | None, badge: str | None = None) -> Markup:
     """A heading with its words on one side and what they speak of on the other; words marked markup stay so."""
     label = element("p", badge, class_="badge") if badge else None
     paragraphs = [word if isinstance(word, Markup) else element("p", word) for word in words if word]
@@ -28,7 +28,7 @@ def _finding(words: str) -> Markup:
     return element("p", words, class_="finding")
 
 
-def _drawn(draw: Callable[[float], Markup], wide: float = WIDE) -> Markup:
+def drawn(draw: Callable[[float], Markup], wide: float = WIDE) -> Markup:
     """One chart twice: the style sheet shows the one that fits the screen and hides the other from everyone."""
     return join(element("div", draw(wide), class_="wide"), element("div", draw(NARROW), class_="narrow"))
 
@@ -59,7 +59,7 @@ def clips(shown: Sequence[ClipPicture]) -> Markup:
         "Each frame shows the action read from it and the next one, how sure the model is, and whether it is right.",
         "In the strip a full block is right, a half block wrong, an outline abstains, a low line has no verdict.",
     ]
-    return _section("Watch it label", words, element("div", *cards, class_="clips"))
+    return section("Watch it label", words, element("div", *cards, class_="clips"))
 
 
 def label_curve(part: Row) -> Markup:
@@ -85,10 +85,10 @@ def _curves(name: str, words: list[str], part: Row, y_label: str) -> Markup:
     desc = "; ".join(f"{one.name}: {_told(one.points)}" for one in series)
     groups = {"this run": fresh, "committed": committed}
     key = "Large marks: this run. Thin lines: committed results." if fresh and committed else None
-    return _section(
+    return section(
         name,
         [*words, *_reasons([p for one in [*fresh, *committed] for p in one["points"]])],
-        _drawn(lambda width: charts.curves(name, desc, series, f"number of {unit}", y_label, width)),
+        drawn(lambda width: charts.curves(name, desc, series, f"number of {unit}", y_label, width)),
         element("p", key, class_="key") if key else None,
         numbers.of_points(name, unit, groups),
         badge=ONE_SEED if is_one_seed([p for one in fresh for p in one["points"]]) else None,
@@ -124,8 +124,8 @@ def confusion(part: Row) -> Markup:
         )
     desc = f"{right:,} of {total:,} steps lie on the diagonal, where the label is right."
     draw = _heat_drawing("Confusion", desc, classes, classes, matrix, ("truth", "label"))
-    return _section(
-        "Confusion", words, _drawn(draw), numbers.of_matrix("Counts; rows are the truth", classes, classes, matrix)
+    return section(
+        "Confusion", words, drawn(draw), numbers.of_matrix("Counts; rows are the truth", classes, classes, matrix)
     )
 
 
@@ -144,11 +144,11 @@ def trust(reliability: Row | None, risk: Row | None) -> Markup:
         words.append(
             _finding(f"Calibration error {number(reliability.get('error'), 3)}.") if "error" in reliability else None
         )
-        shown.append(_reliability(reliability))
+        shown.append(reliability_of(reliability))
     if risk is not None:
         words.append(_of_leaving_out(risk["points"]))
         shown.append(_risk(risk))
-    return _section("Can its confidence be trusted?", words, element("div", *shown, class_="pair"))
+    return section("Can its confidence be trusted?", words, element("div", *shown, class_="pair"))
 
 
 def _of_leaving_out(points: Sequence[Row]) -> str:
@@ -165,7 +165,8 @@ def _of_leaving_out(points: Sequence[Row]) -> str:
     return told
 
 
-def _reliability(part: Row) -> Markup:
+def reliability_of(part: Row) -> Markup:
+    """Accuracy against stated confidence, by bin: {"bins": [{"confidence", "accuracy", "count"}]}."""
     bins = part["bins"]
     known = [one for one in bins if one.get("accuracy") is not None]
     desc = "; ".join(
@@ -211,10 +212,10 @@ def codes(part: Row) -> Markup:
     left_out = [f"{plural(idle, 'code')} never used"] if idle else []
     left_out += [f"{plural(len(used) - MOST_CODES, 'rare code')} with {plural(rest, 'step')} not shown"] if rest else []
     desc = f"{plural(len(used), 'code')} in use, over {plural(len(actions), 'action')}; shares in per cent of each row."
-    return _section(
+    return section(
         "Latent codes and actions",
         words,
-        _drawn(_heat_drawing("Latent codes and actions", desc, names, actions, matrix, ("code", "action")))
+        drawn(_heat_drawing("Latent codes and actions", desc, names, actions, matrix, ("code", "action")))
         if names
         else None,
         element("p", "; ".join(left_out) + ".", class_="key") if left_out else None,
@@ -245,10 +246,10 @@ def policies(rows: Sequence[Row]) -> Markup:
         for row in rows
     ]
     head = ["policy", "success", "95 % interval", "episodes", "seeds", "kind"]
-    return _section(
+    return section(
         "Policies",
         ["Share of new episodes that reach the goal, with 95 % intervals.", *_reasons(rows)],
-        _drawn(lambda width: charts.dots("Success of policies", desc, rows, width)),
+        drawn(lambda width: charts.dots("Success of policies", desc, rows, width)),
         element("p", " \u2002 ".join(key), class_="key"),
         numbers.folded("Success of policies", head, table, (1, 2, 3, 4)),
         badge=ONE_SEED if is_one_seed(compared(rows)) else None,
@@ -269,7 +270,7 @@ def _bracketed(row: Row) -> str:
 
 def stages(rows: Sequence[Row]) -> Markup:
     """Time and memory of each stage."""
-    return _section("Time and memory", ["What each stage cost on this machine."], numbers.of_stages(rows))
+    return section("Time and memory", ["What each stage cost on this machine."], numbers.of_stages(rows))
 
 
 def commands(rows: Sequence[Row]) -> Markup:
@@ -278,14 +279,12 @@ def commands(rows: Sequence[Row]) -> Markup:
         element("li", element("p", _sentence(str(row["say"]))), element("pre", element("code", str(row["line"]))))
         for row in rows
     ]
-    return _section(
-        "On your own videos", ["Click a command to select it whole."], element("ol", *steps, class_="steps")
-    )
+    return section("On your own videos", ["Click a command to select it whole."], element("ol", *steps, class_="steps"))
 
 
 def notes(rows: Sequence[str]) -> Markup:
     """What else a reader should know."""
-    return _section("Notes", [], element("ul", *(element("li", str(row)) for row in rows), class_="notes"))
+    return section("Notes", [], element("ul", *(element("li", str(row)) for row in rows), class_="notes"))
 
 
 def headline(rows: Sequence[Row]) -> Markup:
@@ -301,7 +300,8 @@ def headline(rows: Sequence[Row]) -> Markup:
             _seeds(row),
         ]
         lines = [element("dd", words) for words in told if words]
-        figure = element("dd", number(row.get("value")), class_="figure")
+        digits = 0 if isinstance(row.get("value"), int) else 2
+        figure = element("dd", number(row.get("value"), digits), class_="figure")
         blocks.append(element("div", element("dt", str(row["name"])), figure, *lines))
     return element("dl", *blocks, class_="headline")
 

@@ -74,7 +74,7 @@ def width_of(words: str) -> float:
 
 def shorten(words: str, width: float) -> str:
     """Returns text cut to about a width, with an ellipsis where it was cut."""
-    room = max(2, int(width / LETTER))
+    room = max(2, int(width / LETTER + 1e-6))
     return words if len(words) <= room else words[: room - 1].rstrip() + "…"
 
 
