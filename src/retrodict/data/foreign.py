@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,11 @@ from jaxtyping import UInt8
 
 from retrodict.clip import Clip
 from retrodict.data.durable import damages, file_hash, verify_file
-from retrodict.data.export import EXPORT_FILE
+from retrodict.data.foreign_schema import folder_schema, reading, records_of
 from retrodict.data.lerobot import BOUNDS, frames_of
 from retrodict.data.schema import Schema, conform, hash_arrays
-from retrodict.data.stats import Moments
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import Damaged, UnknownName, UnusableInput
-from retrodict.segments import scaled_axes
-from retrodict.spaces import UNKNOWN, ActionSpace, continuous
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +55,17 @@ def open_foreign(folder: Path | str, cameras: Sequence[str] | None = None, *, ac
     path = folder / "meta/info.json"
     if not path.is_file():
         raise UnusableInput(f"{folder} is no dataset: meta/info.json is not there")
-    with _reading(path):
+    with reading(path):
         info = json.loads(path.read_bytes())
         version = info["codebase_version"]
         if version not in ("v3.0", "v2.1"):
             raise UnusableInput(f"{path} is of LeRobot {version!r}; this reads v3.0 and v2.1. Convert it with lerobot")
-        schema = _schema(folder, info, cameras, actions)
-    files = _records(folder)
+        schema = folder_schema(folder, info, cameras, actions)
+    files = records_of(folder)
     for name, record in files.items():
         if name.startswith("meta/"):
             verify_file(folder / name, record)
-    with _reading(folder / "meta"):
+    with reading(folder / "meta"):
         episodes = (_episodes_v30 if version == "v3.0" else _episodes_v21)(folder, info, schema)
     numbers = [episode.index for episode in episodes]
     if numbers != list(range(len(numbers))) or len(numbers) != info.get("total_episodes", len(numbers)):
@@ -135,7 +130,7 @@ class ForeignDataset:
         episode = self._episodes[id]
         images = frames and bool(self.schema.cameras) and not self.schema.video
         self._verify(episode.data)
-        with _reading(episode.data):
+        with reading(episode.data):
             table = self._rows(episode, images)
             clip = self._clip(episode, table)
         if images:
@@ -244,99 +239,6 @@ def _without_cameras(schema: Schema) -> Schema:
     return replace(schema, cameras={}, video=False)
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turns what a broken file makes of its reader into Damaged, naming the file."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise Damaged(path, "a LeRobot dataset's file", f"{type(error).__name__}: {error}") from error
-
-
-def _schema(folder: Path, info: Mapping[str, Any], cameras: Sequence[str] | None, actions: bool) -> Schema:
-    features = info["features"]
-    known = [name for name, feature in features.items() if feature["dtype"] in ("image", "video")]
-    for name in cameras or ():
-        if name not in known:
-            raise UnknownName("camera", name, known)
-    chosen = {name: _camera_shape(features[name]) for name in (known if cameras is None else cameras)}
-    kinds = {features[name]["dtype"] for name in chosen}
-    if len(kinds) > 1 or len({shape[:2] for shape in chosen.values()}) > 1:
-        raise UnusableInput(f"{folder} has cameras of several kinds or sizes: {chosen}; choose some (--camera NAME)")
-    if "action" not in features and actions:
-        raise UnusableInput(f"{folder} has no feature named 'action'; there are {sorted(features)}")
-    if info["fps"] != int(info["fps"]):
-        raise UnusableInput(f"{folder} has {info['fps']} frames/s; a dataset has a whole number")
-    rewards = "next.reward" in features and "next.done" in features
-    state = features.get("observation.state")
-    proprio = () if state is None else _names(state)
-    space = _space(folder, features["action"]) if "action" in features else UNKNOWN
-    bounds = set(BOUNDS) <= set(features)
-    return Schema(space, chosen, int(info["fps"]), kinds == {"video"}, proprio, rewards, bounds)
-
-
-def _exported(folder: Path) -> dict[str, Any]:
-    """What an export of ours says of itself; empty for a dataset of others."""
-    path = folder / EXPORT_FILE
-    if not path.is_file():
-        return {}
-    with _reading(path):
-        told: dict[str, Any] = dict(json.loads(path.read_bytes()))
-    return told
-
-
-def _records(folder: Path) -> dict[str, dict[str, Any]]:
-    """Bytes and SHA-256 of the files of an export of ours."""
-    with _reading(folder / EXPORT_FILE):
-        records = {str(name): dict(record) for name, record in _exported(folder).get("files", {}).items()}
-        for name, record in records.items():
-            if ".." in Path(name).parts or not (isinstance(record["bytes"], int) and isinstance(record["sha256"], str)):
-                raise ValueError(f"{name} has no bytes and SHA-256, or lies elsewhere")
-    return records
-
-
-def _space(folder: Path, feature: Mapping[str, Any]) -> ActionSpace:
-    if told := _exported(folder):
-        with _reading(folder / EXPORT_FILE):
-            space = Schema.from_json(told["schema"]).space
-        if list(space.columns) == list(_names(feature)):
-            return space
-    names, whole, each = _names(feature), folder / "meta/stats.json", folder / "meta/episodes_stats.jsonl"
-    if whole.is_file():
-        with _reading(whole):
-            return _told(names, [json.loads(whole.read_bytes())["action"]])
-    if each.is_file():  # v2.1 tells of every episode by itself
-        with _reading(each):
-            lines = each.read_text("utf-8").splitlines()
-            return _told(names, [json.loads(line)["stats"]["action"] for line in lines])
-    return ActionSpace((continuous("action", names),))
-
-
-def _told(names: tuple[str, ...], told: Sequence[Mapping[str, Any]]) -> ActionSpace:
-    moments = reduce(Moments.merge, map(Moments.of_published, told))
-    if moments.mean.shape != (len(names),):
-        raise ValueError(f"its statistics of the action are of {moments.mean.size} numbers; there are {len(names)}")
-    std = np.sqrt(moments.square / moments.count)
-    return ActionSpace((scaled_axes("action", names, moments.low, moments.high, moments.mean, std),))
-
-
-def _names(feature: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the names of a vector's elements: a list, {"motors": [...]}, {name: position}, or made up."""
-    names, width = feature.get("names"), int(np.prod(feature["shape"]))
-    if isinstance(names, dict):
-        inner = list(names.values())
-        names = inner[0] if len(inner) == 1 and isinstance(inner[0], list) else list(names)
-    if not isinstance(names, list) or len(set(map(str, names))) != width:
-        names = list(range(width))
-    return tuple(str(name) for name in names)
-
-
-def _camera_shape(feature: Mapping[str, Any]) -> tuple[int, int, int]:
-    a, b, c = (int(side) for side in feature["shape"])
-    first = str((feature.get("names") or ["height"])[0])
-    return (b, c, a) if first.startswith("channel") else (a, b, c)
-
-
 def _vectors(table: pa.Table, name: str, width: int, file: Path) -> npt.NDArray[Any]:
     """Returns a column as (rows, width), whether it holds numbers or lists, and lists of the right length only."""
     column = table[name].combine_chunks()
@@ -378,7 +280,7 @@ def _parquet(folder: Path) -> list[Path]:
 
 
 def _metadata(path: Path) -> list[dict[str, Any]]:
-    with _reading(path):
+    with reading(path):
         names = [name for name in pq.read_schema(path).names if not name.startswith("stats/")]
         table = pq.read_table(path, columns=names, partitioning=None, page_checksum_verification=True)
     rows: list[dict[str, Any]] = table.to_pylist()
