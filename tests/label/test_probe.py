@@ -16,8 +16,7 @@ from retrodict.envs.rollout import expert, rollout
 from retrodict.envs.sprites import Sprites
 from retrodict.label import probe
 from retrodict.label.health import _cameras, _leaks, read
-from retrodict.label.probe import Sample, answers, chosen, find_drift, find_offset, gathered, scores
-from retrodict.label.verdict import agree
+from retrodict.label.probe import Sample, answers, chosen, find_drift, find_offset, gathered, skills
 from retrodict.spaces import ActionSpace, Segment, categorical, continuous
 
 SIZE, FPS = 36, 10
@@ -56,9 +55,9 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leaks(asked: Sample) -> list[str]:
-    beliefs = {"two frames": answers(asked), "one frame": answers(asked, frames=1)}
-    right = {name: agree(asked.space, belief.mode(), asked.actions) for name, belief in beliefs.items()}
-    return [finding.kind for finding in _leaks(asked, right)]
+    beliefs = {"two": answers(asked), "one": answers(asked, frames=1)}
+    skill = {name: skills(asked.space, belief.mode(), asked.actions) for name, belief in beliefs.items()}
+    return [finding.kind for finding in _leaks(asked, skill)]
 
 
 @pytest.mark.parametrize("shift", range(-3, 4))
@@ -180,4 +179,32 @@ def test_scores_of_choices_keys_and_numbers() -> None:
     truth = torch.tensor([[1.0, 0, 0, 1, 0, -1], [0, 0, 1, 1, 1, 1]])
     said = torch.tensor([[0.0, 1, 0, 1, 1, -1], [1, 0, 0, 1, 1, 0]])
     # choices: a and b are one: 1, 0; keys: 1/2, 1; numbers with variance 1: 1, 0
-    assert scores(space, said, truth).tolist() == pytest.approx([2.5 / 3, 1 / 3])
+    assert skills(space, said, truth).tolist() == pytest.approx([2.5 / 3, 1 / 3])
+
+
+def pushed(count: int, seed: int) -> Clip:
+    """A block that moves to the right by as many pixels as its action says, to the left where that is negative."""
+    rng = np.random.default_rng(seed)
+    moves = rng.integers(-4, 5, count)
+    at = (14 + np.concatenate([[0], np.cumsum(moves)])) % 30
+    frames = torch.full((1, count + 1, 3, SIZE, SIZE), 40, dtype=torch.uint8)
+    for t, x in enumerate(at.tolist()):
+        frames[0, t, :, 12:20, x : x + 6] = 220
+    source = torch.full((1, count), RECORDED, dtype=torch.uint8)
+    return Clip(frames=frames, actions=torch.from_numpy(moves).float()[None, :, None], source=source)
+
+
+def test_numbers_are_judged_by_how_much_is_explained() -> None:
+    """Not by how many are right: small networks are a little off nearly everywhere."""
+    space = ActionSpace((continuous("push", ("x",), -4, 4, center=(0.0,), scale=(2.6,)),))
+    clips = [pushed(30, seed) for seed in range(12)]
+    (figures, findings), verdict = read(sample(clips, space), FPS, 0.8)
+    assert figures["parts"]["r2_push"] > 0.5
+    assert verdict.word == "usable"
+    assert "R² of push" in verdict.reason
+    assert findings == []
+    (_, findings), verdict = read(sample([moved(clip, 2) for clip in clips], space), FPS, 0.8)
+    assert verdict.word == "not actions"
+    assert "offset" in {finding.kind for finding in findings}
+    noise = [clip.with_(actions=torch.randn(clip.actions.shape)) for clip in clips]  # type: ignore[union-attr]
+    assert read(sample(noise, space), FPS, 0.8)[1].word == "not actions"

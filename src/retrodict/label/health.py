@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from retrodict.clip import RECORDED, Clip
@@ -21,11 +21,11 @@ from retrodict.data.check import look
 from retrodict.data.schema import Episodes
 from retrodict.label.codes import codes_of
 from retrodict.label.crossfit import FOLDS
-from retrodict.label.forecast import SHARES, TARGET, forecast
-from retrodict.label.probe import Offset, Sample, answers, better, chosen, find_drift, find_offset, gathered
+from retrodict.label.forecast import SHARES, TARGET, Forecast, forecast
+from retrodict.label.probe import Offset, Sample, answers, better, chosen, find_drift, find_offset, gathered, skills
 from retrodict.label.scores import SEEN, scores
 from retrodict.label.symptoms import Finding, Found, clock, doing, recording, views
-from retrodict.label.verdict import PRECISION, Verdict, agree, commonest, held_out, judge
+from retrodict.label.verdict import PRECISION, Verdict, Word, agree, commonest, held_out, judge
 from retrodict.measure.intervals import wilson
 from retrodict.measure.labels import BINS, calibration
 from retrodict.roles import System
@@ -63,6 +63,8 @@ def words(told: Mapping[str, Any]) -> list[str]:
         lines.append(f"offset         {_steps(found)}")
         known = f"{right['two frames']:.0%} of {labels['count']} recorded steps from two frames, "
         known += f"{right['one frame']:.0%} from one, {right['constant']:.0%} by always one answer"
+        if numbers := _r2(labels["parts"]):
+            known = f"{labels['count']} recorded steps, R² of {numbers}"
         lines += [f"read rightly   {known}", f"more labels    {labels['forecast']['reason']}"]
     if figures["clock"] and figures["recording"]:
         both = {**figures["clock"], **figures["recording"]}
@@ -116,23 +118,26 @@ def examine(
 def read(sample: Sample, fps: int, precision: float, seed: int = 0) -> tuple[Found, Verdict]:
     """Answers recorded steps by networks that have not seen them, where their effect is, and says what follows.
 
-    The forecast is for the precision, or once that is reached for TARGET.
+    Choices and keys are right or wrong, and give a forecast; numbers are judged by R².
     """
     offset, drift = find_offset(sample, seed), find_drift(sample, seed)
     shift = offset.steps or 0
     known = sample.only(sample.valid(shift))
     truth, belief, single = known.actions, answers(known, shift, seed), answers(known, shift, seed, frames=1)
     right = {"two frames": _right(known, belief), "one frame": _right(known, single)}
+    skill = {name: skills(known.space, one.mode(), truth) for name, one in (("two", belief), ("one", single))}
     evidence, parts = held_out(belief, truth), scores(belief, truth)
-    fewer = [_right(known, answers(known, shift, seed, share=share)) for share in SHARES[:-1]]
-    table = torch.stack([*fewer, right["two frames"]], 1).double().numpy()
-    counts, reached = np.array(SHARES) * len(known) * (FOLDS - 1) / FOLDS, table[:, -1].mean() >= precision
-    target = max(precision, TARGET) if reached else precision
-    ahead = forecast(table, counts, len(known), evidence["majority"], fps, target, seed)
+    if _r2(parts):
+        ahead = Forecast(precision, len(known), (), reason="no forecast: numbers are not right or wrong")
+        verdict = _of_numbers(known, skill["two"], parts)
+    else:
+        ahead = _forecast(known, shift, right["two frames"], evidence["majority"], fps, precision, seed)
+        verdict = judge(evidence, precision)
     shares = {"constant": evidence["majority"], **{name: float(one.float().mean()) for name, one in right.items()}}
-    found = [*_offset_words(offset), *_drift_words(drift), *(_leaks(known, right) if offset.steps is not None else ())]
+    found = [*_offset_words(offset), *_drift_words(drift), *(_leaks(known, skill) if offset.steps is not None else ())]
     if (hidden := parts.get("hardly_seen")) and offset.steps is not None:
-        told = f"these frames hardly show {', '.join(hidden)}: R² below {SEEN}. Another camera may"
+        told = f"small networks hardly read {', '.join(hidden)} (R² below {SEEN}): another camera may show more, or it "
+        told += "takes a trained model"
         found.append(Finding("part", told))
     cameras, apart = _cameras(sample, seed)
     episodes, low = _by_episode(known, right)
@@ -140,7 +145,33 @@ def read(sample: Sample, fps: int, precision: float, seed: int = 0) -> tuple[Fou
         "count": len(known), "offset": asdict(offset), "drift": drift, "right": shares, "parts": parts,
         "forecast": asdict(ahead), "cameras": cameras, "by_episode": episodes,
     }  # fmt: skip
-    return (figures, [*found, *apart, *low]), _moved(judge(evidence, precision), offset)
+    return (figures, [*found, *apart, *low]), _moved(verdict, offset)
+
+
+def _forecast(
+    known: Sample, shift: int, right: Bool[Tensor, "n"], chance: float, fps: int, precision: float, seed: int
+) -> Forecast:
+    """Asks networks of fewer labels as well; the target is the precision, or once that is reached TARGET."""
+    fewer = [_right(known, answers(known, shift, seed, share=share)) for share in SHARES[:-1]]
+    table = torch.stack([*fewer, right], 1).double().numpy()
+    counts, reached = np.array(SHARES) * len(known) * (FOLDS - 1) / FOLDS, table[:, -1].mean() >= precision
+    target = max(precision, TARGET) if reached else precision
+    return forecast(table, counts, len(known), chance, fps, target, seed)
+
+
+def _of_numbers(known: Sample, skill: Float[Tensor, "n"], parts: Mapping[str, Any]) -> Verdict:
+    """A verdict on actions that are numbers, by how much of their variance small networks explain."""
+    always = skills(known.space, commonest(known.space, known.actions).expand_as(known.actions), known.actions)
+    told = f"R² of {_r2(parts)} by small networks; a trained model says how exact labels get"
+    if not better(skill - always):
+        return Verdict("not actions", f"{told}; that is not beyond doubt better than always one answer", len(known))
+    word: Word = "usable" if not parts["hardly_seen"] else "usable with abstention"
+    return Verdict(word, told, len(known))
+
+
+def _r2(parts: Mapping[str, Any]) -> str:
+    """R² of each number, in words; empty where no number varies."""
+    return ", ".join(f"{name[3:]} {value:.2f}" for name, value in parts.items() if name.startswith("r2_"))
 
 
 def _right(sample: Sample, belief: Distribution) -> Bool[Tensor, "n"]:
@@ -178,12 +209,12 @@ def _drift_words(drift: tuple[tuple[int, int], tuple[int, int]] | None) -> list[
     return [Finding("drift", f"the clock of the actions drifts against the frames: {told}the times")]
 
 
-def _leaks(sample: Sample, right: Mapping[str, Bool[Tensor, "n"]]) -> list[Finding]:
+def _leaks(sample: Sample, skill: Mapping[str, Float[Tensor, "n"]]) -> list[Finding]:
     """Whether something else than motion tells the action: a single frame, or the episode that it is in."""
     found = []
-    both, one = right["two frames"].float(), right["one frame"].float()
-    if not better(both - one):
-        told = f"one frame tells the action as well as two ({one.mean():.0%} and {both.mean():.0%} right): labels "
+    if not better(skill["two"] - skill["one"]):
+        told = f"one frame tells the action as well as two (score {skill['one'].mean():.2f} and "
+        told += f"{skill['two'].mean():.2f}): labels "
         found.append(Finding("one frame", f"{told}would say what is usually done there, not what was done"))
     truth, usual = sample.actions, sample.actions.clone()
     groups = [(sample.episode == number).nonzero()[:, 0] for number in np.unique(sample.episode).tolist()]

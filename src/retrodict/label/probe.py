@@ -167,7 +167,7 @@ def _answered(model: Inverse, steps: Steps) -> Float[Tensor, "n p"]:
     return torch.cat(found)
 
 
-def scores(space: ActionSpace, answered: Float[Tensor, "n d"], truth: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+def skills(space: ActionSpace, answered: Float[Tensor, "n d"], truth: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
     """Scores each answer, on average over segments: 1 for a right choice, the share of right keys, and for numbers
     1 - error² / variance."""
     total = torch.zeros(len(truth))
@@ -200,9 +200,9 @@ def find_offset(sample: Sample, seed: int = 0) -> Offset:
     """Answers all steps at all shifts, and takes the best when it is beyond doubt."""
     truth, space = sample.actions, sample.space
     told = [answers(sample, shift, seed, cfg=SCAN, folds=2).mode() for shift in SHIFTS]
-    table = torch.stack([scores(space, answer, truth) for answer in told], 1)
+    table = torch.stack([skills(space, answer, truth) for answer in told], 1)
     valid = torch.stack([sample.valid(shift) for shift in SHIFTS], 1)
-    always = scores(space, commonest(space, truth).expand_as(truth), truth)
+    always = skills(space, commonest(space, truth).expand_as(truth), truth)
     rows = [_row(s, table[valid[:, i], i]) for i, s in enumerate(SHIFTS) if int(valid[:, i].sum()) > 1]
     return Offset(_peak(table, valid, always), tuple(rows), float(always.mean()))
 
