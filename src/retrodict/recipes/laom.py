@@ -1,7 +1,7 @@
 """LAOM: a latent action without a quantiser explains features of the next frame, and labels train it from the start.
 
 Claim   where other things move too, a few labels during training make the latent action the agent's
-Tiny    about 6 minutes a seed on 2 CPU cores: sprites with distractors label_accuracy_64_distractors
+Tiny    about 3 minutes a seed on 2 CPU cores: sprites with distractors label_accuracy_64_distractors
 Paper   Nikulin et al., Latent Action Learning Requires Supervision in the Presence of Distractors (LAOM; ICML 2025)
 Run     retrodict train laom --data D --out RUN --size tiny
 """
