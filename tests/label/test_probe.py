@@ -55,7 +55,7 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leaks(asked: Sample) -> list[str]:
-    beliefs = {"two": answers(asked), "one": answers(asked, frames=1)}
+    beliefs = {"two frames": answers(asked), "one frame": answers(asked, frames=1)}
     skill = {name: skills(asked.space, belief.mode(), asked.actions) for name, belief in beliefs.items()}
     return [finding.kind for finding in _leaks(asked, skill)]
 
@@ -147,10 +147,10 @@ def test_a_camera_that_lags_is_told(clips: list[Clip], near: None) -> None:
         assert clip.frames is not None
         side = torch.cat([clip.frames[:, :1], clip.frames[:, :1], clip.frames[:, :-2]], 1)
         late.append(clip.with_(frames=torch.cat([clip.frames, side], 2)))
-    rows, found = _cameras(sample(late, cameras=2), 0)
+    rows, found = _cameras(sample(late, cameras=2), 0, 0)
     assert [row["offset"] for row in rows] == [0, 2]
     assert [finding.kind for finding in found] == ["cameras"]
-    assert _cameras(sample(clips), 0) == ([], [])
+    assert _cameras(sample(clips), 0, 0) == ([], [])
 
 
 def test_a_clock_that_drifts_along_an_episode_is_told(near: None) -> None:

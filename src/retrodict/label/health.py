@@ -22,7 +22,18 @@ from retrodict.data.schema import Episodes
 from retrodict.label.codes import codes_of
 from retrodict.label.crossfit import FOLDS
 from retrodict.label.forecast import SHARES, TARGET, Forecast, forecast
-from retrodict.label.probe import Offset, Sample, answers, better, chosen, find_drift, find_offset, gathered, skills
+from retrodict.label.probe import (
+    Offset,
+    Sample,
+    answers,
+    better,
+    chosen,
+    find_drift,
+    find_offset,
+    gathered,
+    skills,
+    spread_of,
+)
 from retrodict.label.scores import SEEN, scores
 from retrodict.label.symptoms import Finding, Found, clock, doing, recording, views
 from retrodict.label.verdict import PRECISION, Verdict, Word, agree, commonest, held_out, judge
@@ -61,8 +72,9 @@ def words(told: Mapping[str, Any]) -> list[str]:
     if labels := figures.get("labels"):
         found, right = labels["offset"]["steps"], labels["right"]
         lines.append(f"offset         {_steps(found)}")
-        known = f"{right['two frames']:.0%} of {labels['count']} recorded steps from two frames, "
-        known += f"{right['one frame']:.0%} from one, {right['constant']:.0%} by always one answer"
+        share = {name: f"{one['value']:.0%}" for name, one in right.items()}
+        known = f"{share['two frames']} of {labels['count']} recorded steps from two frames, "
+        known += f"{share['one frame']} from one, {share['constant']} by always one answer"
         if numbers := _r2(labels["parts"]):
             known = f"{labels['count']} recorded steps, R² of {numbers}"
         lines += [f"read rightly   {known}", f"more labels    {labels['forecast']['reason']}"]
@@ -118,32 +130,33 @@ def examine(
 def read(sample: Sample, fps: int, precision: float, seed: int = 0) -> tuple[Found, Verdict]:
     """Answers recorded steps by networks that have not seen them, where their effect is, and says what follows.
 
-    Choices and keys are right or wrong, and give a forecast; numbers are judged by R².
+    Choices and keys are right or wrong, and give a forecast; numbers are judged by how much of them is explained.
     """
     offset, drift = find_offset(sample, seed), find_drift(sample, seed)
     shift = offset.steps or 0
     known = sample.only(sample.valid(shift))
     truth, belief, single = known.actions, answers(known, shift, seed), answers(known, shift, seed, frames=1)
-    right = {"two frames": _right(known, belief), "one frame": _right(known, single)}
-    skill = {name: skills(known.space, one.mode(), truth) for name, one in (("two", belief), ("one", single))}
+    constant = commonest(known.space, truth).expand_as(truth)
+    said = {"two frames": belief.mode(), "one frame": single.mode(), "constant": constant}
+    right = {name: agree(known.space, answer, truth) for name, answer in said.items()}
+    skill = {name: skills(known.space, answer, truth) for name, answer in said.items()}
     evidence, parts = held_out(belief, truth), scores(belief, truth)
-    if _r2(parts):
+    if numeric := bool(_r2(parts)):
         ahead = Forecast(precision, len(known), (), reason="no forecast: numbers are not right or wrong")
-        verdict = _of_numbers(known, skill["two"], parts)
+        verdict = _of_numbers(skill["two frames"] - skill["constant"], parts)
     else:
         ahead = _forecast(known, shift, right["two frames"], evidence["majority"], fps, precision, seed)
         verdict = judge(evidence, precision)
-    shares = {"constant": evidence["majority"], **{name: float(one.float().mean()) for name, one in right.items()}}
     found = [*_offset_words(offset), *_drift_words(drift), *(_leaks(known, skill) if offset.steps is not None else ())]
     if (hidden := parts.get("hardly_seen")) and offset.steps is not None:
         told = f"small networks hardly read {', '.join(hidden)} (R² below {SEEN}): another camera may show more, or it "
-        told += "takes a trained model"
-        found.append(Finding("part", told))
-    cameras, apart = _cameras(sample, seed)
-    episodes, low = _by_episode(known, right)
+        found.append(Finding("part", f"{told}takes a trained model"))
+    cameras, apart = _cameras(sample, shift, seed)
+    episodes, low = _by_episode(known, right["two frames"])
+    shares = {name: spread_of(one.double()) for name, one in (skill if numeric else right).items()}
     figures = {
-        "count": len(known), "offset": asdict(offset), "drift": drift, "right": shares, "parts": parts,
-        "forecast": asdict(ahead), "cameras": cameras, "by_episode": episodes,
+        "count": len(known), "offset": asdict(offset), "drift": drift, "right": shares, "numbers": numeric,
+        "parts": parts, "forecast": asdict(ahead), "cameras": cameras, "by_episode": episodes,
     }  # fmt: skip
     return (figures, [*found, *apart, *low]), _moved(verdict, offset)
 
@@ -159,14 +172,16 @@ def _forecast(
     return forecast(table, counts, len(known), chance, fps, target, seed)
 
 
-def _of_numbers(known: Sample, skill: Float[Tensor, "n"], parts: Mapping[str, Any]) -> Verdict:
-    """A verdict on actions that are numbers, by how much of their variance small networks explain."""
-    always = skills(known.space, commonest(known.space, known.actions).expand_as(known.actions), known.actions)
+def _of_numbers(gain: Float[Tensor, "n"], parts: Mapping[str, Any]) -> Verdict:
+    """A verdict on actions that are numbers, by how much of their variance small networks explain.
+
+    `gain` is by how much each score is above that of always one answer.
+    """
     told = f"R² of {_r2(parts)} by small networks; a trained model says how exact labels get"
-    if not better(skill - always):
-        return Verdict("not actions", f"{told}; that is not beyond doubt better than always one answer", len(known))
+    if not better(gain):
+        return Verdict("not actions", f"{told}; that is not beyond doubt better than always one answer", len(gain))
     word: Word = "usable" if not parts["hardly_seen"] else "usable with abstention"
-    return Verdict(word, told, len(known))
+    return Verdict(word, told, len(gain))
 
 
 def _r2(parts: Mapping[str, Any]) -> str:
@@ -212,9 +227,9 @@ def _drift_words(drift: tuple[tuple[int, int], tuple[int, int]] | None) -> list[
 def _leaks(sample: Sample, skill: Mapping[str, Float[Tensor, "n"]]) -> list[Finding]:
     """Whether something else than motion tells the action: a single frame, or the episode that it is in."""
     found = []
-    if not better(skill["two"] - skill["one"]):
-        told = f"one frame tells the action as well as two (score {skill['one'].mean():.2f} and "
-        told += f"{skill['two'].mean():.2f}): labels "
+    two, one = skill["two frames"], skill["one frame"]
+    if not better(two - one):
+        told = f"one frame tells the action as well as two (score {one.mean():.2f} and {two.mean():.2f}): labels "
         found.append(Finding("one frame", f"{told}would say what is usually done there, not what was done"))
     truth, usual = sample.actions, sample.actions.clone()
     groups = [(sample.episode == number).nonzero()[:, 0] for number in np.unique(sample.episode).tolist()]
@@ -229,25 +244,28 @@ def _leaks(sample: Sample, skill: Mapping[str, Float[Tensor, "n"]]) -> list[Find
     return found
 
 
-def _cameras(sample: Sample, seed: int) -> tuple[list[dict[str, Any]], list[Finding]]:
-    """Each camera alone: how much it tells, of which part, and at which offset; nothing of a single one."""
+def _cameras(sample: Sample, shift: int, seed: int) -> tuple[list[dict[str, Any]], list[Finding]]:
+    """Each camera alone: how much it tells, of which part, and at which offset (one that cannot say is asked at
+    `shift`); nothing of a single one."""
     rows: list[dict[str, Any]] = []
     for name in sample.steps.cache.cameras if len(sample.steps.cache.cameras) > 1 else ():
         alone = sample.camera(name)
         offset = find_offset(alone, seed).steps
-        known = alone.only(alone.valid(offset or 0))
-        belief = answers(known, offset or 0, seed)
-        right = float(_right(known, belief).float().mean())
-        rows.append({"camera": name, "offset": offset, "right": right, "parts": scores(belief, known.actions)})
+        at = shift if offset is None else offset
+        known = alone.only(alone.valid(at))
+        belief = answers(known, at, seed)
+        parts, said = scores(belief, known.actions), belief.mode()
+        right = skills(known.space, said, known.actions) if _r2(parts) else agree(known.space, said, known.actions)
+        rows.append({"camera": name, "offset": offset, "right": spread_of(right.double()), "parts": parts})
     if len({row["offset"] for row in rows} - {None}) < 2:
         return rows, []
     told = ", ".join(f"{row['camera']}: {row['offset']:+d}" for row in rows if row["offset"] is not None)
     return rows, [Finding("cameras", f"cameras are not in step; offsets of the actions: {told}")]
 
 
-def _by_episode(sample: Sample, right: Mapping[str, Bool[Tensor, "n"]]) -> Found:
+def _by_episode(sample: Sample, flags: Bool[Tensor, "n"]) -> Found:
     """Right answers and questions by episode; an episode far below the rest is named."""
-    flags, ids = right["two frames"], sample.steps.cache.ids
+    ids = sample.steps.cache.ids
     rows = {}
     for number in np.unique(sample.episode).tolist():
         mine = flags[sample.episode == number]

@@ -203,13 +203,14 @@ def find_offset(sample: Sample, seed: int = 0) -> Offset:
     table = torch.stack([skills(space, answer, truth) for answer in told], 1)
     valid = torch.stack([sample.valid(shift) for shift in SHIFTS], 1)
     always = skills(space, commonest(space, truth).expand_as(truth), truth)
-    rows = [_row(s, table[valid[:, i], i]) for i, s in enumerate(SHIFTS) if int(valid[:, i].sum()) > 1]
+    rows = [{"x": s, **spread_of(table[valid[:, i], i])} for i, s in enumerate(SHIFTS) if int(valid[:, i].sum()) > 1]
     return Offset(_peak(table, valid, always), tuple(rows), float(always.mean()))
 
 
-def _row(shift: int, values: Float[Tensor, "n"]) -> dict[str, float]:
+def spread_of(values: Float[Tensor, "n"]) -> dict[str, float]:
+    """Returns a mean with its 95 % interval: {"value", "low", "high"}."""
     mean, half = float(values.mean()), 1.96 * standard_error(values)
-    return {"x": shift, "value": mean, "low": mean - half, "high": mean + half}
+    return {"value": mean, "low": mean - half, "high": mean + half}
 
 
 def _peak(table: Float[Tensor, "n s"], valid: Bool[Tensor, "n s"], always: Float[Tensor, "n"]) -> int | None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrodict.measure.intervals import wilson
 from retrodict.report import charts, numbers, page, sections
 from retrodict.report.charts import Curve
 from retrodict.report.markup import Markup, element
@@ -44,8 +43,11 @@ def _headline(verdict: Row, labels: Row) -> Markup:
     words = "it cannot be told" if offset is None else "they agree" if not offset else "steps: they do not agree"
     right = {"name": "held-out labels that are right", "value": verdict["accuracy"], "low": verdict["low"],
              "high": verdict["high"], "baseline": f"always one answer: {number(verdict['majority'])}"}  # fmt: skip
-    one = {"name": "read from one frame alone", "value": labels["right"]["one frame"],
-           "baseline": f"from two: {number(labels['right']['two frames'])}"}  # fmt: skip
+    if labels["numbers"]:
+        right = {"name": "score of numbers", **labels["right"]["two frames"],
+                 "baseline": f"always one answer: {number(labels['right']['constant']['value'])}"}  # fmt: skip
+    one = {"name": "read from one frame alone", "value": labels["right"]["one frame"]["value"],
+           "baseline": f"from two: {number(labels['right']['two frames']['value'])}"}  # fmt: skip
     more = {"name": f"more labels for {share(ahead['target'])}", "value": ahead["needed"], "note": "no forecast",
             "baseline": "by a small network" if ahead["needed"] is not None else ""}  # fmt: skip
     rows = [
@@ -80,16 +82,18 @@ def _offset(offset: Row) -> Markup:
 
 
 def _models(labels: Row) -> Markup:
+    told = {**labels["right"], **{f"{camera['camera']} alone": camera["right"] for camera in labels["cameras"]}}
     rows = []
-    for name, value in sorted(labels["right"].items(), key=lambda pair: -pair[1]):
-        found = wilson(round(value * labels["count"]), labels["count"])
-        kind = "route" if name == "two frames" else "baseline"
-        rows.append({"name": name, "success": value, "low": found.low, "high": found.high, "kind": kind})
-    for camera in labels["cameras"]:
-        rows.append({"name": f"{camera['camera']} alone", "success": camera["right"], "kind": "route"})
+    for name, found in sorted(told.items(), key=lambda pair: -pair[1]["value"]):
+        kind = "baseline" if name in ("one frame", "constant") else "route"
+        low, high = max(0.0, found["low"]), min(1.0, found["high"])  # as the axis ends there
+        rows.append({"name": name, "success": max(0.0, found["value"]), "low": low, "high": high, "kind": kind})
     desc = "; ".join(f"{row['name']}: {number(row['success'])}" for row in rows)
-    words = ["Share of recorded steps that a small network answers rightly without having seen them.",
-             "Where one frame tells as much as two, labels say what is usually done, not what was done."]  # fmt: skip
+    what = "Share of recorded steps that a small network answers rightly without having seen them."
+    if labels["numbers"]:
+        what = "Score of a small network on steps that it has not seen: 1 - error² / variance of numbers, the share of "
+        what += "keys that is right; what is below 0 is drawn at 0."
+    words = [what, "Where one frame tells as much as two, labels say what is usually done, not what was done."]
     drawn = sections.drawn(lambda width: charts.dots("What tells the action", desc, rows, width))
     return sections.section("What tells the action?", words, drawn)
 
@@ -114,6 +118,8 @@ def _forecast(forecast: Row) -> Markup:
         f"{forecast['reason'][:1].upper()}{forecast['reason'][1:]}.",
         "A power law with a floor, through small networks trained on parts of the labels; the band is 95 %.",
     ]
+    if not forecast["curve"]:
+        return sections.section("How many more labels?", words[:1])
     series = [Curve("ahead", forecast["ahead"], 1), Curve("measured", forecast["curve"], 0)]
     told = "; ".join(f"{number(p['low'])} to {number(p['high'])} with {p['x']:,}" for p in forecast["ahead"])
     groups = {name.name: [{"name": name.name, "points": name.points}] for name in series}
