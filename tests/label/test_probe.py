@@ -16,7 +16,7 @@ from retrodict.envs.rollout import expert, rollout
 from retrodict.envs.sprites import Sprites
 from retrodict.label import probe
 from retrodict.label.health import _cameras, _leaks, read
-from retrodict.label.probe import Sample, answers, chosen, find_drift, find_offset, gathered, skills
+from retrodict.label.probe import Sample, answers, chosen, find_drift, find_offset, gathered, scan, skills
 from retrodict.spaces import ActionSpace, Segment, categorical, continuous
 
 SIZE, FPS = 36, 10
@@ -54,6 +54,10 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "SHIFTS", range(-2, 3))
 
 
+def drift(asked: Sample) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    return find_drift(asked, scan(asked))
+
+
 def leaks(asked: Sample) -> list[str]:
     beliefs = {"two frames": answers(asked), "one frame": answers(asked, frames=1)}
     skill = {name: skills(asked.space, belief.mode(), asked.actions) for name, belief in beliefs.items()}
@@ -62,7 +66,7 @@ def leaks(asked: Sample) -> list[str]:
 
 @pytest.mark.parametrize("shift", range(-3, 4))
 def test_actions_that_were_moved_are_found_where_they_belong(clips: list[Clip], shift: int) -> None:
-    found = find_offset(sample([moved(clip, shift) for clip in clips]))
+    found = find_offset(scan(sample([moved(clip, shift) for clip in clips])))
     assert found.steps == shift
     score = {row["x"]: row["value"] for row in found.scores}
     assert score[shift] > 0.55
@@ -165,12 +169,12 @@ def test_a_clock_that_drifts_along_an_episode_is_told(near: None) -> None:
             actions=torch.cat([clip.actions[:, :n], early.actions[:, n:]], 1),  # type: ignore[index]
             source=torch.cat([clip.source[:, :n], early.source[:, n:]], 1),  # type: ignore[index]
         ))  # fmt: skip
-    found = find_drift(sample(drifting))
+    found = drift(sample(drifting))
     assert found is not None
     (first, early_offset), (last, late_offset) = found
     assert (early_offset, late_offset) == (0, 2)
     assert first < last
-    assert find_drift(sample(long)) is None
+    assert drift(sample(long)) is None
 
 
 def test_scores_of_choices_keys_and_numbers() -> None:

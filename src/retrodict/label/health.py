@@ -31,6 +31,7 @@ from retrodict.label.probe import (
     find_drift,
     find_offset,
     gathered,
+    scan,
     skills,
     spread_of,
 )
@@ -132,7 +133,8 @@ def read(sample: Sample, fps: int, precision: float, seed: int = 0) -> tuple[Fou
 
     Choices and keys are right or wrong, and give a forecast; numbers are judged by how much of them is explained.
     """
-    offset, drift = find_offset(sample, seed), find_drift(sample, seed)
+    scanned = scan(sample, seed)
+    offset, drift = find_offset(scanned), find_drift(sample, scanned)
     shift = offset.steps or 0
     known = sample.only(sample.valid(shift))
     truth, belief, single = known.actions, answers(known, shift, seed), answers(known, shift, seed, frames=1)
@@ -250,7 +252,7 @@ def _cameras(sample: Sample, shift: int, seed: int) -> tuple[list[dict[str, Any]
     rows: list[dict[str, Any]] = []
     for name in sample.steps.cache.cameras if len(sample.steps.cache.cameras) > 1 else ():
         alone = sample.camera(name)
-        offset = find_offset(alone, seed).steps
+        offset = find_offset(scan(alone, seed)).steps
         at = shift if offset is None else offset
         known = alone.only(alone.valid(at))
         belief = answers(known, at, seed)

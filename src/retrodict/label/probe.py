@@ -196,33 +196,47 @@ class Offset:
     constant: float
 
 
-def find_offset(sample: Sample, seed: int = 0) -> Offset:
-    """Answers all steps at all shifts, and takes the best when it is beyond doubt."""
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Scores of all steps at all shifts, and of always one answer; `valid` says where the frames lie in the episode."""
+
+    table: Float[Tensor, "n s"]
+    valid: Bool[Tensor, "n s"]
+    always: Float[Tensor, "n"]
+
+    def peak(self, rows: Bool[Tensor, "n"] | slice = slice(None)) -> int | None:
+        """The best shift when it beats the constant answer and 0 beyond doubt; else 0 when that beats the constant."""
+        table, valid, always = self.table[rows], self.valid[rows], self.always[rows]
+        means = (table * valid).sum(0) / valid.sum(0).clamp_min(1)
+        best = int(torch.where(valid.sum(0) >= FEWEST, means, -torch.inf).argmax())
+        for number in (best, RADIUS):
+            both = valid[:, number] & valid[:, RADIUS]
+            told = better((table[:, number] - always)[valid[:, number]])
+            if told and (number == RADIUS or better((table[:, number] - table[:, RADIUS])[both])):
+                return number - RADIUS
+        return None
+
+
+def scan(sample: Sample, seed: int = 0) -> Scan:
+    """Answers all steps at all shifts."""
     truth, space = sample.actions, sample.space
     told = [answers(sample, shift, seed, cfg=SCAN, folds=2).mode() for shift in SHIFTS]
     table = torch.stack([skills(space, answer, truth) for answer in told], 1)
     valid = torch.stack([sample.valid(shift) for shift in SHIFTS], 1)
-    always = skills(space, commonest(space, truth).expand_as(truth), truth)
+    return Scan(table, valid, skills(space, commonest(space, truth).expand_as(truth), truth))
+
+
+def find_offset(found: Scan) -> Offset:
+    """Takes the best shift when it is beyond doubt."""
+    table, valid = found.table, found.valid
     rows = [{"x": s, **spread_of(table[valid[:, i], i])} for i, s in enumerate(SHIFTS) if int(valid[:, i].sum()) > 1]
-    return Offset(_peak(table, valid, always), tuple(rows), float(always.mean()))
+    return Offset(found.peak(), tuple(rows), float(found.always.mean()))
 
 
 def spread_of(values: Float[Tensor, "n"]) -> dict[str, float]:
     """Returns a mean with its 95 % interval: {"value", "low", "high"}."""
     mean, half = float(values.mean()), 1.96 * standard_error(values)
     return {"value": mean, "low": mean - half, "high": mean + half}
-
-
-def _peak(table: Float[Tensor, "n s"], valid: Bool[Tensor, "n s"], always: Float[Tensor, "n"]) -> int | None:
-    """The best shift when it beats the constant answer and 0 beyond doubt; else 0 when that beats the constant."""
-    means = (table * valid).sum(0) / valid.sum(0).clamp_min(1)
-    best = int(torch.where(valid.sum(0) >= FEWEST, means, -torch.inf).argmax())
-    for number in (best, RADIUS):
-        both = valid[:, number] & valid[:, RADIUS]
-        told = better((table[:, number] - always)[valid[:, number]])
-        if told and (number == RADIUS or better((table[:, number] - table[:, RADIUS])[both])):
-            return number - RADIUS
-    return None
 
 
 def better(gain: Float[Tensor, "n"]) -> bool:
@@ -235,14 +249,14 @@ def standard_error(values: Float[Tensor, "n"]) -> float:
     return float(values.double().std()) / math.sqrt(len(values))
 
 
-def find_drift(sample: Sample, seed: int = 0) -> tuple[tuple[int, int], tuple[int, int]] | None:
+def find_drift(sample: Sample, found: Scan) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Returns (step, offset) of the first and of the last third of the labels where both are sure and differ."""
     ends = torch.quantile(sample.number.double(), torch.tensor([1 / 3, 2 / 3], dtype=torch.double))
-    thirds = sample.only(sample.number <= ends[0]), sample.only(sample.number >= ends[1])
-    middles = [int(third.number.median()) for third in thirds]
-    if middles[1] - middles[0] < APART or min(map(len, thirds)) < 4 * FEWEST:
+    thirds = sample.number <= ends[0], sample.number >= ends[1]
+    middles = [int(sample.number[third].median()) for third in thirds]
+    if middles[1] - middles[0] < APART or min(int(third.sum()) for third in thirds) < 4 * FEWEST:
         return None
-    first, last = (find_offset(third, seed).steps for third in thirds)
+    first, last = (found.peak(third) for third in thirds)
     if first is None or last is None or first == last:
         return None
     return (middles[0], first), (middles[1], last)

@@ -1,6 +1,6 @@
 """LAQ: the latent action quantiser of LAPA; a code is what changed between the features of two frames.
 
-Claim   codes of feature changes are found without labels, and a few labels name them
+Claim   codes of feature changes are found without labels, and a few labels name them; among distractors they are not
 Tiny    about 2 minutes a seed on 2 CPU cores: sprites bits_recovered, label_accuracy_64
 Paper   Ye et al., Latent Action Pretraining from Videos (LAPA; ICLR 2025)
 Run     retrodict train laq --data D --out RUN --size tiny
