@@ -19,7 +19,7 @@ INTAKE = "[--labels] [--schema] [--label-clock=video] [--camera] [--join] [--for
 GRAMMAR = {
     "act": f"POLICY --env [--episodes=100] [--seed] [--set] {LOADING}",
     "check": f"RECIPE [--claim] [--seeds=3] [--out=runs/claims] {COMMON}",
-    "data check": f"FOLDER [--html] [--precision=0.8] [--strict] {COMMON}",
+    "data check": f"FOLDER [--with] [--html] [--precision=0.8] [--strict] {COMMON}",
     "data export": f"FOLDER --out [--for=training] [--keep-all] [--format=lerobot] {COMMON}",
     "data import": f"VIDEOS --out {INTAKE} {COMMON}",
     "data info": f"FOLDER {COMMON}",

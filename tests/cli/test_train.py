@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from data_samples import moving, write
 
 from retrodict import cli
 from retrodict.data.store import Store
@@ -225,3 +228,39 @@ def test_a_recipe_file_with_a_part_of_its_own_is_loaded_by_name_alone(
 def test_a_figure_of_no_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "bc", "--claim", "success_64", "--seeds", "0"]) == 2
     assert "--seeds must be 1 or more; got 0" in capsys.readouterr().err
+
+
+def test_video_without_any_label_gets_codes_and_a_plain_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "v").mkdir()
+    for seed in range(3):
+        write(tmp_path / f"v/{seed}.mp4", moving(30, 64, 64, seed))
+    folder, run = str(tmp_path / "d"), str(tmp_path / "r")
+    assert cli.main(["data", "import", str(tmp_path / "v"), "--out", folder]) == 0
+    assert cli.main(["train", "vpt", "--data", folder, "--out", str(tmp_path / "n"), "--size", "micro"]) == 2
+    assert "no step of this dataset has an action" in capsys.readouterr().err
+    assert cli.main(["train", "lapo", "--data", folder, "--out", run, "--size", "micro"]) == 0
+    assert f"data check {folder} --with {run}" in capsys.readouterr().out
+    assert load_system(run).adapter is None
+    assert cli.main(["data", "check", folder, "--with", run, "--json"]) == 0
+    health = json.loads(capsys.readouterr().out)["health"]
+    assert health["verdict"]["word"] == "unknown"
+    assert health["figures"]["codes"]["books"][0]["size"] == 8
+
+
+@pytest.mark.skipif("RETRODICT_CLIPS" not in os.environ, reason="names a folder of camera clips, which we do not ship")
+def test_clips_of_a_camera_get_codes_and_a_plain_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for clip in sorted(Path(os.environ["RETRODICT_CLIPS"]).glob("*.mp4")):
+        (tmp_path / clip.stem).mkdir()
+        shutil.copy(clip, tmp_path / clip.stem)
+        folder, run = f"{tmp_path}/{clip.stem}.d", f"{tmp_path}/{clip.stem}.run"
+        assert cli.main(["data", "import", str(tmp_path / clip.stem), "--out", folder]) == 0
+        line = ["train", "lapo", "--data", folder, "--out", run, "--size", "babyai", "--set", "world.steps=150"]
+        assert cli.main([*line, "--frame-size", "64x48", "--set", "clone.steps=20"]) == 0
+        capsys.readouterr()
+        assert cli.main(["data", "check", folder, "--with", run]) == 0
+        told = capsys.readouterr().out
+        print(told)
+        assert "health         unknown: there are no recorded actions" in told
+        assert "codes          " in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -71,6 +72,8 @@ class Check(Telling):
 
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """The dataset, or a folder of videos."""
+    with_run: Annotated[Path | None, arg(name="with")] = None
+    """Folder of a run to examine beside the dataset: its confidence, or what its codes look like."""
     html: Path | None = None
     """Write the report of a dataset as one HTML file as well."""
     precision: float = 0.8
@@ -84,7 +87,9 @@ class Check(Telling):
         from retrodict.data.importers import DATASET
         from retrodict.data.store import SCHEMA_FILE
         from retrodict.label.health import examine, words
+        from retrodict.label.verdict import HELD_OUT
         from retrodict.report import health_page
+        from retrodict.run.checkpoint import load_system
         from retrodict.run.log import Log
 
         if not 0 < self.precision < 1:
@@ -92,7 +97,11 @@ class Check(Telling):
         if self.folder.is_dir() and not any((self.folder / name).is_file() for name in (DATASET, SCHEMA_FILE)):
             return self._survey()
         source, log = open_dataset(self.folder), Log(quiet=self.json)
-        health = examine(source, self.folder, precision=self.precision, say=log.say)
+        system = None if self.with_run is None else load_system(self.with_run)
+        about: Mapping[str, Any] = {} if system is None else system.about
+        own = dict(about.get("data", {})).get("source") == source.digest  # its evidence is about this very dataset
+        evidence = about.get(HELD_OUT) if own else None
+        health = examine(source, self.folder, system, evidence, self.precision, say=log.say)
         told = health.to_json()
         if self.html is not None:
             health_page.write(self.html, told)
@@ -105,8 +114,10 @@ class Check(Telling):
     def _survey(self) -> int:
         from retrodict.label import survey
 
-        if self.html or self.strict:
-            raise UnusableInput(f"--html and --strict are of a dataset; {self.folder} is a folder of videos: import it")
+        if self.html or self.strict or self.with_run:
+            raise UnusableInput(
+                f"--with, --html and --strict are of a dataset; {self.folder} is a folder of videos: import it"
+            )
         report = survey.survey(self.folder)
         self.tell(report, survey.told(report))
         return REFUSED if report["refused"] else DONE

@@ -70,7 +70,8 @@ class Train(Telling):
         source = open_dataset(self.data)
         labels = stretch(self.minutes, source) if self.minutes else self.labels
         cached = (size(self.frame_size), self.out / "cache", self.cache_gb)
-        data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0)
+        needed = not getattr(load(self.recipe)[1], "UNLABELLED", False) if self.recipe != "auto" else True
+        data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0, needed=needed)
         with Run(self.out, data, self.seed, log=log, restart=self.restart, resume=line) as run:
             seen = {"source": source.digest, "labels": len(data.labelled), "steps": len(data.unlabelled)}
             system = run.finish(gated(train(run), run), {"data": seen})
@@ -81,14 +82,16 @@ class Train(Telling):
         self.tell(result | ({"auto": system.about["auto"]} if compared else {}), [
             *table(stages, ("stage", "seconds", "memory_mb")), *compared,
             f"{self.out}: {name}, with {', '.join(parts)}",
-            *next_lines(self.out, parts),
+            *next_lines(self.out, parts, None if len(data.labelled) else self.data),
         ])  # fmt: skip
         return DONE
 
 
-def next_lines(run: Path, parts: Sequence[str]) -> list[str]:
-    """What can be done next with a run that has these parts."""
+def next_lines(run: Path, parts: Sequence[str], unlabelled: Path | None = None) -> list[str]:
+    """What can be done next with a run that has these parts, or that saw the dataset `unlabelled`."""
     place = shlex.quote(str(run))
+    if unlabelled is not None:
+        return [f"next: retrodict data check {shlex.quote(str(unlabelled))} --with {place}"]
     lines = {"inverse": f"retrodict measure {place} --data D", "policy": f"retrodict act {place} --env E"}
     return [f"next: {line}" for part, line in lines.items() if part in parts]
 
@@ -134,14 +137,14 @@ def stretch(minutes: float, source: Episodes) -> int:
 
 def views(
     source: Episodes, labels: int, seed: int, wanted: tuple[int, int] | None, folder: Path, cache_gb: float,
-    contiguous: bool = False,
+    contiguous: bool = False, needed: bool = True,
 ) -> Views:  # fmt: skip
     """Makes the data of a run: all video without its actions, and `labels` of the known steps (0: all).
 
     They are drawn evenly, or are the first ones if `contiguous`. `wanted` is (width, height) of the frames to train on.
 
     Raises:
-        UnusableInput: no step has an action, or fewer than asked for have one.
+        UnusableInput: no step has an action where one is `needed`, or fewer than asked for have one.
     """
     from retrodict.data.batch import Steps, enough
     from retrodict.data.cache import Cache
@@ -149,7 +152,8 @@ def views(
     from retrodict.run.run import Views
 
     there = counts(source)["steps"]  # before the cache, which takes long, is made
-    if not (known_steps := there["recorded"] + there["predicted"]):
+    known_steps = there["recorded"] + there["predicted"]
+    if needed and not known_steps:
         raise UnusableInput("no step of this dataset has an action; label some, or import it with --labels")
     if labels:
         enough(labels, known_steps)

@@ -46,14 +46,16 @@ def clone(run: Run, steps: Steps, space: ActionSpace, shape: Shape, fit: Fit) ->
 def clone_codes(run: Run, model: LatentAction[Any], shape: Shape, clone: Fit, decoder: int, decode: Fit) -> System:
     """Labels all video with codes, clones them, and names them with the labels; returns the whole system.
 
-    `decoder` is the width of the hidden layer that names codes (0: a table).
+    `decoder` is the width of the hidden layer that names codes (0: a table). Without any label they keep no name.
     """
-    inverse, video = model.inverse, run.data.unlabelled
+    inverse, video, few = model.inverse, run.data.unlabelled, run.data.labelled
+    about = {"perplexity": inverse.quantiser.perplexity, "alarms": alarms(run, model)}
     codes, view = run.label("codes", inverse, video), video.cache.view()
     with rng.isolated(run.seed, "policy"):
         policy = shape.policy(view, inverse.space)
-        adapter = CodeAdapter(run.data.labelled.cache.space, inverse.space, decoder)
+        adapter = CodeAdapter(few.cache.space, inverse.space, decoder) if len(few) else None
     policy = run.fit("policy", policy, cloning, codes.shown(view), clone)
-    adapter, evidence = name_codes(run, adapter, inverse, decode)
-    about = {"perplexity": inverse.quantiser.perplexity, "alarms": alarms(run, model), **evidence}
+    if adapter is not None:
+        adapter, evidence = name_codes(run, adapter, inverse, decode)
+        about |= evidence
     return System(inverse=inverse, forward=model.world, policy=policy, adapter=adapter, about=about)

@@ -34,6 +34,9 @@ FIGURES = {
 }
 
 
+UNLABELLED = True  # trains without any label as well
+
+
 @dataclass(frozen=True)
 class Config:
     """Settings of the latent action model, the latent policy and the decoder."""

@@ -31,6 +31,9 @@ FIGURES = {
 }
 
 
+UNLABELLED = True  # trains without any label as well
+
+
 @dataclass(frozen=True)
 class Config:
     """Settings of the quantiser, the policy over its codes and the names of the codes."""
