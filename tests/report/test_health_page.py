@@ -32,10 +32,16 @@ def told(**figures: Any) -> dict[str, Any]:
             "sources": {"missing": 2, "recorded": 6}, "health": health}  # fmt: skip
 
 
+def spread(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.05, "high": value + 0.05}
+
+
 LABELS = {
     "count": 6, "offset": {"steps": 2, "scores": POINTS, "constant": 0.3}, "drift": None,
-    "right": {"two frames": 0.9, "one frame": 0.4, "constant": 0.3}, "parts": {"recall": {"left": 0.5, "right": None}},
-    "cameras": [{"camera": "front", "offset": 2, "right": 0.8, "parts": {"recall": {"left": 0.25}}}], "by_episode": {},
+    "right": {"two frames": spread(0.9), "one frame": spread(0.4), "constant": spread(0.3)}, "numbers": False,
+    "parts": {"recall": {"left": 0.5, "right": None}},
+    "cameras": [{"camera": "front", "offset": 2, "right": spread(0.8), "parts": {"recall": {"left": 0.25}}}],
+    "by_episode": {},
     "forecast": {"target": 0.95, "labels": 64, "needed": None, "reason": "no forecast: why", "ahead": [],
                  "curve": [{"x": 8, "value": 0.3}, {"x": 16, "value": 0.5}]},
 }  # fmt: skip
@@ -102,3 +108,11 @@ def test_the_verdict_leads(word: str) -> None:
     value = told()
     value["health"]["verdict"] |= {"word": word, "accuracy": None}
     assert f"{word.capitalize()}: why" in health_page.render(value)
+
+
+def test_numbers_are_shown_by_their_score_and_get_no_empty_chart() -> None:
+    forecast = LABELS["forecast"] | {"curve": []}  # type: ignore[operator]
+    page = health_page.render(told(labels={**LABELS, "numbers": True, "forecast": forecast}))
+    assert "score of numbers" in page
+    assert "held-out labels that are right" not in page
+    assert "share right" not in page

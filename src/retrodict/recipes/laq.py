@@ -1,6 +1,6 @@
 """LAQ: the latent action quantiser of LAPA; a code is what changed between the features of two frames.
 
-Claim   codes of feature changes are found without labels, and a few labels name them; among distractors they are not
+Claim   codes of feature changes are found without labels, and a few labels name them; distractors take them over
 Tiny    about 2 minutes a seed on 2 CPU cores: sprites bits_recovered, label_accuracy_64
 Paper   Ye et al., Latent Action Pretraining from Videos (LAPA; ICLR 2025)
 Run     retrodict train laq --data D --out RUN --size tiny
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from retrodict import rng
 from retrodict.claims import Figure
-from retrodict.data.cache import Cache
 from retrodict.label.clone import Shape, clone_codes
 from retrodict.models.encoder import FrameEncoder
 from retrodict.models.frame_world import Mixing
@@ -71,20 +70,20 @@ def paper() -> Config:
     )  # fmt: skip
 
 
-def quantiser(cfg: Config, cache: Cache) -> LatentAction[LatentForward]:
+def quantiser(cfg: Config, run: Run) -> LatentAction[LatentForward]:
     """Builds the inverse of feature changes and the forward model that sees the same features, untrained by it."""
+    cache = run.data.unlabelled.cache
     patch, one = patch_for(cache.size), cache.view()
     code = {"kind": "nsvq", "positions": cfg.positions, "codes": cfg.codes, "width": cfg.code_width}
-    encoder = FrameEncoder(one, "grid", patch, cfg.width, cfg.depth)
-    inverse = LatentInverse(cache.view(2), code, "features", cfg.pool, "grid", patch, cfg.width, cfg.depth, encoder)
-    world = LatentForward(one, code, cfg.world.mix, patch, cfg.world.width, cfg.world.depth, encoder)
-    return LatentAction(inverse, world, restart_every=cfg.restart_every)
+    with rng.isolated(run.seed, "quantiser"):
+        encoder = FrameEncoder(one, "grid", patch, cfg.width, cfg.depth)
+        inverse = LatentInverse(cache.view(2), code, "features", cfg.pool, "grid", patch, cfg.width, cfg.depth, encoder)
+        world = LatentForward(one, code, cfg.world.mix, patch, cfg.world.width, cfg.world.depth, encoder)
+        return LatentAction(inverse, world, restart_every=cfg.restart_every)
 
 
 def train(cfg: Config, run: Run) -> System:
     """Quantises the changes of all video, clones the codes, and names them with the labels."""
-    video = run.data.unlabelled
-    with rng.isolated(run.seed, "quantiser"):
-        model = quantiser(cfg, video.cache)
-    model = run.fit("quantiser", model, explaining, video.shown(model.view), cfg.quantise)
+    model = quantiser(cfg, run)
+    model = run.fit("quantiser", model, explaining, run.data.unlabelled.shown(model.view), cfg.quantise)
     return clone_codes(run, model, cfg.policy, cfg.clone, 0, cfg.decode)
