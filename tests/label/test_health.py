@@ -86,6 +86,11 @@ def test_without_labels_nothing_is_claimed(
     assert health["verdict"]["word"] == "unknown"
     assert "labels" not in health["figures"]
     assert main(["data", "check", str(tmp_path / "d"), "--strict", "--json"]) == 3
+    with Store.create(tmp_path / "blind", Schema(SCHEMA.space, {}, FPS)) as store:  # rows without pictures
+        store.append([clip.with_(frames=None) for clip in clips[:5]])
+    capsys.readouterr()
+    assert main(["data", "check", str(tmp_path / "blind"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["health"]["verdict"]["word"] == "unknown"
     (tmp_path / "videos").mkdir()
     assert main(["data", "check", str(tmp_path / "videos"), "--strict"]) == 2  # nothing is judged before labels
     assert main(["data", "check", str(tmp_path / "d"), "--precision", "1"]) == 2

@@ -64,6 +64,8 @@ def watch(source: Episodes, id: str, keep: bool) -> tuple[Motion | None, UInt8[T
 
     Raises: as `source.stream`.
     """
+    if not source.schema.cameras:
+        return None, None
     size, cameras = small_size(source.schema.size), [shape[2] for shape in source.schema.cameras.values()]
     parts, kept = [], []
     last: tuple[Tensor, Tensor] | None = None
