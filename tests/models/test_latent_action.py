@@ -320,12 +320,12 @@ def test_settling_earlier_cannot_be_asked_for() -> None:
 
 @pytest.mark.parametrize("recipe", [lapo, laq])
 def test_recipes_restart_until_the_rate_has_decayed_also_in_longer_runs(
-    recipe: Any, sprites: Views, monkeypatch: pytest.MonkeyPatch
+    recipe: Any, sprites: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = {"lapo": "latent_action", "laq": "quantiser"}[recipe.__name__.rpartition(".")[2]]
     cfg = recipe.tiny()
     stage = {"lapo": "world", "laq": "quantise"}[recipe.__name__.rpartition(".")[2]]
-    model = getattr(recipe, build)(cfg, sprites.unlabelled.cache)
+    with Run(tmp_path, sprites) as run:
+        model = laq.quantiser(cfg, run) if recipe is laq else lapo.latent_action(cfg, sprites.unlabelled.cache)
     for fit in (getattr(cfg, stage), Fit(20_000)):  # as set; with --set or a preset of another length
         step, rate = last_restart(model, fit, monkeypatch)
         assert rate <= DECAYED or fit.steps - step <= model.restart_every
