@@ -216,6 +216,7 @@ def test_a_recipe_file_with_a_part_of_its_own_is_loaded_by_name_alone(
     quick = (Path(__file__).parents[1] / "label/quick_recipe.py").read_text()
     file.write_text(quick.replace("def train(", "def quick(") + OWN_PART)
     assert cli.main(["train", str(file), "--data", str(data / "a"), "--out", run, "--size", "micro"]) == 0
+    assert capsys.readouterr().err.count("running the code in") == 1
     measure = ["measure", run, "--data", str(data / "b")]
     del sys.modules["retrodict_recipe_own"]  # as in a process of its own
     capsys.readouterr()

@@ -64,7 +64,7 @@ class Label(Importing, Loading):
             fit=size(self.fit), seen=seen and (seen[1], seen[0]), precision=self.precision, keep_all=self.keep_all,
             strict=self.strict, seed=self.seed, cache_gb=self.cache_gb, engine=self.engine,
         )  # fmt: skip
-        train = None if self.with_run else training(self.recipe, self.size, self.set, self.budget)
+        train = None if self.with_run else training(self.recipe, self.size, self.set, self.budget)[0]
         report = label(job, train, Log(quiet=self.json), resume=line)
         health_page.write(job.folder / "report.html", report.health)
         lines = told(self.out, job.folder, report, self.keep_all)

@@ -65,12 +65,11 @@ class Train(Telling):
 
         if self.labels and self.minutes:
             raise UnusableInput("give either --labels or --minutes: the first are drawn, the second are a stretch")
-        train = training(self.recipe, self.size, self.set, self.budget)
+        train, needed = training(self.recipe, self.size, self.set, self.budget)
         log = Log(quiet=self.json, tensorboard=self.track == "tensorboard")
         source = open_dataset(self.data)
         labels = stretch(self.minutes, source) if self.minutes else self.labels
         cached = (size(self.frame_size), self.out / "cache", self.cache_gb)
-        needed = not getattr(load(self.recipe)[1], "UNLABELLED", False) if self.recipe != "auto" else True
         data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0, needed=needed)
         with Run(self.out, data, self.seed, log=log, restart=self.restart, resume=line) as run:
             seen = {"source": source.digest, "labels": len(data.labelled), "steps": len(data.unlabelled)}
@@ -96,8 +95,10 @@ def next_lines(run: Path, parts: Sequence[str], unlabelled: Path | None = None) 
     return [f"next: {line}" for part, line in lines.items() if part in parts]
 
 
-def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> Training:
-    """Returns what trains a recipe, or all that `auto` compares; it writes its settings down in `System.about`.
+def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> tuple[Training, bool]:
+    """Returns what trains a recipe, or all that `auto` compares, and whether it needs labels.
+
+    The system's `about` says with which settings it was trained. A recipe's file is run once.
 
     Raises:
         UnusableInput: settings were given to auto, which has none of its own.
@@ -112,11 +113,12 @@ def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> Train
             raise UnusableInput(f"--set {pairs[0]} is a setting of one recipe, and auto trains several; name one")
         modules = dict(load(name) for name in auto.CANDIDATES)
         candidates = {name: partial(module.train, preset(module, size)) for name, module in modules.items()}
-        work, about = partial(auto.choose, candidates=candidates, budget=limit), {}
+        work, about, needed = partial(auto.choose, candidates=candidates, budget=limit), {}, True
     else:
         name, module = load(recipe)
         config = with_settings(preset(module, size), pairs)
         work, about = partial(module.train, config), {"recipe": name, "config": config_digest(config)}
+        needed = not getattr(module, "UNLABELLED", False)
 
     def train(run: Run) -> System:
         if limit:
@@ -124,7 +126,7 @@ def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> Train
         system: System = work(run)
         return replace(system, about={**system.about, **about, "size": size, "set": list(pairs)})
 
-    return train
+    return train, needed
 
 
 def stretch(minutes: float, source: Episodes) -> int:
