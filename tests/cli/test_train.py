@@ -231,8 +231,9 @@ def test_a_figure_of_no_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     assert "--seeds must be 1 or more; got 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("recipe", ["lapo", "laq"])
 def test_video_without_any_label_gets_codes_and_a_plain_word(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "v").mkdir()
     for seed in range(3):
@@ -241,7 +242,7 @@ def test_video_without_any_label_gets_codes_and_a_plain_word(
     assert cli.main(["data", "import", str(tmp_path / "v"), "--out", folder]) == 0
     assert cli.main(["train", "vpt", "--data", folder, "--out", str(tmp_path / "n"), "--size", "micro"]) == 2
     assert "no step of this dataset has an action" in capsys.readouterr().err
-    assert cli.main(["train", "lapo", "--data", folder, "--out", run, "--size", "micro"]) == 0
+    assert cli.main(["train", recipe, "--data", folder, "--out", run, "--size", "micro"]) == 0
     assert f"data check {folder} --with {run}" in capsys.readouterr().out
     assert load_system(run).adapter is None
     assert cli.main(["data", "check", folder, "--with", run, "--json"]) == 0
