@@ -20,6 +20,7 @@ from retrodict.envs.sprites import Sprites
 from retrodict.label import probe
 from retrodict.label.codes import codes_of
 from retrodict.label.health import examine, words
+from retrodict.measure.intervals import wilson
 from retrodict.roles import System, View
 from retrodict.segments import code
 from retrodict.spaces import UNKNOWN, ActionSpace, Distribution
@@ -50,6 +51,8 @@ def test_a_sound_dataset_is_usable_and_its_page_and_words_say_so(
     assert labels["offset"]["steps"] == 0
     assert labels["right"]["two frames"]["low"] > 0.8 > labels["right"]["one frame"]["high"]
     assert sum(asked for _, asked in labels["by_episode"].values()) == labels["count"] == told["steps"]
+    share = wilson(sum(good for good, _ in labels["by_episode"].values()), labels["count"])
+    assert labels["right"]["two frames"] == {"value": share.value, "low": share.low, "high": share.high}
     assert "offset         none" in words(told)
     assert words(told)[-1].startswith("health         usable: ")
     assert "Nothing was found wrong." in (tmp_path / "h.html").read_text()

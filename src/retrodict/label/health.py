@@ -41,7 +41,6 @@ from retrodict.label.verdict import PRECISION, Verdict, Word, agree, commonest, 
 from retrodict.measure.intervals import wilson
 from retrodict.measure.labels import BINS, calibration
 from retrodict.roles import System
-from retrodict.spaces import Distribution
 
 UNSURE = 0.05  # calibration error, beyond what chance makes of so few labels
 WORSE = 0.15  # by how much an episode's share of right answers must lie below that of all, to be named
@@ -155,7 +154,7 @@ def read(sample: Sample, fps: int, precision: float, seed: int = 0) -> tuple[Fou
         found.append(Finding("part", f"{told}takes a trained model"))
     cameras, apart = _cameras(sample, shift, seed)
     episodes, low = _by_episode(known, right["two frames"])
-    shares = {name: spread_of(one.double()) for name, one in (skill if numeric else right).items()}
+    shares = {name: _mean(one) for name, one in (skill if numeric else right).items()}
     figures = {
         "count": len(known), "offset": asdict(offset), "drift": drift, "right": shares, "numbers": numeric,
         "parts": parts, "forecast": asdict(ahead), "cameras": cameras, "by_episode": episodes,
@@ -167,7 +166,8 @@ def _forecast(
     known: Sample, shift: int, right: Bool[Tensor, "n"], chance: float, fps: int, precision: float, seed: int
 ) -> Forecast:
     """Asks networks of fewer labels as well; the target is the precision, or once that is reached TARGET."""
-    fewer = [_right(known, answers(known, shift, seed, share=share)) for share in SHARES[:-1]]
+    told = [answers(known, shift, seed, share=share).mode() for share in SHARES[:-1]]
+    fewer = [agree(known.space, answer, known.actions) for answer in told]
     table = torch.stack([*fewer, right], 1).double().numpy()
     counts, reached = np.array(SHARES) * len(known) * (FOLDS - 1) / FOLDS, table[:, -1].mean() >= precision
     target = max(precision, TARGET) if reached else precision
@@ -191,8 +191,12 @@ def _r2(parts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name[3:]} {value:.2f}" for name, value in parts.items() if name.startswith("r2_"))
 
 
-def _right(sample: Sample, belief: Distribution) -> Bool[Tensor, "n"]:
-    return agree(sample.space, belief.mode(), sample.actions)
+def _mean(scores: Tensor) -> dict[str, float | None]:
+    """A mean with its 95 % interval: Wilson's where each answer is right or wrong, else the normal one."""
+    if scores.dtype != torch.bool:
+        return {**spread_of(scores)}
+    share = wilson(int(scores.sum()), len(scores))
+    return {"value": share.value, "low": share.low, "high": share.high}
 
 
 def _moved(verdict: Verdict, offset: Offset) -> Verdict:
@@ -258,7 +262,7 @@ def _cameras(sample: Sample, shift: int, seed: int) -> tuple[list[dict[str, Any]
         belief = answers(known, at, seed)
         parts, said = scores(belief, known.actions), belief.mode()
         right = skills(known.space, said, known.actions) if _r2(parts) else agree(known.space, said, known.actions)
-        rows.append({"camera": name, "offset": offset, "right": spread_of(right.double()), "parts": parts})
+        rows.append({"camera": name, "offset": offset, "right": _mean(right), "parts": parts})
     if len({row["offset"] for row in rows} - {None}) < 2:
         return rows, []
     told = ", ".join(f"{row['camera']}: {row['offset']:+d}" for row in rows if row["offset"] is not None)

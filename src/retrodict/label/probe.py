@@ -160,6 +160,7 @@ def _trained(steps: Steps, shift: int, frames: int, cfg: Fit, seed: int, fold: i
 
 @torch.no_grad()
 def _answered(model: Inverse, steps: Steps) -> Float[Tensor, "n p"]:
+    """Answers from the frames of the view alone; `infer_steps` would answer each step between there and the action."""
     found = []
     for _, clip in steps.shown(model.view).batches(256):
         assert clip.frames is not None  # a cache has frames
