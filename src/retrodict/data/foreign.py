@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 
 from retrodict.clip import Clip
 from retrodict.data.durable import damages, file_hash, verify_file
-from retrodict.data.foreign_schema import folder_schema, reading, records_of
+from retrodict.data.foreign_schema import folder_schema, read_export, reading, records_of
 from retrodict.data.lerobot import BOUNDS, frames_of
 from retrodict.data.schema import Schema, conform, hash_arrays
 from retrodict.data.store import SCHEMA_FILE, Store
@@ -60,8 +60,9 @@ def open_foreign(folder: Path | str, cameras: Sequence[str] | None = None, *, ac
         version = info["codebase_version"]
         if version not in ("v3.0", "v2.1"):
             raise UnusableInput(f"{path} is of LeRobot {version!r}; this reads v3.0 and v2.1. Convert it with lerobot")
-        schema = folder_schema(folder, info, cameras, actions)
-    files = records_of(folder)
+        exported = read_export(folder)
+        schema = folder_schema(folder, info, exported, cameras, actions)
+    files = records_of(folder, exported)
     for name, record in files.items():
         if name.startswith("meta/"):
             verify_file(folder / name, record)

@@ -30,8 +30,10 @@ def reading(path: Path) -> Iterator[None]:
         raise Damaged(path, "a LeRobot dataset's file", f"{type(error).__name__}: {error}") from error
 
 
-def folder_schema(folder: Path, info: Mapping[str, Any], cameras: Sequence[str] | None, actions: bool) -> Schema:
-    """Returns the schema of a folder whose meta/info.json says `info`; arguments as `foreign.open_foreign`."""
+def folder_schema(
+    folder: Path, info: Mapping[str, Any], exported: Mapping[str, Any], cameras: Sequence[str] | None, actions: bool
+) -> Schema:
+    """Returns the schema of a folder whose meta/info.json says `info`; see `read_export` and `foreign.open_foreign`."""
     features = info["features"]
     known = [name for name, feature in features.items() if feature["dtype"] in ("image", "video")]
     for name in cameras or ():
@@ -48,12 +50,12 @@ def folder_schema(folder: Path, info: Mapping[str, Any], cameras: Sequence[str] 
     rewards = "next.reward" in features and "next.done" in features
     state = features.get("observation.state")
     proprio = () if state is None else _names(state)
-    space = _space(folder, features["action"]) if "action" in features else UNKNOWN
+    space = _space(folder, exported, features["action"]) if "action" in features else UNKNOWN
     bounds = set(BOUNDS) <= set(features)
     return Schema(space, chosen, int(info["fps"]), kinds == {"video"}, proprio, rewards, bounds)
 
 
-def _exported(folder: Path) -> dict[str, Any]:
+def read_export(folder: Path) -> dict[str, Any]:
     """What an export of ours says of itself; empty for a dataset of others."""
     path = folder / EXPORT_FILE
     if not path.is_file():
@@ -63,20 +65,20 @@ def _exported(folder: Path) -> dict[str, Any]:
     return told
 
 
-def records_of(folder: Path) -> dict[str, dict[str, Any]]:
+def records_of(folder: Path, exported: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Bytes and SHA-256 of the files of an export of ours."""
     with reading(folder / EXPORT_FILE):
-        records = {str(name): dict(record) for name, record in _exported(folder).get("files", {}).items()}
+        records = {str(name): dict(record) for name, record in exported.get("files", {}).items()}
         for name, record in records.items():
             if ".." in Path(name).parts or not (isinstance(record["bytes"], int) and isinstance(record["sha256"], str)):
                 raise ValueError(f"{name} has no bytes and SHA-256, or lies elsewhere")
     return records
 
 
-def _space(folder: Path, feature: Mapping[str, Any]) -> ActionSpace:
-    if told := _exported(folder):
+def _space(folder: Path, exported: Mapping[str, Any], feature: Mapping[str, Any]) -> ActionSpace:
+    if exported:
         with reading(folder / EXPORT_FILE):
-            space = Schema.from_json(told["schema"]).space
+            space = Schema.from_json(exported["schema"]).space
         if list(space.columns) == list(_names(feature)):
             return space
     names, whole, each = _names(feature), folder / "meta/stats.json", folder / "meta/episodes_stats.jsonl"
