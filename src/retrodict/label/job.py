@@ -118,10 +118,11 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
     """
     space = None if job.schema is None else read_schema(job.schema)
     _check(job, space)
-    given = None if job.run is None else checkpoint.load_system(job.run).decoded()
-    store, fates = _imported(job, space if given is None else _inverse(given).space, log)
+    given = None if job.run is None else checkpoint.load_system(job.run)
+    store, fates = _imported(job, space if given is None else _inverse(given.decoded()).space, log)
     with store:
-        system = given or _trained(job, store, train, log, resume).decoded()
+        spoken = given or _trained(job, store, train, log, resume)  # of codes, where it speaks codes
+        system = spoken.decoded()
         model, inverse = _engine(job, _inverse(system))
         evidence = _evidence(job, system, inverse, store)
         verdict = judge(evidence, job.precision)
@@ -139,7 +140,7 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
             written = None if unfit else _written(job, labelled)
             frames = sum(store.lengths.values())
             report = LabelReport(verdict, fates, frames, steps, foreign, histogram, written)
-            report = replace(report, health=_health(job, labelled, evidence, log))
+            report = replace(report, health=_health(job, labelled, spoken, evidence, log))
     staging = job.folder / "staging"
     write(job.folder / "report.json", to_json(report.to_json()), staging)
     staging.rmdir()
@@ -260,13 +261,14 @@ def _written(job: Job, labelled: Labelled) -> Export:
     return Export(**found["rows"])
 
 
-def _health(job: Job, labelled: Labelled, evidence: Mapping[str, Any] | None, log: Log) -> dict[str, Any]:
+def _health(
+    job: Job, labelled: Labelled, system: System, evidence: Mapping[str, Any] | None, log: Log
+) -> dict[str, Any]:
     """Examines what was labelled; what an earlier run of the same command found stays while nothing changed."""
     kept, key = job.folder / "report.json", hash_arrays(labelled.digest, json.dumps(evidence), repr(job.precision))
     found: dict[str, Any] = json.loads(kept.read_bytes()).get("health", {}) if kept.is_file() else {}
     if found.get("of") == key:
         return found
-    system = checkpoint.load_system(job.run or job.folder / "train")  # as it is: of codes, where it speaks codes
     return {
         **examine(labelled, job.out, system, evidence, job.precision, job.seed, log.say, False).to_json(),
         "of": key,
