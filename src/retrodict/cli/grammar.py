@@ -76,7 +76,7 @@ def usage() -> dict[str, str]:
 
 
 def _words(verb: type[Verb]) -> list[str]:
-    """A verb's flags: by position, required, its own, and those that all verbs have."""
+    """A verb's flags: by position, required, its own, and last those that many verbs have."""
     words = [
         (field.name in ("threads", "json", "code"), "[" in (word := _word(verb, field)), word) for field in fields(verb)
     ]

@@ -1,7 +1,7 @@
 """The arm's scene in MuJoCo: bodies, looks, and the one renderer of a process.
 
-Shadows, reflections and antialiasing are off, which is most of the cost of drawing on a CPU. A second renderer
-in one process gives wrong pictures, so that all arms share one: rows lend it their bodies and their look in turn.
+Shadows, reflections and antialiasing are off: they take time on a CPU and show no action. A second renderer in one
+process gives wrong pictures, so all arms share one: rows lend it their bodies and their look in turn.
 """
 
 from __future__ import annotations

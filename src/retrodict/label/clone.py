@@ -43,7 +43,7 @@ def clone(run: Run, steps: Steps, space: ActionSpace, shape: Shape, fit: Fit) ->
     return run.fit("policy", policy, cloning, steps.shown(view), fit)
 
 
-def clone_codes(run: Run, model: LatentAction[Any], shape: Shape, clone: Fit, decoder: int, decode: Fit) -> System:
+def clone_codes(run: Run, model: LatentAction[Any], shape: Shape, fit: Fit, decoder: int, decode: Fit) -> System:
     """Labels all video with codes, clones them, and names them with the labels; returns the whole system.
 
     `decoder` is the width of the hidden layer that names codes (0: a table). Without any label they keep no name.
@@ -54,7 +54,7 @@ def clone_codes(run: Run, model: LatentAction[Any], shape: Shape, clone: Fit, de
     with rng.isolated(run.seed, "policy"):
         policy = shape.policy(view, inverse.space)
         adapter = CodeAdapter(few.cache.space, inverse.space, decoder) if len(few) else None
-    policy = run.fit("policy", policy, cloning, codes.shown(view), clone)
+    policy = run.fit("policy", policy, cloning, codes.shown(view), fit)
     if adapter is not None:
         adapter, evidence = name_codes(run, adapter, inverse, decode)
         about |= evidence

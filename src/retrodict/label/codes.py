@@ -19,7 +19,7 @@ from retrodict.roles import InverseModel, System
 MOST = 20_000  # steps whose codes are looked at
 COLLAPSED = 1.5  # perplexity below which codes say nothing
 USELESS = 0.95  # error of the next frame, as a share of that of the last one, above which nothing was learnt
-SEEN = 0.005  # of the frame's side: a smaller mean displacement is called none
+STILL = 0.005  # of the frame's side: a smaller mean displacement is called none
 
 
 def codes_of(system: System, source: Episodes, motions: Mapping[str, Motion]) -> Found:
@@ -82,7 +82,7 @@ def _looks(seen: Motion, mine: np.ndarray) -> str:
     view = seen.camera[mine].mean() >= 0.5
     down, right = seen.pan[mine].mean((0, 1))
     ways = (("down", down), ("up", -down), ("right", right), ("left", -right))
-    way = [name for name, much in ways if view and much > SEEN]
+    way = [name for name, much in ways if view and much > STILL]
     if way:
         return f"the picture moves {' and '.join(way)}"
     return "the whole view changes" if view else f"{seen.moved[mine].mean():.0%} of the picture changes"
@@ -92,4 +92,4 @@ def _ways(pan: Float[np.ndarray, "n 2"]) -> Ints:
     """Where the view moves: 0 nowhere, 1..4 the larger of its two displacements."""
     axis = np.abs(pan).argmax(1)
     signed = np.take_along_axis(pan, axis[:, None], 1)[:, 0]
-    return np.where(np.abs(signed) < SEEN, 0, 1 + 2 * axis + (signed > 0)).astype(np.int64)
+    return np.where(np.abs(signed) < STILL, 0, 1 + 2 * axis + (signed > 0)).astype(np.int64)

@@ -74,9 +74,7 @@ def clock(clips: Mapping[str, Clip], fps: int) -> Found:
 def cuts(change: npt.NDArray[Any]) -> list[int]:
     """Steps that are changes of shot, by the mean changes (0..255) between neighbours: alone threefold above both."""
     padded = np.concatenate([[0.0], change, [0.0]])
-    return np.flatnonzero(
-        (change >= CUT) & (change >= 3 * padded[:-2]) & (change >= 3 * padded[2:])
-    ).tolist()  # fmt: skip
+    return np.flatnonzero((change >= CUT) & (change >= 3 * padded[:-2]) & (change >= 3 * padded[2:])).tolist()
 
 
 def all_cuts(motions: Mapping[str, Motion]) -> Places:
