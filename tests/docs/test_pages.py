@@ -142,6 +142,9 @@ def test_a_figure_says_what_is_not_measured_and_what_is_one_seed() -> None:
     assert full[-1] == (
         "| [small](docs/recipes/small.md) | One thing. | works | `success_64` **0.91** (0.87 to 0.96), 5 seeds |"
     )
+    nothing = {**FIGURE, "value": 0.0, "low": None, "high": None, "seeds": 1}
+    zero = recipe_pages.recipe_table([{**ENTRY, "figures": [nothing]}], "docs/recipes")
+    assert zero.endswith("| `success_64` 0.00 (one seed: not a comparison) |")
 
 
 def test_only_what_stands_between_the_marks_is_replaced() -> None:

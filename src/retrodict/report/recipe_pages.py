@@ -15,7 +15,7 @@ from typing import Any
 
 from retrodict.errors import UnusableInput
 from retrodict.report import charts, style
-from retrodict.report.result import number
+from retrodict.report.result import ONE_SEED, is_one_seed, number
 from retrodict.run.loop import Fit
 
 Entry = Mapping[str, Any]  # a recipe as `retrodict recipes --json` describes it
@@ -120,7 +120,7 @@ def measured(figure: Entry) -> str:
     if figure["value"] is None:
         return "not measured yet"
     if figure["low"] is None or figure["high"] is None:
-        return f"{number(figure['value'])} (one seed: not a comparison)"
+        return f"{number(figure['value'])} ({ONE_SEED})"
     return f"**{number(figure['value'])}** ({number(figure['low'])} to {number(figure['high'])})"
 
 
@@ -151,7 +151,9 @@ def recipe_table(entries: Sequence[Entry], folder: str) -> str:
     """Returns the table of all recipes; `folder` is where their pages are."""
     rows = []
     for entry in entries:
-        shown = [f"`{one['name']}` {measured(one)}, {one['seeds']} seeds" for one in entry["figures"] if one["value"]]
+        there = [one for one in entry["figures"] if one["value"] is not None]
+        seeds = ["" if is_one_seed([one]) else f", {one['seeds']} seeds" for one in there]
+        shown = [f"`{one['name']}` {measured(one)}{of}" for one, of in zip(there, seeds, strict=True)]
         shown = shown or [f"{len(entry['figures'])} declared, none measured yet"]
         rows.append([
             f"[{entry['name']}]({folder}/{entry['name']}.md)", _sentence(entry["summary"]), entry["status"],
@@ -184,7 +186,7 @@ def inputs_table(result: Entry) -> str:
     }
     rows = [[kind, *(number(told[key]) for key in told if key != "seconds")] for kind, told in mean.items()]
     head = ["input", *(key.replace("_", " ") for key in next(iter(mean.values())) if key != "seconds")]
-    noun = "one seed: not a comparison" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
+    noun = ONE_SEED if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
     return "\n".join([*table(head, rows), "", f"({noun}; `{result['command']}`)"])
 
 
