@@ -1,7 +1,8 @@
 """Draws docs/figures/labels.png: some steps of a labelled folder, each with its action and how sure it is.
 
 Usage: python scripts/draw_labels.py D [--out docs/figures/labels.png], after
-    retrodict demo && retrodict label runs/demo/videos --labels runs/demo/videos/labels.csv --out D
+    retrodict demo --world sprites
+    retrodict label runs/demo/videos --labels runs/demo/videos/labels.csv --recipe vpt --out D
 """
 
 from __future__ import annotations

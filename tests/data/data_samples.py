@@ -27,6 +27,27 @@ def write(path: Path, frames: np.ndarray, fps: int = 10) -> Path:
     return path
 
 
+def encoded(
+    path: Path,
+    frames: np.ndarray,
+    codec: str = "libx264",
+    rate: Fraction | int = 10,
+    options: dict[str, str] | None = None,
+    pixels: str = "yuv420p",
+) -> Path:
+    """Writes frames (t, h, w, 3) with an encoder of PyAV's and its own settings; the suffix chooses the container."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as box:
+        stream = box.add_stream(codec, rate=rate, options=options or {})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
+        for picture in frames:
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        box.mux(stream.encode())
+    return path
+
+
 def variable(path: Path, ticks: list[int], fps: int = 10, **size: int) -> Path:
     """Writes frames at the given multiples of 1 / fps."""
     import av

@@ -8,23 +8,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from data_samples import moving, variable, write
+from data_samples import encoded, moving, variable, write
 
 from retrodict.data.guarded import decoder
 from retrodict.data.importers import Imported, Intake, import_data, import_videos
 from retrodict.data.takes import Reel, Take
 from retrodict.errors import Undecodable, UnusableInput
 
-
-def encoded(path: Path, codec: str, rate: Fraction | int = 30, frames: np.ndarray | None = None) -> Path:
-    """Writes frames with the encoder's own settings: B-frames, and key frames far apart."""
-    with av.open(str(path), "w") as box:
-        stream = box.add_stream(codec, rate=rate)
-        stream.height, stream.width, stream.pix_fmt = 144, 160, "yuv420p"
-        for pixels in moving(30, 144, 160) if frames is None else frames:
-            box.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        box.mux(stream.encode())
-    return path
+MOVING = moving(30, 144, 160)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -56,7 +47,7 @@ def test_any_codec_is_taken_and_packets_are_copied_where_lerobot_reads_them(
                 box.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             box.mux(stream.encode())
     else:
-        encoded(tmp_path / "v" / name, codec)
+        encoded(tmp_path / "v" / name, MOVING, codec, 30)
     store, (fate,) = import_videos(tmp_path / "v", tmp_path / "d")
     assert (fate.what, store.schema.fps, dict(store.lengths)) == (what, 30, {name: 30})
     original, kept = pixels(tmp_path / "v" / name), store.read(name).frames
@@ -68,7 +59,7 @@ def test_any_codec_is_taken_and_packets_are_copied_where_lerobot_reads_them(
 
 def test_a_broadcast_rate_is_copied_one_to_one_and_its_true_times_are_kept(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
-    path = encoded(tmp_path / "v/a.mp4", "libx264", Fraction(30000, 1001), moving(90, 144, 160))
+    path = encoded(tmp_path / "v/a.mp4", moving(90, 144, 160), "libx264", Fraction(30000, 1001))
     store, (fate,) = import_videos(tmp_path / "v", tmp_path / "d")
     assert (fate.what, store.schema.fps, store.lengths["a.mp4"]) == ("remuxed", 30, 90)
     assert "true times" in fate.reason
@@ -115,7 +106,7 @@ def test_a_run_that_starts_between_key_frames_is_not_copied(tmp_path: Path) -> N
     assert np.array_equal(pixels(tmp_path / "b.mp4"), pixels(path)[[*range(12, 24), *range(12)]])
     with pytest.raises(Undecodable, match=r"frame at 1\.3000 s is no key frame"):
         decoder.remux([(path, 1.3, 2.3)], tmp_path / "c.mp4", 10)
-    other = encoded(tmp_path / "d.mp4", "libx265", 10)
+    other = encoded(tmp_path / "d.mp4", MOVING, "libx265")
     with pytest.raises(Undecodable, match="encoded otherwise"):
         decoder.remux([(path, 0.0, 1.1), (other, 0.0, 1.0)], tmp_path / "c.mp4", 10)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
+from kills import told_before_kill
 
 from retrodict.clip import Clip
 from retrodict.data.memory import MemoryStore
@@ -67,23 +68,12 @@ def test_acknowledged_labels_survive_kills_and_the_rest_is_done_once(tmp_path: P
         folder, acknowledged, done = tmp_path / str(finished), 0, False
         Store.create(folder, LABELS).close()
         while not done and killed < KILLS:
-            read, write = os.pipe()
-            child = os.fork()  # importing torch anew for each kill would take most of the time
-            if child == 0:
-                try:
-                    label_until_killed(folder, source, write)
-                finally:
-                    os._exit(0)
-            os.close(write)
-            with os.fdopen(read) as pipe:
-                assert int(pipe.readline()) >= acknowledged
-                time.sleep(float(rng.uniform(0.0, longest)))
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                told = pipe.read().split()
+            wait = float(rng.uniform(0.0, longest))
+            told = told_before_kill(partial(label_until_killed, folder, source), wait)
+            assert int(told[0]) >= acknowledged
             done = "done" in told
             killed += not done
-            acknowledged = int(told[-1 - done]) if len(told) > done else acknowledged
+            acknowledged = int(told[-1 - done])
             there = Store.open(folder)  # before any repair
             assert len(there.ids) >= acknowledged
             assert there.ids == source.ids[: len(there.ids)]  # in order, each once

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
+from functools import partial
 from pathlib import Path
+
+from kills import told_before_kill
 
 from retrodict.data.store import Store
 from retrodict.envs.rollout import expert
@@ -48,23 +50,11 @@ def test_recording_goes_on_after_kills_as_if_nothing_had_happened(tmp_path: Path
     while killed < KILLS:
         folder, acknowledged, done = empty(tmp_path / str(finished)), 0, False
         while not done and killed < KILLS:
-            read, write = os.pipe()
-            child = os.fork()  # importing torch anew for each kill would take most of the time
-            if child == 0:
-                try:
-                    record(folder, write)
-                finally:
-                    os._exit(0)
-            os.close(write)
-            with os.fdopen(read) as pipe:
-                assert int(pipe.readline()) >= acknowledged
-                time.sleep(float(rng.uniform(0.0, longest)))
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                told = pipe.read().split()
+            told = told_before_kill(partial(record, folder), float(rng.uniform(0.0, longest)))
+            assert int(told[0]) >= acknowledged
             done = "done" in told
             killed += not done
-            acknowledged = int(told[-1 - done]) if len(told) > done else acknowledged
+            acknowledged = int(told[-1 - done])
             assert len(Store.open(folder).ids) >= acknowledged  # before any repair
         record(folder)
         with Store.open(folder) as store:

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+from kills import told_before_kill
 from store_samples import SCHEMA, dataset, episode, whole
 
 from retrodict.data.check import check
@@ -40,23 +42,11 @@ def test_what_was_acknowledged_survives_a_kill_whole_in_order_and_once(tmp_path:
     rng = numpy_rng(0, "kill")
     acknowledged = appended = 0
     for _ in range(KILLS):
-        read, write = os.pipe()
-        child = os.fork()  # importing torch anew for each kill would take most of the time
-        if child == 0:
-            try:
-                append_until_killed(folder, write)
-            finally:
-                os._exit(1)
-        os.close(write)
-        with os.fdopen(read) as pipe:
-            assert int(pipe.readline()) == acknowledged  # open: from here on, it appends
-            time.sleep(float(rng.uniform(0.0, 3 * append_time)))
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            told = pipe.read().split()
-        assert os.WIFSIGNALED(status), "the writer ended by itself"
-        appended += len(told)
-        acknowledged = int(told[-1]) if told else acknowledged
+        wait = float(rng.uniform(0.0, 3 * append_time))
+        told = told_before_kill(partial(append_until_killed, folder), wait)
+        assert int(told[0]) == acknowledged  # open: from here on, it appends
+        appended += len(told) - 1
+        acknowledged = int(told[-1])
         reader = Store.open(folder)  # before any repair
         assert len(reader.ids) >= acknowledged
         acknowledged = len(reader.ids)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from clips import video
-from data_samples import moving
+from data_samples import encoded, moving
 
 LENGTH = 6
 WIDE = 16_384  # pixels; also the most that VP8's 14 bits hold, plus one
@@ -25,7 +24,7 @@ BILLION = 1_000_000_000
 def sample(codec: str = "libx264", name: str = "a.mp4") -> bytes:
     """A small sound video of LENGTH frames."""
     with tempfile.TemporaryDirectory() as folder:
-        return video(Path(folder) / name, codec, {}, moving(LENGTH, 64, 64)).read_bytes()
+        return encoded(Path(folder) / name, moving(LENGTH, 64, 64), codec).read_bytes()
 
 
 def _patched(data: bytes, name: bytes, offset: int, *values: int) -> bytes:

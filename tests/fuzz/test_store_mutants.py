@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from clips import FPS, LENGTH, SIDE, video
-from data_samples import moving
+from clips import FPS, LENGTH, SIDE
+from data_samples import encoded, moving
 from mutants import count, mutant
 
 from retrodict import rng
@@ -40,7 +40,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     with Store.create(folder / "d", Schema(SPACE, {"observation.image": (*SIZE, 3)}, FPS, video=True)) as store:
         for number, (codec, options) in enumerate(CODECS.items()):
-            path = video(folder / f"{codec}.mp4", codec, options, moving(LENGTH, *SIZE, seed=number))
+            path = encoded(folder / f"{codec}.mp4", moving(LENGTH, *SIZE, seed=number), codec, FPS, options)
             actions = SPACE.one_hot(torch.arange(LENGTH - 1) % 3)[None]
             source = (torch.arange(LENGTH - 1) % 2).to(torch.uint8)[None]
             clip = Clip(actions=actions, source=source, times=torch.arange(LENGTH, dtype=torch.float64)[None] / FPS)

@@ -115,7 +115,7 @@ def test_the_median_function_has_twelve_lines_at_most_and_the_package_sixteen_th
     assert sum(map(lines_of_code, FILES)) <= 16_000
 
 
-@pytest.mark.xfail(strict=True, reason="about 20,000 lines with documents, comments and blank lines; not reached")
+@pytest.mark.xfail(strict=True, reason="about 22,000 lines with documents, comments and blank lines; not reached")
 def test_the_package_has_sixteen_thousand_lines() -> None:
     assert sum(len(file.read_text().splitlines()) for file in FILES) <= 16_000
 

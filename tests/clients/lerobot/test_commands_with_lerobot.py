@@ -7,32 +7,23 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from data_samples import encoded, moving, variable, write
 
 from retrodict import cli
 from retrodict.clip import Clip
 from retrodict.data.foreign import open_dataset
 
-for folder in (Path(__file__).parent, Path(__file__).parents[2] / "data"):
-    sys.path.insert(0, str(folder))
-from data_samples import moving, variable, write  # noqa: E402
-from test_with_lerobot import lerobot, reference  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))
+from test_with_lerobot import lerobot, reference
 
 pytestmark = pytest.mark.skipif("LEROBOT_VENV" not in os.environ, reason="run by make lerobot, which installs it")
 SIZE = {"height": 144, "width": 160}
 
 
-def encoded(path: Path, codec: str, rate: Fraction | int = 10, count: int = 24, pixels: str = "yuv420p") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as box:
-        stream = box.add_stream(codec, rate=rate)
-        stream.height, stream.width, stream.pix_fmt = SIZE["height"], SIZE["width"], pixels
-        for picture in moving(count, **SIZE):
-            box.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        box.mux(stream.encode())
-    return path
+def footage(path: Path, *how: object, count: int = 24) -> Path:
+    return encoded(path, moving(count, **SIZE), *how)
 
 
 def late(path: Path) -> Path:
@@ -42,22 +33,22 @@ def late(path: Path) -> Path:
 
 def chapters(folder: Path) -> None:
     for number in (1, 2):
-        encoded(folder / f"GH0{number}0007.MP4", "libx264")
+        footage(folder / f"GH0{number}0007.MP4")
 
 
 def cameras(folder: Path) -> None:
     for name in ("front", "wrist"):
-        encoded(folder / name / "a.mp4", "libx264", 10, 18)
+        footage(folder / name / "a.mp4", count=18)
 
 
 MADE = {
     "linked": (lambda v: write(v / "a.mp4", moving(20, **SIZE)), ()),
-    "remuxed": (lambda v: encoded(v / "a.mkv", "libvpx-vp9", 30), ()),
-    "of a broadcast rate": (lambda v: encoded(v / "a.mp4", "libx264", Fraction(30000, 1001), 40), ()),
+    "remuxed": (lambda v: footage(v / "a.mkv", "libvpx-vp9", 30), ()),
+    "of a broadcast rate": (lambda v: footage(v / "a.mp4", "libx264", Fraction(30000, 1001), count=40), ()),
     "with frames that come late": (lambda v: late(v / "a.mp4"), ()),
-    "encoded again": (lambda v: encoded(v / "a.avi", "mjpeg", 10, 20, "yuvj420p"), ()),
-    "resampled": (lambda v: encoded(v / "a.mp4", "libx264", 30), ("--fps", "10")),
-    "resized": (lambda v: encoded(v / "a.mp4", "libx264"), ("--fit", "136x128")),
+    "encoded again": (lambda v: footage(v / "a.avi", "mjpeg", 10, None, "yuvj420p", count=20), ()),
+    "resampled": (lambda v: footage(v / "a.mp4", "libx264", 30), ("--fps", "10")),
+    "resized": (lambda v: footage(v / "a.mp4"), ("--fit", "136x128")),
     "small": (lambda v: write(v / "a.mp4", moving(20, 64, 64)), ()),
     "chapters": (chapters, ()),
     "cameras": (cameras, ("--camera", "front=front", "--camera", "wrist=wrist")),
