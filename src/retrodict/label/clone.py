@@ -43,14 +43,17 @@ def clone(run: Run, steps: Steps, space: ActionSpace, shape: Shape, fit: Fit) ->
     return run.fit("policy", policy, cloning, steps.shown(view), fit)
 
 
-def clone_codes(run: Run, model: LatentAction[Any], shape: Shape, fit: Fit, decoder: int, decode: Fit) -> System:
+def clone_codes(
+    run: Run, model: LatentAction[Any], shape: Shape, fit: Fit, decoder: int, decode: Fit, codes: Steps | None = None
+) -> System:
     """Labels all video with codes, clones them, and names them with the labels; returns the whole system.
 
     `decoder` is the width of the hidden layer that names codes (0: a table). Without any label they keep no name.
+    `codes` is the video with its codes, where that was done before.
     """
     inverse, video, few = model.inverse, run.data.unlabelled, run.data.labelled
     about = {"perplexity": inverse.quantiser.perplexity, "alarms": alarms(run, model)}
-    codes, view = run.label("codes", inverse, video), video.cache.view()
+    codes, view = codes or run.label("codes", inverse, video), video.cache.view()
     with rng.isolated(run.seed, "policy"):
         policy = shape.policy(view, inverse.space)
         adapter = CodeAdapter(few.cache.space, inverse.space, decoder) if len(few) else None

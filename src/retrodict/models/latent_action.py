@@ -230,6 +230,16 @@ class LatentAction(Part, Generic[W]):
         pairs = {"error": (error, copy), "shuffled": (shuffled, copy), "cut": (cut_error, cut_copy)}
         return {name: float(mine / still.clamp_min(1e-9)) for name, (mine, still) in pairs.items()}
 
+    def gauges(self) -> dict[str, float]:
+        """How evenly the codes are used."""
+        used = self.inverse.quantiser.perplexity
+        return {} if used is None else {"codes/perplexity": used}
+
+    def alarm(self) -> str:
+        """Says that the codes have collapsed, if they have."""
+        used = self.inverse.quantiser.perplexity
+        return "" if used is None or used >= 1.5 else f"its codes collapsed: they are worth {used:.1f}; train longer"
+
     def after_step(self, step: int, rate: float) -> None:
         """Restarts dead codes while the net moves, and moves the target."""
         if (step + 1) % self.restart_every == 0 and rate > self.settle:

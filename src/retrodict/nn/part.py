@@ -53,6 +53,14 @@ class Part(nn.Module):
     def after_step(self, step: int, rate: float) -> None:
         """Updates buffers after an optimiser step; `rate` is the step's learning rate as a share of its peak."""
 
+    def gauges(self) -> dict[str, float]:
+        """What is worth watching in training beside the losses, such as how evenly codes are used; names hold a "/"."""
+        return {}
+
+    def alarm(self) -> str:
+        """Says, when training is over, what a good loss may hide, such as a collapsed codebook; "" if nothing."""
+        return ""
+
     def describe(self) -> dict[str, Any]:
         """Returns the JSON from which `build` makes the same part, with fresh weights."""
         return {"part": f"{type(self).__module__}:{type(self).__qualname__}", "arguments": self.spec}

@@ -128,6 +128,8 @@ def fit(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) ->
             _steps(stage, part, loss, data, cfg, optimisers, start, log)
     finally:
         log.end()
+    if alarm := part.alarm():
+        log.say(f"{stage.name}: {alarm}")
     return part.eval()
 
 
@@ -144,7 +146,7 @@ def _steps(
     committed = time.monotonic()
     for step in range(start, cfg.steps):
         values = _step(stage, part, loss, data, cfg, optimisers, step)
-        log.step(step, {**values, "rate": cfg.rate_at(step)})
+        log.step(step, {**values, **part.gauges(), "rate": cfg.rate_at(step)})
         if step + 1 == cfg.steps:  # the caller commits the finished stage, and leaves if a signal came
             return
         due = time.monotonic() - committed > stage.commit_seconds

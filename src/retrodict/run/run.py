@@ -126,12 +126,19 @@ class Run:
         # Loaded or just trained, a part has one memory layout: convolutions round differently in another.
         return part.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
-    def loop(self, name: str, part: P, body: Callable[[P, int, torch.Generator], dict[str, float]], steps: int) -> P:
-        """Repeats `body(part, step, rng)` without gradients (evolution, statistics); what it changes are buffers."""
+    def loop(
+        self, name: str, part: P, body: Callable[[P, Any, torch.Generator], dict[str, float]], steps: int,
+        data: Steps | None = None, batch: int = 64,
+    ) -> P:  # fmt: skip
+        """Repeats `body(part, step, rng)` without gradients (evolution, statistics); what it changes are buffers.
+
+        With data, the body is given a batch of `batch` windows in the place of the step's number.
+        """
         from retrodict import rng
 
-        identity = self._identity(name, {"part": part.describe(), "start": loop.weights_hash(part), "steps": steps,
-                                         "body": _code_name(body)})  # fmt: skip
+        own: dict[str, Any] = {"part": part.describe(), "start": loop.weights_hash(part), "steps": steps}
+        own["body"] = _code_name(body)
+        identity = self._identity(name, own if data is None else {**own, "data": _data_digest(data), "batch": batch})
 
         def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
             self.log.begin(folder / "metrics.jsonl", 0, steps, name)
@@ -139,7 +146,8 @@ class Run:
                 with torch.no_grad(), rng.isolated(self.seed, name):
                     for step in range(steps):
                         stop.leave(f"{name} will start again.", self.resume)
-                        self.log.step(step, body(part, step, rng.torch_rng(self.seed, name, step)))
+                        given = step if data is None else data.draw(batch, self.seed, name, step)
+                        self.log.step(step, body(part, given, rng.torch_rng(self.seed, name, step)))
             finally:
                 self.log.end()
             return part.state_dict()

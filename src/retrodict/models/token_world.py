@@ -1,0 +1,297 @@
+"""Forward models over the tokens of frames: several at a time (MaskGIT, Genie), or one after the other (IRIS, GAIA-1).
+
+A state is a tree: the last frames, their tokens, the time of the last one, and the transformer's cache. An action
+belongs to the frame that it leads to. Where none is known, that is told to the model, which has learnt it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from retrodict.clip import Clip
+from retrodict.errors import NoLikelihood, UnusableInput
+from retrodict.models.action_tokens import ActionTokens
+from retrodict.models.tokenizers import Tokenizer
+from retrodict.models.windows import continued, frame_windows
+from retrodict.nn.decoding import schedule, settle
+from retrodict.nn.masks import Mask
+from retrodict.nn.part import Part
+from retrodict.nn.transformer import SpaceTime
+from retrodict.roles import Policy, State
+from retrodict.spaces import ActionSpace
+from retrodict.tree import Tree
+
+UNKNOWN_SHARE = 0.1  # of the steps in training, whose action is withheld
+NEVER = -1  # time of frames that are not of the row's present episode
+
+
+class TokenWorld(Part):
+    """What all token worlds have in common: the state, rolling out, and what a policy is shown.
+
+    `memory` counts the frames that are looked back at, beside the first `sinks` of an episode, which are kept for ever.
+    A subclass takes frames in (`absorb`), says what comes next (`following`), and how likely frames are (`likelihood`).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, space: ActionSpace, width: int, memory: int, sinks: int) -> None:
+        super().__init__()
+        if memory < 1:
+            raise UnusableInput(f"a token world looks back at one frame or more; got a memory of {memory}")
+        self.tokenizer, self.space, self.view = tokenizer, space, tokenizer.view
+        self.memory, self.sinks = memory, sinks
+        self.embed = nn.Embedding(tokenizer.codes, width)
+        self.act_tokens = ActionTokens(space, width)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """All parameters but the tokenizer's, which is trained before."""
+        fixed = {id(parameter) for parameter in self.tokenizer.parameters()}
+        return {"all": [p for p in self.parameters() if p.requires_grad and id(p) not in fixed]}
+
+    def absorb(
+        self, cache: Tree, tokens: Int[Tensor, "b t k"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
+        times: Int[Tensor, "b t"],
+    ) -> Tree:  # fmt: skip
+        """Returns the cache with these frames and the actions that led to them."""
+        raise NotImplementedError
+
+    def following(
+        self, cache: Tree, action: Float[Tensor, "b a"], known: Bool[Tensor, "b s"], time: Int[Tensor, "b"],
+        rng: torch.Generator,
+    ) -> tuple[Int[Tensor, "b k"], Tree, dict[str, Tensor]]:  # fmt: skip
+        """Draws the next frame; returns its tokens, the cache that holds it, and what else this step brings."""
+        raise NotImplementedError
+
+    def likelihood(
+        self, tokens: Int[Tensor, "b t k"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
+        times: Int[Tensor, "b t"],
+    ) -> Float[Tensor, "b t-1"]:  # fmt: skip
+        """Log probability of each frame after the first, given those before it."""
+        raise NotImplementedError
+
+    def empty(self, rows: int, device: torch.device) -> Tree:
+        """The cache of an episode that has not begun."""
+        raise NotImplementedError
+
+    def observe(self, past: Clip, state: State = None) -> State:
+        """Takes in what was seen; rows in which another episode begins forget the one before."""
+        frames, rows = past.frames, past.rows
+        if frames is None:
+            raise UnusableInput("this model looks at frames and the clip has none")
+        times, begins = _since(past, None if state is None else _tensor(state, "time"))
+        if state is None:
+            joined, skip, cache = past, 0, self.empty(rows, past.device)
+        else:
+            joined, skip = continued(_tensor(state, "frames"), past), 1
+            cache = _forgotten(_child(state, "cache"), begins)
+        shown = frame_windows(joined, self.view).view(rows, joined.length, *self._shape)
+        tokens = self.tokenizer.tokens(shown[:, joined.length - past.length :].flatten(0, 1)).view(
+            rows, past.length, -1
+        )
+        actions, known = self.led(past)
+        new = slice(skip, past.length)
+        if past.length > skip:
+            cache = self.absorb(cache, tokens[:, new], actions[:, new], known[:, new], times[:, new])
+        back = torch.cat([_tensor(state, "tokens")[:, :-1], tokens], 1) if state is not None else tokens
+        return {
+            "frames": shown[:, -1], "tokens": _last(back, self.view.frames), "time": times[:, -1], "cache": cache,
+        }  # fmt: skip
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (self.view.frames, self.view.channels, *self.view.size)
+
+    def led(self, clip: Clip) -> tuple[Float[Tensor, "b t a"], Bool[Tensor, "b t s"]]:
+        """Returns the action that led to each frame, and which of its segments are known; none led to the first."""
+        nothing = torch.zeros(clip.rows, 1, self.space.width, device=clip.device)
+        if clip.actions is None:
+            actions = nothing.expand(-1, clip.length, -1)
+        else:
+            actions = torch.cat([nothing, clip.actions], 1)
+        known = F.pad(clip.known, (1, 0)).unsqueeze(-1).expand(-1, -1, self.act_tokens.count)
+        return actions, known
+
+    def imagine(
+        self, state: State, actions: Float[Tensor, "b k a"] | Policy | None, steps: int, rng: torch.Generator
+    ) -> tuple[Clip, State]:
+        """Rolls out `steps` steps. A policy is shown decoded frames; without actions, the model goes on unguided."""
+        shown, tokens = _tensor(state, "frames"), _tensor(state, "tokens")
+        time, cache, memory = _tensor(state, "time"), _child(state, "cache"), None
+        frames, taken, told = [shown[:, -1]], [], []
+        for step in range(steps):
+            if isinstance(actions, Tensor):
+                action = actions[:, step]
+            elif actions is None:
+                action = torch.zeros(len(time), self.space.width, device=time.device)
+            else:
+                seen = shown if memory is None else torch.stack(frames[-2:], 1)
+                belief, memory = actions.act(Clip(frames=seen), memory)
+                action = belief.rsample(rng)
+            known = torch.full((len(time), self.act_tokens.count), actions is not None, device=time.device)
+            time = time + 1
+            following, cache, more = self.following(cache, action, known, time, rng)
+            tokens = torch.cat([tokens[:, 1:], following.unsqueeze(1)], 1)
+            picture = self.tokenizer.pixels(tokens)
+            shown = torch.cat([shown[:, 1:], picture.unsqueeze(1)], 1)
+            frames.append(picture)
+            taken.append(action)
+            told.append(more)
+        extra: dict[str, Any] = {
+            name: torch.stack([more[name] for more in told], 1) for name in (told[0] if told else ())
+        }
+        if taken and actions is not None:
+            extra["actions"] = torch.stack(taken, 1)
+        reached: State = {"frames": shown, "tokens": tokens, "time": time, "cache": cache}
+        return Clip(frames=torch.stack(frames, 1), **extra), reached
+
+    def decode(self, clip: Clip) -> Clip:
+        """Returns the clip as it is: its frames are pixels already."""
+        return clip
+
+    def log_prob(self, clip: Clip) -> Float[Tensor, "b t-1"]:
+        """Log probability of the tokens of each next frame, up to a constant free of the action."""
+        if clip.frames is None or clip.actions is None:
+            raise NoLikelihood("scoring the next frame needs a clip with frames and actions")
+        tokens = self.tokenizer.tokens(frame_windows(clip, self.view)).view(clip.rows, clip.length, -1)
+        return self.likelihood(tokens, *self.led(clip), self.moments(clip))
+
+    def moments(self, clip: Clip) -> Int[Tensor, "b t"]:
+        """Times of all frames of a clip; those of different episodes lie so far apart that they do not meet."""
+        times = torch.arange(clip.length, device=clip.device).expand(clip.rows, -1)
+        if clip.segment is None:
+            return times
+        change = (clip.segment[:, 1:] != clip.segment[:, :-1]).cumsum(1)
+        return torch.where(clip.segment < 0, NEVER, times + F.pad(change, (1, 0)) * (self.memory + 1))
+
+    def learnt_from(self, clip: Clip, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns (tokens, actions, known, times) of a clip to learn from, with some actions withheld."""
+        assert clip.frames is not None
+        tokens = self.tokenizer.tokens(frame_windows(clip, self.view)).view(clip.rows, clip.length, -1)
+        actions, known = self.led(clip)
+        told = torch.rand(known.shape, generator=rng, device=known.device) >= UNKNOWN_SHARE
+        return tokens, actions, known & told, self.moments(clip)
+
+
+def _since(past: Clip, before: Tensor | None) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b"]]:
+    """Time of each frame since its row's present episode began (NEVER before that), and which rows begin anew."""
+    t = torch.arange(past.length, device=past.device).expand(past.rows, -1)
+    start = torch.zeros(past.rows, dtype=torch.long, device=past.device)
+    if past.segment is not None and past.length > 1:
+        start = torch.where(past.segment[:, 1:] != past.segment[:, :-1], t[:, 1:], 0).amax(1)
+    times = torch.where(t < start[:, None], NEVER, t - start[:, None])
+    if before is not None:
+        times = torch.where(start[:, None] == 0, times + before[:, None], times)
+    return times, start > 0
+
+
+def _forgotten(cache: Tree, rows: Bool[Tensor, "b"]) -> Tree:
+    assert isinstance(cache, dict)
+    at = cast(Tensor, cache["at"])
+    return {**cache, "at": torch.where(rows[:, None], NEVER, at)}
+
+
+def _last(tokens: Tensor, count: int) -> Tensor:
+    """The last `count` frames' tokens, the first repeated where there are fewer."""
+    early = tokens[:, :1].expand(-1, max(0, count - tokens.shape[1]), -1)
+    return torch.cat([early, tokens], 1)[:, -count:]
+
+
+def _child(state: State, name: str) -> Tree:
+    assert isinstance(state, dict), "a token world's state is {'frames', 'tokens', 'time', 'cache'}"
+    return state[name]
+
+
+def _tensor(state: State, name: str) -> Tensor:
+    value = _child(state, name)
+    assert isinstance(value, Tensor)
+    return value
+
+
+class MaskedWorld(TokenWorld):
+    """Fills in the tokens of the next frame in a few passes, the surest first (MaskGIT dynamics of Genie).
+
+    A frame that is not there yet is made of one mask token, to which the action is added (Bruce et al., ICML 2024:
+    better than joining it). In training a clip is first taken in as it is, then all its frames are drafted at once with
+    some tokens masked, each as if it came next: so what it learns from is what it will see.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, space: ActionSpace, width: int = 128, depth: int = 4, heads: int = 4,
+        memory: int = 8, sinks: int = 0, passes: int = 8, temperature: float = 1.0, doubt: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__(tokenizer, space, width, memory, sinks)
+        self.passes, self.temperature, self.doubt = passes, temperature, doubt
+        self.place = nn.Parameter(torch.randn(tokenizer.cells, width) * 0.02)
+        self.masked = nn.Parameter(torch.randn(width) * 0.02)
+        self.net = SpaceTime(tokenizer.cells, width, depth, heads, Mask(memory=memory, sinks=sinks))
+        self.head = nn.Linear(width, tokenizer.codes)
+
+    def empty(self, rows: int, device: torch.device) -> Tree:
+        """The cache of an episode that has not begun."""
+        return self.net.empty(rows, device)
+
+    def _inputs(self, tokens: Tensor, actions: Tensor, known: Tensor, open_: Tensor | None = None) -> Tensor:
+        x = self.embed(tokens)
+        if open_ is not None:
+            x = torch.where(open_.unsqueeze(-1), self.masked, x)
+        return x + self.place + self.act_tokens(actions, known).sum(2).unsqueeze(2)  # type: ignore[no-any-return]
+
+    def absorb(
+        self, cache: Tree, tokens: Int[Tensor, "b t k"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
+        times: Int[Tensor, "b t"],
+    ) -> Tree:  # fmt: skip
+        """Returns the cache with these frames and the actions that led to them."""
+        _, new = self.net(self._inputs(tokens, actions, known), times, cache)
+        return self.net.extend(cache, new)
+
+    def following(
+        self, cache: Tree, action: Float[Tensor, "b a"], known: Bool[Tensor, "b s"], time: Int[Tensor, "b"],
+        rng: torch.Generator,
+    ) -> tuple[Int[Tensor, "b k"], Tree, dict[str, Tensor]]:  # fmt: skip
+        """Fills in the next frame in `passes` passes."""
+        actions, knowns, times = action.unsqueeze(1), known.unsqueeze(1), time.unsqueeze(1)
+        tokens = torch.zeros(len(action), self.tokenizer.cells, dtype=torch.long, device=action.device)
+        open_ = torch.ones_like(tokens, dtype=torch.bool)
+        table = schedule(self.tokenizer.cells, self.passes)
+        for number, settled in enumerate(table):
+            drafted, _ = self.net(self._inputs(tokens[:, None], actions, knowns, open_[:, None]), times, cache, True)
+            doubt = self.doubt * self.temperature * (1 - (number + 1) / len(table))  # less as the frame takes shape
+            logits = self.head(drafted[:, 0])
+            tokens, open_ = settle(tokens, logits, open_, settled, rng, self.temperature, doubt)
+        return tokens, self.absorb(cache, tokens[:, None], actions, knowns, times), {}
+
+    def drafted(
+        self, tokens: Int[Tensor, "b t k"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
+        times: Int[Tensor, "b t"], open_: Bool[Tensor, "b t-1 k"],
+    ) -> Float[Tensor, "b t-1 k v"]:  # fmt: skip
+        """Logits of every frame after the first, with these tokens masked, given the frames before it."""
+        _, cache = self.net(self._inputs(tokens[:, :-1], actions[:, :-1], known[:, :-1]), times[:, :-1])
+        x = self._inputs(tokens[:, 1:], actions[:, 1:], known[:, 1:], open_)
+        return self.head(self.net(x, times[:, 1:], cache, True)[0])  # type: ignore[no-any-return]
+
+    def likelihood(
+        self, tokens: Int[Tensor, "b t k"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
+        times: Int[Tensor, "b t"],
+    ) -> Float[Tensor, "b t-1"]:  # fmt: skip
+        """Of all tokens of a frame in one pass, each by itself."""
+        if tokens.shape[1] < 2:
+            return torch.zeros(len(tokens), 0, device=tokens.device)
+        everything = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
+        logits = self.drafted(tokens, actions, known, times, everything).log_softmax(-1)
+        return logits.gather(-1, tokens[:, 1:].unsqueeze(-1)).squeeze(-1).sum(-1)
+
+
+def filling_in(world: MaskedWorld, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+    """Cross entropy of masked tokens; the share masked of a frame is cos(π u / 2), u uniform (MaskGIT)."""
+    with torch.no_grad():
+        tokens, actions, known, times = world.learnt_from(clip, noise)
+    rows, length, cells = tokens.shape
+    share = torch.rand((rows, length - 1, 1), generator=noise, device=tokens.device).mul(torch.pi / 2).cos()
+    open_ = torch.rand((rows, length - 1, cells), generator=noise, device=tokens.device) < share
+    logits = world.drafted(tokens, actions, known, times, open_)
+    wanted = open_ & (times[:, 1:, None] >= 0) & (times[:, :-1, None] >= 0)
+    losses = F.cross_entropy(logits.flatten(0, 2), tokens[:, 1:].flatten(), reduction="none").view_as(wanted)
+    return {"all": (losses * wanted).sum() / wanted.sum().clamp_min(1)}
