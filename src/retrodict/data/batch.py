@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retrodict import rng
 from retrodict.clip import MISSING, PREDICTED, RECORDED, Clip
-from retrodict.data.cache import Cache
+from retrodict.data.cache import OUTCOMES, Cache
 from retrodict.errors import UnusableInput
 from retrodict.roles import View
 
@@ -39,7 +39,7 @@ class Steps:
         """All real steps of the named episodes (all by default); `hidden` hides every action."""
         columns = dict(cache.columns)
         if hidden:
-            columns = {
+            columns |= {
                 "actions": np.zeros_like(columns["actions"]),
                 "source": np.full_like(columns["source"], MISSING),
                 "confidence": np.zeros_like(columns["confidence"]),
@@ -109,6 +109,7 @@ class Steps:
             raise UnusableInput(f"{len(actions)} actions were given for {len(self)} steps")
         rows = len(self.cache.episode)
         columns: dict[str, npt.NDArray[Any]] = {
+            **{name: self.columns[name] for name in OUTCOMES if name in self.columns},
             "actions": np.zeros((rows, actions.shape[1]), np.float32),
             "source": np.full(rows, MISSING, np.uint8),
             "confidence": np.zeros(rows, np.float32),
@@ -133,6 +134,7 @@ class Steps:
             actions=torch.from_numpy(self.columns["actions"][step_rows]),
             source=torch.from_numpy(source.astype(np.uint8)),
             confidence=torch.from_numpy(self.columns["confidence"][step_rows]),
+            **{name: torch.from_numpy(self.columns[name][step_rows]) for name in OUTCOMES if name in self.columns},
             segment=torch.from_numpy(segment),
             times=torch.from_numpy((rows - first) / float(self.cache.fps)),
             text=tuple(self.cache.texts[e] for e in episode),

@@ -27,6 +27,7 @@ from retrodict.errors import UnusableInput
 from retrodict.roles import View
 from retrodict.spaces import ActionSpace
 
+OUTCOMES = ("rewards", "ends")  # columns of datasets that have them
 PIECE_BYTES = 32 << 20  # of frames at their own size that are resized at once
 _builds = itertools.count()
 
@@ -96,7 +97,7 @@ class Cache:
         _refuse_outsized(math.prod(shape) / 1e9, limit_gb)
         digest = hashlib.sha256(f"{source.digest}|{shape}".encode()).hexdigest()[:16]
         frames, fresh = _frame_array(shape, folder, digest)
-        columns = _columns(shape[0], source.schema.space.width)
+        columns = _columns(shape[0], source.schema.space.width, source.schema.rewards)
         texts = []
         for number, id in enumerate(source.ids):
             clip = source.read(id, frames=False)
@@ -140,8 +141,9 @@ def _fill_frames(target: npt.NDArray[np.uint8], source: Episodes, id: str) -> No
     assert count == len(target), f"episode {id!r} streams {count} frames and is {len(target)} long"
 
 
-def _columns(rows: int, width: int) -> dict[str, npt.NDArray[Any]]:
+def _columns(rows: int, width: int, outcomes: bool) -> dict[str, npt.NDArray[Any]]:
     return {
+        **{name: np.zeros(rows, np.float32) for name in OUTCOMES if outcomes},
         "actions": np.zeros((rows, width), np.float32),
         "source": np.full(rows, MISSING, np.uint8),
         "confidence": np.zeros(rows, np.float32),
@@ -150,6 +152,9 @@ def _columns(rows: int, width: int) -> dict[str, npt.NDArray[Any]]:
 
 def _fill_columns(columns: dict[str, npt.NDArray[Any]], clip: Clip, rows: slice) -> None:
     steps = slice(rows.start, rows.stop - 1)
+    for name in OUTCOMES:
+        if name in columns:
+            columns[name][steps] = getattr(clip, name)[0].numpy()
     if clip.actions is None:
         return
     columns["actions"][steps] = clip.actions[0].numpy()
