@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any
 
@@ -11,7 +12,12 @@ import gymnasium
 from retrodict.envs.world import World
 from retrodict.errors import UnknownName, UnusableInput
 
-_OWN = ("sprites", "arm", "babyai", "maze", "coinrun")
+_CLASSES = {  # name -> module of envs, class
+    "sprites": ("sprites", "Sprites"), "catch": ("catch", "Catch"), "road": ("road", "Road"),
+    "scroll": ("scroll", "Scroll"), "arm": ("arm", "Arm"), "babyai": ("babyai", "BabyAI"),
+    "car_racing": ("car_racing", "CarRacing"),
+}  # fmt: skip
+_OWN = (*_CLASSES, "maze", "coinrun")
 _PROCGEN = (
     "bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot",
     "heist", "jumper", "leaper", "maze", "miner", "ninja", "plunder", "starpilot",
@@ -59,18 +65,9 @@ def _check(kind: Callable[..., World], name: str, options: Mapping[str, Any], gi
 
 def _kind(name: str) -> tuple[Callable[..., World], dict[str, Any]]:
     """Returns a world's class, and what its name says of its options."""
-    if name == "sprites":
-        from retrodict.envs.sprites import Sprites
-
-        return Sprites, {}
-    if name == "arm":
-        from retrodict.envs.arm import Arm
-
-        return Arm, {}
-    if name == "babyai" or name.startswith("BabyAI-"):
-        from retrodict.envs.babyai import BabyAI
-
-        return BabyAI, {} if name == "babyai" else {"level": name}
+    if name in _CLASSES or name.startswith("BabyAI-"):
+        module, own = _CLASSES.get(name, _CLASSES["babyai"])
+        return getattr(import_module(f"retrodict.envs.{module}"), own), {} if name in _CLASSES else {"level": name}
     game = name.removeprefix("procgen:")
     if name in ("maze", "coinrun") or (name != game and game in _PROCGEN):
         from retrodict.envs.procgen import Procgen

@@ -154,6 +154,21 @@ class _Dice:
         return numpy_rng(*self.address, episode).random(self.shape)
 
 
+class _Waves(_Dice):
+    """Numbers in 0..1 that swing slowly: each is the sum of three sine waves of its own."""
+
+    def __init__(self, world: World, period: int, seed: int) -> None:
+        super().__init__(world, world.actions.width, "smooth", seed)
+        self.period = period
+
+    def _table(self, episode: int) -> Float[np.ndarray, "limit k"]:
+        steps, width = self.shape
+        draws = numpy_rng(*self.address, episode)
+        turns = draws.uniform(0.4, 1.6, (3, 1, width)) * np.arange(steps)[:, None] / self.period
+        waves = np.sin(2 * np.pi * (turns + draws.random((3, 1, width)))).sum(0)
+        return np.clip(0.5 + waves / 4, 0, 1 - 1e-9)
+
+
 def _where(clip: Clip, fps: int) -> tuple[Int64[np.ndarray, "b"], Int64[np.ndarray, "b"]]:
     """Returns the episode and the step of each row's last frame."""
     if clip.segment is None or clip.times is None:
@@ -184,6 +199,15 @@ def _uniform(world: World, numbers: Float[np.ndarray, "b k"]) -> Float[np.ndarra
         else:
             parts.append((segment.low + part * (segment.high - segment.low)).astype(np.float32))
     return np.concatenate(parts, 1)
+
+
+def smooth(world: World, seed: int = 0, period: int = 25) -> Actor:
+    """Acts at random and slowly, without looking: axes swing between their bounds about once in `period` steps, and a
+    choice or a key stays for a while. Recordings of it show what an action does, and leave the expert's ways."""
+    if period < 1:
+        raise UnusableInput(f"period counts steps, 1 or more; got {period}")
+    waves = _Waves(world, period, seed)
+    return lambda clip: torch.from_numpy(_uniform(world, waves(clip)))
 
 
 def expert(world: World, random: float = 0.0, seed: int = 0) -> Actor:

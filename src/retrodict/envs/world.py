@@ -209,6 +209,29 @@ class World(VectorEnv[Any, Any, Any], ABC):
         return np.array([0 if s is None else int(s) for s in seed], dtype=np.int64)
 
 
+class ArrayWorld(World):
+    """A World whose exact state is arrays with one row for each copy, kept by name in `_now`."""
+
+    _now: dict[str, np.ndarray]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns the exact state of every row: the game's own arrays, and what `restore` needs besides."""
+        return {name: value.copy() for name, value in self._now.items()} | self._clock()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "n h w c"]:
+        """Puts every row back into a state that `state` returned, and returns its frames.
+
+        Raises:
+            UnusableInput: the state lacks an array, or holds one of another shape.
+        """
+        for name, value in self.state().items():
+            if name not in state or state[name].shape != value.shape:
+                raise UnusableInput(f"this state has no {name!r} of shape {value.shape}: it is another world's")
+        self._set_clock(state)
+        self._now = {name: state[name].copy() for name in self._now}
+        return self._frames()
+
+
 def joined_names(kind: str, given: str, known: Sequence[str]) -> tuple[str, ...]:
     """Splits the value of an option such as "noise+checker" into names, each of which must be known."""
     names = tuple(dict.fromkeys(given.split("+")))
@@ -235,6 +258,37 @@ def layout(space: spaces.Space[Any], names: Sequence[str] = ()) -> ActionSpace:
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and bool(space.is_bounded()):
         return ActionSpace((_axes(space, names),))
     raise UnusableInput(f"actions of type {space} are not supported; use Discrete, MultiDiscrete, MultiBinary or Box")
+
+
+def native_space(actions: ActionSpace) -> spaces.Space[Any]:
+    """Returns the native space of a layout, the way back from `layout`: a choice is Discrete, several MultiDiscrete,
+    keys MultiBinary, numbers (perhaps with keys, as 0..1) a Box.
+
+    Raises:
+        UnusableInput: the layout mixes choices with other kinds, or holds text.
+    """
+    kinds = {segment.kind for segment in actions.segments}
+    if kinds <= {"categorical", "code"}:
+        sizes = [segment.width for segment in actions.segments]
+        return spaces.Discrete(sizes[0]) if len(sizes) == 1 else spaces.MultiDiscrete(sizes)
+    if kinds == {"binary"}:
+        return spaces.MultiBinary(actions.width)
+    if not kinds <= {"binary", "continuous", "vector"}:
+        raise UnusableInput(f"actions of kinds {', '.join(sorted(kinds))} side by side have no native space")
+    ends = np.concatenate([_ends(segment) for segment in actions.segments], 1).astype(np.float32)
+    return spaces.Box(ends[0], ends[1])
+
+
+def _ends(segment: Segment) -> Float[np.ndarray, "2 d"]:
+    """Lowest and highest value of each column: center and scale say them where `layout` wrote them, for each axis."""
+    if segment.kind == "binary":
+        return np.repeat([[0.0], [1.0]], segment.width, 1)
+    if segment.center and segment.scale:
+        center, scale = np.array(segment.center), np.array(segment.scale)
+        ends = np.stack([center - scale, center + scale])
+        if np.allclose([ends.min(), ends.max()], [segment.low, segment.high]):
+            return ends
+    return np.repeat([[segment.low], [segment.high]], segment.width, 1)
 
 
 def _axes(space: spaces.Box, names: Sequence[str]) -> Segment:
