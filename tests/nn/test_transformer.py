@@ -11,14 +11,14 @@ from torch import Tensor
 from retrodict import rng, tree
 from retrodict.errors import UnusableInput
 from retrodict.nn.masks import CAUSAL, FULL, Mask
-from retrodict.nn.transformer import SpaceTime
+from retrodict.nn.transformer import SpaceTime, offsets
 
-CELLS, WIDTH, LENGTH = 3, 8, 7
+GRID, CELLS, WIDTH, LENGTH = (1, 3), 3, 8, 7
 
 
-def net(mask: Mask, cells: int = CELLS, reach: int = 4) -> SpaceTime:
+def net(mask: Mask, grid: tuple[int, int] = GRID, reach: int = 4) -> SpaceTime:
     with rng.isolated("transformer"):
-        made = SpaceTime(cells, WIDTH, 2, 2, mask, reach)
+        made = SpaceTime(grid, WIDTH, 2, 2, mask, reach)
         for parameter in made.parameters():  # also the distances, which begin at zero
             torch.nn.init.normal_(parameter, std=0.5)
     return made.eval()
@@ -100,7 +100,7 @@ def test_cached_equals_uncached_for_every_split(mask: Mask) -> None:
 
 def test_a_flat_sequence_of_blocks_may_be_cut_anywhere_between_blocks() -> None:
     mask = Mask(block=2, memory=2, sinks=1)
-    model = net(mask, cells=1)
+    model = net(mask, (1, 1))
     x, times = sequence(length=12, cells=1)
     with torch.no_grad():
         whole, _ = model(x, times)
@@ -173,6 +173,14 @@ def test_padding_changes_nothing_and_stays_finite() -> None:
         assert torch.allclose(y[:, 2:], model(x, times)[0], atol=1e-5)
 
 
+def test_cells_that_lie_alike_are_related_alike() -> None:
+    table = offsets(2, 3)
+    assert table[0, 1] == table[1, 2] == table[3, 4]  # its neighbour to the right
+    assert table[0, 3] == table[2, 5]  # the one below
+    assert table[0, 1] != table[1, 0]
+    assert len(table.unique()) == 3 * 5
+
+
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(UnusableInput, match="3 heads do not divide"):
-        SpaceTime(2, 8, 1, 3, CAUSAL)
+        SpaceTime((1, 2), 8, 1, 3, CAUSAL)

@@ -33,9 +33,9 @@ class NextTokenWorld(TokenWorld):
         super().__init__(tokenizer, space, width, memory, 0)
         self.temperature, self.top, self.outcomes = temperature, top, outcomes
         self.block = self.act_tokens.count + tokenizer.cells
-        self.place = nn.Parameter(torch.randn(self.block, width) * 0.02)
+        self.place = nn.Parameter(torch.randn(self.block, width) * 0.5)
         mask = Mask(memory=(memory + 1) * self.block)
-        self.net = SpaceTime(1, width, depth, heads, mask, reach=mask.memory)
+        self.net = SpaceTime((1, 1), width, depth, heads, mask, reach=mask.memory)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, tokenizer.codes)
         self.outcome = nn.Linear(width, len(SIGNS) + 1) if outcomes else None

@@ -224,9 +224,9 @@ class MaskedWorld(TokenWorld):
     ) -> None:  # fmt: skip
         super().__init__(tokenizer, space, width, memory, sinks)
         self.passes, self.temperature, self.doubt = passes, temperature, doubt
-        self.place = nn.Parameter(torch.randn(tokenizer.cells, width) * 0.02)
-        self.masked = nn.Parameter(torch.randn(width) * 0.02)
-        self.net = SpaceTime(tokenizer.cells, width, depth, heads, Mask(memory=memory, sinks=sinks))
+        self.place = nn.Parameter(torch.randn(tokenizer.cells, width) * 0.5)
+        self.masked = nn.Parameter(torch.randn(width))
+        self.net = SpaceTime((tokenizer.rows, tokenizer.columns), width, depth, heads, Mask(memory=memory, sinks=sinks))
         self.head = nn.Linear(width, tokenizer.codes)
 
     def empty(self, rows: int, device: torch.device) -> Tree:

@@ -23,7 +23,7 @@ from retrodict import rng as randomness
 from retrodict.clip import Clip
 from retrodict.errors import NoFrames, UnusableInput
 from retrodict.models.windows import frame_windows
-from retrodict.nn.conv import PatchGrid, normalise, to_bytes
+from retrodict.nn.conv import Refine, normalise, to_bytes
 from retrodict.nn.masks import Mask
 from retrodict.nn.part import Part
 from retrodict.nn.quantize import Codes, bottleneck
@@ -140,7 +140,7 @@ class LearnedTokenizer(Tokenizer):
         self.quantiser, self.codes = made, made.codes
 
     def loss(self, frames: UInt8[Tensor, "n f c h w"]) -> Float[Tensor, ""]:
-        """Error of the frames, 0.2 L1 + 2 L2 (GAIA-1's weights, without its perceptual terms), and the price."""
+        """Squared error of the frames in units of their variance (van den Oord et al. 2017), and the price."""
         raise NotImplementedError
 
     def gauges(self) -> dict[str, float]:
@@ -164,7 +164,9 @@ class LearnedTokenizer(Tokenizer):
 
 
 def _error(shown: Tensor, wanted: Tensor, price: Tensor) -> Tensor:
-    return 0.2 * F.l1_loss(shown, wanted) + 2.0 * F.mse_loss(shown, wanted) + price
+    """Squared error in units of the frames' variance: beside a small one, the price would still the encoder."""
+    spread = (wanted - wanted.mean(0)).square().mean().clamp_min(1e-4)
+    return F.mse_loss(shown, wanted) / spread + price
 
 
 class ConvTokenizer(LearnedTokenizer):
@@ -175,12 +177,13 @@ class ConvTokenizer(LearnedTokenizer):
         if view.frames != 1:
             raise UnusableInput(f"a convolutional tokenizer sees one frame; got a view of {view.frames}")
         self.inward = nn.Sequential(
-            PatchGrid(view.channels, patch, width, depth), nn.Conv2d(width, self.quantiser.takes, 1)
-        )
-        layers: list[nn.Module] = [nn.Conv2d(self.quantiser.gives, width, 1), nn.ReLU()]
-        for _ in range(depth):
-            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
-        self.outward = nn.Sequential(*layers, nn.ConvTranspose2d(width, view.channels, patch, stride=patch))
+            nn.Conv2d(view.channels, width, patch, stride=patch), *(Refine(width) for _ in range(depth)),
+            nn.Conv2d(width, self.quantiser.takes, 1),
+        )  # fmt: skip
+        self.outward = nn.Sequential(
+            nn.Conv2d(self.quantiser.gives, width, 1), *(Refine(width) for _ in range(depth)),
+            nn.ConvTranspose2d(width, view.channels, patch, stride=patch),
+        )  # fmt: skip
 
     def _latents(self, frames: Tensor) -> Float[Tensor, "m e"]:
         return rearrange(self.inward(normalise(frames)), "n e y x -> (n y x) e")  # type: ignore[no-any-return]
@@ -211,10 +214,10 @@ class VideoTokenizer(LearnedTokenizer):
     ) -> None:
         super().__init__(view, patch, code)
         size, mask = view.channels * patch * patch, Mask(memory=max(1, view.before))
-        self.place = nn.Parameter(torch.randn(self.cells, width) * 0.02)
+        self.place = nn.Parameter(torch.randn(self.cells, width) * 0.5)
         self.embed, self.unembed = nn.Linear(size, width), nn.Linear(width, size)
-        self.encoder = SpaceTime(self.cells, width, depth, heads, mask)
-        self.decoder = SpaceTime(self.cells, width, depth, heads, mask)
+        self.encoder = SpaceTime((self.rows, self.columns), width, depth, heads, mask)
+        self.decoder = SpaceTime((self.rows, self.columns), width, depth, heads, mask)
         self.inward = nn.Linear(width, self.quantiser.takes)
         self.outward = nn.Linear(self.quantiser.gives, width)
 

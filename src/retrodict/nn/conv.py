@@ -67,6 +67,19 @@ class Impala(nn.Module):
         return self.layers(x)  # type: ignore[no-any-return]
 
 
+class Refine(nn.Module):
+    """A 3x3 convolution of the normalised features, around a skip (GroupNorm and swish, as in VQGAN and IRIS)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(min(8, width // 4 or 1), width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Returns x plus its change."""
+        return x + self.conv(nn.functional.silu(self.norm(x)))  # type: ignore[no-any-return]
+
+
 def stem(kind: str, channels: int, patch: int, width: int, depth: int) -> nn.Module:
     """Builds the front of a net: `grid` (patches) or `impala` (three stacks of width, 2 width, 2 width)."""
     if kind == "grid":

@@ -1,7 +1,7 @@
 """A transformer over space and time whose memory is a tree: what it has seen is kept once, and never read again.
 
-Frames are `cells` tokens each; a block looks around within the frame, then back in time at the same cell (Bruce et al.,
-Genie, ICML 2024), then through a feed-forward net. With one cell a frame it is a plain transformer over a sequence.
+Frames are a grid of tokens; a block looks around within the frame, then back in time at the same cell (Bruce et al.,
+Genie, ICML 2024), then through a feed-forward net. With a grid of one cell it is a plain transformer over a sequence.
 Time is told by how far two moments lie apart, so that a world may run for ever.
 """
 
@@ -25,26 +25,29 @@ REACH = 16  # moments apart, above which all distances are alike
 
 @dataclass(frozen=True)
 class Sight:
-    """What queries see of keys, and how far apart they are: b s k each."""
+    """How queries lie to keys (a number for each relation, from 0), and which of them are seen (None: all)."""
 
-    seen: Bool[Tensor, "b s k"]
-    apart: Int[Tensor, "b s k"]
+    relation: Int[Tensor, "b s k"]
+    seen: Bool[Tensor, "b s k"] | None = None
 
 
 class Attention(nn.Module):
-    """Multi-head attention among groups of tokens, with a learned bias for each distance: b g s d -> b g s d."""
+    """Multi-head attention among groups of tokens, with a learned bias for each of their relations: b g s d -> b g s d.
 
-    def __init__(self, width: int, heads: int, reach: int = 0) -> None:
+    A head may so look one cell to the left, or one frame back, whatever is there (Shaw et al. 2018; T5, Raffel 2020).
+    """
+
+    def __init__(self, width: int, heads: int, relations: int) -> None:
         super().__init__()
         if width % heads:
             raise UnusableInput(f"{heads} heads do not divide a width of {width}")
-        self.heads, self.reach = heads, reach
+        self.heads = heads
         self.inward = nn.Linear(width, 3 * width, bias=False)
         self.outward = nn.Linear(width, width)
-        self.distance = nn.Parameter(torch.zeros(2 * reach + 1, heads))
+        self.relation = nn.Parameter(torch.zeros(relations, heads))
 
     def forward(
-        self, x: Float[Tensor, "b g s d"], sight: Sight | None = None, kept: Pair | None = None
+        self, x: Float[Tensor, "b g s d"], sight: Sight, kept: Pair | None = None
     ) -> tuple[Float[Tensor, "b g s d"], Pair]:
         """Returns what each token finds, and its keys and values; `kept` are those of earlier tokens."""
         queries, keys, values = rearrange(self.inward(x), "b g s (m h e) -> m b g h s e", m=3, h=self.heads)
@@ -54,21 +57,24 @@ class Attention(nn.Module):
         found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=self._bias(sight))
         return self.outward(rearrange(found, "b g h s e -> b g s (h e)")), mine
 
-    def _bias(self, sight: Sight | None) -> Tensor | None:
-        if sight is None:
-            return None
-        bias = self.distance[sight.apart.clamp(-self.reach, self.reach) + self.reach]  # b s k h
-        bias = bias.masked_fill(~sight.seen.unsqueeze(-1), -1e9)  # finite: padding that sees nothing stays a number
+    def _bias(self, sight: Sight) -> Float[Tensor, "b 1 h s k"]:
+        bias = self.relation[sight.relation]  # b s k h
+        if sight.seen is not None:
+            bias = bias.masked_fill(~sight.seen.unsqueeze(-1), -1e9)  # finite: padding that sees nothing stays a number
         return rearrange(bias, "b s k h -> b 1 h s k")
 
 
 class Block(nn.Module):
-    """Attention within the frame (with more than one cell), attention in time, feed-forward net."""
+    """Attention within the frame (of more than one cell), attention in time, feed-forward net."""
 
-    def __init__(self, cells: int, width: int, heads: int, reach: int) -> None:
+    around_sight: Tensor
+
+    def __init__(self, grid: tuple[int, int], width: int, heads: int, reach: int) -> None:
         super().__init__()
-        self.around = None if cells == 1 else Attention(width, heads)
-        self.back = Attention(width, heads, reach)
+        rows, columns = grid
+        self.around = None if grid == (1, 1) else Attention(width, heads, (2 * rows - 1) * (2 * columns - 1))
+        self.register_buffer("around_sight", offsets(rows, columns).unsqueeze(0), persistent=False)
+        self.back = Attention(width, heads, 2 * reach + 1)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.net = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
@@ -77,10 +83,17 @@ class Block(nn.Module):
     ) -> tuple[Float[Tensor, "b t n d"], Pair]:
         """Returns the tokens, and what the attention in time keeps of them."""
         if self.around is not None:
-            x = x + self.around(self.norms[0](x))[0]
+            x = x + self.around(self.norms[0](x), Sight(self.around_sight))[0]
         found, mine = self.back(rearrange(self.norms[1](x), "b t n d -> b n t d"), sight, kept)
         x = x + rearrange(found, "b n t d -> b t n d")
         return x + self.net(self.norms[2](x)), mine
+
+
+def offsets(rows: int, columns: int) -> Int[Tensor, "n n"]:
+    """Numbers the ways in which one cell of a grid lies to another: the same for all pairs with the same offset."""
+    y, x = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
+    down, across = y[:, None] - y + rows - 1, x[:, None] - x + columns - 1
+    return down * (2 * columns - 1) + across
 
 
 class SpaceTime(nn.Module):
@@ -91,10 +104,10 @@ class SpaceTime(nn.Module):
     equally far.
     """
 
-    def __init__(self, cells: int, width: int, depth: int, heads: int, mask: Mask, reach: int = 16) -> None:
+    def __init__(self, grid: tuple[int, int], width: int, depth: int, heads: int, mask: Mask, reach: int = 16) -> None:
         super().__init__()
-        self.cells, self.width, self.heads, self.mask = cells, width, heads, mask
-        self.blocks = nn.ModuleList(Block(cells, width, heads, reach) for _ in range(depth))
+        self.cells, self.width, self.heads, self.mask, self.reach = grid[0] * grid[1], width, heads, mask, reach
+        self.blocks = nn.ModuleList(Block(grid, width, heads, reach) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def empty(self, rows: int, device: torch.device | str = "cpu") -> dict[str, Tree]:
@@ -130,7 +143,7 @@ class SpaceTime(nn.Module):
             if draft:
                 before = before & (far > 0)
             seen, apart = torch.cat([before, seen], 2), torch.cat([far, apart], 2)
-        return Sight(seen, apart)
+        return Sight(apart.clamp(-self.reach, self.reach) + self.reach, seen)
 
     def extend(self, cache: Tree, new: Tree) -> dict[str, Tree]:
         """Returns a cache of fixed shape that holds the new tokens too; what nobody will see any more gives way."""

@@ -1,0 +1,131 @@
+"""Tokenizers: frames to whole numbers and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from retrodict import rng
+from retrodict.clip import Clip
+from retrodict.errors import NoFrames, UnusableInput
+from retrodict.models.tokenizers import ConvTokenizer, LearnedTokenizer, PatchTokenizer, VideoTokenizer
+from retrodict.roles import Encoder, View
+
+VIEW = View(size=(8, 12))
+VQ = {"kind": "vq", "positions": 1, "codes": 16, "width": 4}
+
+
+def tiled(*numbers: int) -> Tensor:
+    """A frame of six 4x4 patches, each of one grey."""
+    grid = torch.tensor(numbers, dtype=torch.uint8).view(2, 3)
+    return grid.repeat_interleave(4, 0).repeat_interleave(4, 1).expand(3, -1, -1)
+
+
+def clip_of(*frames: Tensor) -> Clip:
+    return Clip(frames=torch.stack(frames).unsqueeze(0).contiguous())
+
+
+def learnt(codes: int, *frames: Tensor, apart: float = 4.0) -> PatchTokenizer:
+    made = PatchTokenizer(VIEW, 4, codes, apart)
+    made.learn(clip_of(*frames), rng.torch_rng("learn"))
+    return made
+
+
+def test_patches_that_were_seen_come_back_exactly() -> None:
+    clip = clip_of(tiled(0, 10, 20, 30, 40, 50), tiled(50, 50, 0, 0, 10, 10))
+    tokenizer = learnt(8, *clip.frames[0])  # type: ignore[index]
+    assert int(tokenizer.filled) == 6
+    coded = tokenizer.encode(clip)
+    assert coded.features is not None
+    assert coded.features.shape == (1, 2, 6)
+    assert coded.features[0, 1].tolist()[0] == coded.features[0, 1].tolist()[1]
+    assert tokenizer.decode(coded.with_(frames=None)).frames.equal(clip.frames)  # type: ignore[union-attr]
+
+
+def test_a_patch_like_one_of_the_book_does_not_join_it_and_is_shown_as_that() -> None:
+    tokenizer = learnt(8, tiled(0, 100, 100, 100, 100, 100))
+    told = tokenizer.learn(clip_of(tiled(3, 98, 0, 0, 0, 0)), rng.torch_rng(0))
+    assert int(tokenizer.filled) == 2
+    assert told == {"codes/filled": 2.0, "codes/unlike": 0.0}
+    shown = tokenizer.decode(tokenizer.encode(clip_of(tiled(3, 98, 0, 0, 0, 0)))).frames
+    assert shown is not None
+    assert shown[0, 0].equal(tiled(0, 100, 0, 0, 0, 0))
+
+
+def test_a_full_book_says_what_share_is_unlike_all_of_it() -> None:
+    tokenizer = learnt(2, tiled(0, 0, 0, 100, 100, 100))
+    told = tokenizer.learn(clip_of(tiled(0, 50, 200, 0, 0, 0)), rng.torch_rng(0))
+    assert told["codes/filled"] == 2
+    assert told["codes/unlike"] == pytest.approx(2 / 3)  # of its three different patches
+
+
+@pytest.mark.parametrize("kind", ["conv", "video"])
+def test_learned_tokenizers_are_encoders_of_whole_numbers(kind: str) -> None:
+    with rng.isolated("tokenizer"):
+        if kind == "conv":
+            made: LearnedTokenizer = ConvTokenizer(VIEW, VQ, 4, 8, 1)
+        else:
+            made = VideoTokenizer(View(3, 2, size=(8, 12)), VQ, 4, 8, 1, 2)
+    assert isinstance(made, Encoder)
+    clip = Clip(frames=torch.randint(0, 256, (2, 4, 3, 8, 12), generator=rng.torch_rng(0), dtype=torch.uint8))
+    made.eval()
+    with torch.no_grad():
+        coded = made.encode(clip)
+        shown = made.decode(coded.with_(frames=None)).frames
+    assert coded.features is not None
+    assert coded.features.shape == (2, 4, 6)
+    assert bool(((coded.features >= 0) & (coded.features < 16) & (coded.features == coded.features.round())).all())
+    assert shown is not None
+    assert shown.shape == clip.frames.shape  # type: ignore[union-attr]
+    assert shown.dtype == torch.uint8
+
+
+def test_a_video_tokenizer_looks_back_and_never_ahead() -> None:
+    with rng.isolated("tokenizer"):
+        made = VideoTokenizer(View(3, 2, size=(8, 12)), VQ, 4, 8, 1, 2).eval()
+    frames = torch.rand(1, 3, 3, 8, 12, generator=rng.torch_rng(0)).requires_grad_()
+    patches = made._latents(frames)
+    for t in range(3):
+        (gradient,) = torch.autograd.grad(patches[:, t].sum(), frames, retain_graph=True)
+        reached = (gradient.abs().amax((0, 2, 3, 4)) > 0).tolist()
+        assert reached == [u <= t for u in range(3)]
+
+
+def test_the_loss_of_a_tokenizer_falls() -> None:
+    with rng.isolated("tokenizer"):
+        made = ConvTokenizer(VIEW, VQ, 4, 16, 1)
+    frames = torch.stack([tiled(*(int(x) for x in torch.randint(0, 3, (6,)) * 100)) for _ in range(32)]).unsqueeze(1)
+    optimiser = torch.optim.Adam(made.parameters(), 3e-3)
+    losses = []
+    for _ in range(60):
+        loss = made.loss(frames)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.3 * losses[0]
+    assert 2 < made.gauges()["codes/perplexity"] < 16
+
+
+def test_an_alarm_says_that_the_codebook_collapsed_and_none_that_it_is_well() -> None:
+    made = ConvTokenizer(VIEW, VQ, 4, 8, 1)
+    assert made.alarm() == ""  # nothing is known yet
+    made.quantiser.used.zero_()
+    made.quantiser.used[0, 3] = 16.0
+    assert "16 codes are worth 1.0" in made.alarm()
+    made.quantiser.used.fill_(1.0)
+    assert made.alarm() == ""
+
+
+def test_what_cannot_be_tokenised_is_refused() -> None:
+    with pytest.raises(UnusableInput, match="patch 5 does not divide"):
+        PatchTokenizer(VIEW, 5)
+    with pytest.raises(UnusableInput, match="one position"):
+        ConvTokenizer(VIEW, {**VQ, "positions": 2}, 4)
+    with pytest.raises(UnusableInput, match="one frame"):
+        ConvTokenizer(View(2, 1, size=(8, 12)), VQ, 4)
+    with pytest.raises(UnusableInput, match="present frame"):
+        VideoTokenizer(View(3, 1, size=(8, 12)), VQ, 4)
+    with pytest.raises(NoFrames, match="encode it first"):
+        PatchTokenizer(VIEW, 4).decode(clip_of(tiled(0, 0, 0, 0, 0, 0)))
