@@ -5,9 +5,10 @@ Because they are never opaque, planners can batch them, players branch and rewin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, Union
 
+import torch
 from torch import Tensor
 
 from retrodict.errors import UnusableInput
@@ -35,6 +36,19 @@ def repeat(tree: Tree, times: int) -> Tree:
 def pick(tree: Tree, index: Tensor) -> Tree:
     """Keeps the rows with these numbers, in this order."""
     return map_tensors(lambda tensor: tensor[index.to(tensor.device)], tree)
+
+
+def join(trees: Sequence[Tree]) -> Tree:
+    """Puts the rows of trees of one structure under one another."""
+    first = trees[0]
+    if first is None:
+        return None
+    if isinstance(first, Tensor):
+        return torch.cat([part for part in trees if isinstance(part, Tensor)])
+    if isinstance(first, dict):
+        return {name: join([part[name] for part in trees if isinstance(part, dict)]) for name in first}
+    children = [join(parts) for parts in zip(*(part for part in trees if isinstance(part, list | tuple)), strict=True)]
+    return tuple(children) if isinstance(first, tuple) else children
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:
