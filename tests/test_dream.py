@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from retrodict import rng
@@ -20,13 +19,12 @@ from retrodict.data.batch import Steps
 from retrodict.data.store import Store
 from retrodict.dream import Dream, DreamEnv, dream
 from retrodict.envs.rollout import open_loop, policy_actor, rollout, score, uniform
-from retrodict.envs.world import layout, native_space
 from retrodict.errors import NoFrames, UnusableInput
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.policy import ClipPolicy
 from retrodict.roles import ForwardModel, System, View
 from retrodict.run.collect import collect, schema_of
-from retrodict.spaces import ActionSpace, Segment, categorical, code, continuous
+from retrodict.spaces import ActionSpace, categorical
 from retrodict.tree import Tree
 
 SIZE = (8, 12)
@@ -251,28 +249,3 @@ def test_what_cannot_be_dreamt_is_refused(sprite_world: FrameForward) -> None:
 
 def _frames(world: FrameForward) -> Clip:
     return Clip(frames=torch.zeros(1, 1, 3, *world.view.size, dtype=torch.uint8))
-
-
-@pytest.mark.parametrize(
-    "native",
-    [
-        spaces.Discrete(4),
-        spaces.MultiDiscrete([3, 2]),
-        spaces.MultiBinary(3),
-        spaces.Box(np.float32([-1, 0]), np.float32([1, 10])),
-    ],
-)
-def test_a_layout_leads_back_to_its_space(native: spaces.Space[Any]) -> None:
-    assert native_space(layout(native)) == native
-
-
-def test_layouts_of_recordings_have_native_spaces() -> None:
-    keys = Segment("grip", "binary", ("closed",))
-    mixed = native_space(ActionSpace((continuous("move", ("x", "y"), -2.0, 3.0), keys)))
-    assert mixed == spaces.Box(np.float32([-2, -2, 0]), np.float32([3, 3, 1]))
-    fitted = continuous("move", ("x",), -2.0, 3.0, center=(0.1,), scale=(0.4,))  # mean and deviation, not bounds
-    assert native_space(ActionSpace((fitted,))) == spaces.Box(-2.0, 3.0, (1,), np.float32)
-    assert native_space(ActionSpace((code("code", 6),))) == spaces.Discrete(6)
-    for odd in (categorical("c", "ab"), Segment("t", "text", tuple("0123"))):
-        with pytest.raises(UnusableInput, match="side by side"):
-            native_space(ActionSpace((continuous("move", ("x",)), odd)))

@@ -39,16 +39,16 @@ def pick(tree: Tree, index: Tensor) -> Tree:
 
 
 def join(trees: Sequence[Tree]) -> Tree:
-    """Puts the rows of trees of one structure under one another."""
-    first = trees[0]
-    if first is None:
-        return None
-    if isinstance(first, Tensor):
-        return torch.cat([part for part in trees if isinstance(part, Tensor)])
-    if isinstance(first, dict):
-        return {name: join([part[name] for part in trees if isinstance(part, dict)]) for name in first}
-    children = [join(parts) for parts in zip(*(part for part in trees if isinstance(part, list | tuple)), strict=True)]
-    return tuple(children) if isinstance(first, tuple) else children
+    """Puts the rows of trees of one structure under one another.
+
+    Raises:
+        UnusableInput: their structures differ.
+    """
+    paths = [list(flatten(tree)) for tree in trees]
+    if any(path != paths[0] for path in paths):
+        raise UnusableInput(f"only trees of one structure can be joined; got {paths}")
+    rest = [iter(flatten(tree).values()) for tree in trees[1:]]
+    return map_tensors(lambda tensor: torch.cat([tensor, *map(next, rest)]), trees[0])
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:
