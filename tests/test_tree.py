@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from retrodict.errors import UnusableInput
-from retrodict.tree import Tree, flatten, pick, repeat
+from retrodict.tree import Tree, flatten, join, pick, repeat
 
 
 def same(a: Tree, b: Tree) -> bool:
@@ -37,6 +37,16 @@ def test_repeat_and_pick_move_rows_of_every_tensor() -> None:
         {"a": torch.tensor([[2.0], [2.0], [1.0]]), "b": [torch.tensor([4, 4, 3]), None]},
     )
     assert same(pick(repeat(tree, 3), torch.tensor([0, 3])), tree)
+
+
+def test_join_puts_rows_under_one_another() -> None:
+    tree: Tree = {"a": torch.tensor([[1.0], [2.0]]), "b": [torch.tensor([3, 4]), None], "c": (torch.zeros(2),)}
+    rows = [pick(tree, torch.tensor([number])) for number in range(2)]
+    assert same(join(rows), tree)
+    assert same(join([tree, rows[0]]), pick(tree, torch.tensor([0, 1, 0])))
+    assert join([None, None]) is None
+    with pytest.raises(UnusableInput, match="one structure"):
+        join([tree, {"a": torch.zeros(1, 1)}])
 
 
 @pytest.mark.parametrize("name", ["a.b", ""])

@@ -5,9 +5,10 @@ Because they are never opaque, planners can batch them, players branch and rewin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, Union
 
+import torch
 from torch import Tensor
 
 from retrodict.errors import UnusableInput
@@ -35,6 +36,19 @@ def repeat(tree: Tree, times: int) -> Tree:
 def pick(tree: Tree, index: Tensor) -> Tree:
     """Keeps the rows with these numbers, in this order."""
     return map_tensors(lambda tensor: tensor[index.to(tensor.device)], tree)
+
+
+def join(trees: Sequence[Tree]) -> Tree:
+    """Puts the rows of trees of one structure under one another.
+
+    Raises:
+        UnusableInput: their structures differ.
+    """
+    paths = [list(flatten(tree)) for tree in trees]
+    if any(path != paths[0] for path in paths):
+        raise UnusableInput(f"only trees of one structure can be joined; got {paths}")
+    rest = [iter(flatten(tree).values()) for tree in trees[1:]]
+    return map_tensors(lambda tensor: torch.cat([tensor, *map(next, rest)]), trees[0])
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:

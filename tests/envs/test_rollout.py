@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from retrodict.clip import RECORDED, Clip
-from retrodict.envs.rollout import blind, expert, open_loop, policy_actor, rollout, score, uniform
+from retrodict.envs.road import Road
+from retrodict.envs.rollout import blind, expert, open_loop, policy_actor, rollout, score, smooth, uniform
 from retrodict.envs.sprites import Sprites
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.roles import View
@@ -209,3 +210,23 @@ def test_a_policy_of_another_size_or_space_is_refused() -> None:
     other = ActionSpace((world.actions.segments[0].__class__("x", "code", ("0", "1")),))
     with pytest.raises(Incompatible, match="speaks"):
         policy_actor(Counting(other), world)
+
+
+def test_a_smooth_actor_swings_slowly_and_depends_on_episode_and_step_alone() -> None:
+    moves = []
+    for rows in (1, 4):
+        world = Road(rows, limit=80, weather="day")
+        played = [
+            clip.actions[0] for clip, _, _ in rollout(world, range(6), smooth(world, 1)) if clip.actions is not None
+        ]
+        moves.append(torch.cat(played))
+    assert torch.equal(*moves)
+    assert moves[0].abs().max() <= 1
+    assert moves[0].std(0).min() > 0.3
+    assert moves[0].diff(dim=0).abs().median() < 0.2
+    sprites = Sprites(2, limit=30)
+    (clip,) = [clip for clip, _, _ in rollout(sprites, [3], smooth(sprites)) if clip.actions is not None]
+    picks = clip.actions[0].argmax(-1)
+    assert 0 < (picks.diff() != 0).sum() < len(picks) / 2  # it keeps to a choice for a while
+    with pytest.raises(UnusableInput, match="period"):
+        smooth(sprites, period=0)

@@ -9,8 +9,9 @@ from gymnasium import spaces
 
 from retrodict.envs.catalog import make, worlds
 from retrodict.envs.sprites import Sprites
-from retrodict.envs.world import World, layout
+from retrodict.envs.world import World, layout, native_space
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.spaces import ActionSpace, Segment, categorical, code, continuous
 
 
 def test_spaces_hold_what_reset_and_step_return() -> None:
@@ -140,6 +141,31 @@ def test_spaces_without_a_layout_are_refused() -> None:
     for native in (spaces.Box(-np.inf, np.inf, (2,)), spaces.Text(3), spaces.Discrete(3, start=1)):
         with pytest.raises(UnusableInput, match="not supported"):
             layout(native)
+
+
+@pytest.mark.parametrize(
+    "native",
+    [
+        spaces.Discrete(4),
+        spaces.MultiDiscrete([3, 2]),
+        spaces.MultiBinary(3),
+        spaces.Box(np.float32([-1, 0]), np.float32([1, 10])),
+    ],
+)
+def test_a_layout_leads_back_to_its_space(native: spaces.Space) -> None:
+    assert native_space(layout(native)) == native
+
+
+def test_layouts_of_recordings_have_native_spaces() -> None:
+    keys = Segment("grip", "binary", ("closed",))
+    mixed = native_space(ActionSpace((continuous("move", ("x", "y"), -2.0, 3.0), keys)))
+    assert mixed == spaces.Box(np.float32([-2, -2, 0]), np.float32([3, 3, 1]))
+    fitted = continuous("move", ("x",), -2.0, 3.0, center=(0.1,), scale=(0.4,))  # mean and deviation, not bounds
+    assert native_space(ActionSpace((fitted,))) == spaces.Box(-2.0, 3.0, (1,), np.float32)
+    assert native_space(ActionSpace((code("code", 6),))) == spaces.Discrete(6)
+    for odd in (categorical("c", "ab"), Segment("t", "text", tuple("0123"))):
+        with pytest.raises(UnusableInput, match="side by side"):
+            native_space(ActionSpace((continuous("move", ("x",)), odd)))
 
 
 def test_a_world_without_expert_says_so() -> None:

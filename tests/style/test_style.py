@@ -25,7 +25,7 @@ FLOORS = (
     {"clip", "rng", "tree"},
     {"segments", "spaces", "roles", "nn"},
     {"data", "envs", "models"},
-    {"plan"},
+    {"plan", "dream"},
     {"measure"},
     {"run", "label", "check", "contract", "trial", "claims"},
     {"recipes"},
@@ -188,7 +188,7 @@ def test_heavy_packages_are_imported_where_they_are_used(name: str) -> None:
     homes = {
         "av": ("data/video",), "starlette": ("serve/",), "uvicorn": ("serve/",), "websockets": ("serve/",),
         "minigrid": ("envs/babyai.py",), "mujoco": (), "procgen": ("envs/procgen",), "gym3": ("envs/procgen",),
-        "gymnasium": ("envs/", "plan.py"), "tyro": ("cli/",), "rich": ("cli/",), "transformers": (), "ray": (),
+        "gymnasium": ("envs/", "dream.py"), "tyro": ("cli/",), "rich": ("cli/",), "transformers": (), "ray": (),
         "cv2": (), "torchvision": (), "PIL": ("data/", "report/"),
     }  # fmt: skip
     module = tree(HOME / name)

@@ -24,6 +24,7 @@ NEEDED = (
 OPTIONAL = {  # distribution: (what it is for, how to install it)
     "minigrid": ("BabyAI worlds", "pip install 'retrodict[envs]'"),
     "mujoco": ("the arm", "pip install 'retrodict[arm]'"),
+    "box2d": ("CarRacing", "pip install 'retrodict[box2d]'"),
     "procgen-mirror": ("Procgen worlds", "retrodict doctor --install procgen"),
     "tensorboard": ("metrics in TensorBoard", "pip install 'retrodict[track]'"),
     "h5py": ("HDF5", "pip install 'retrodict[h5]'"),

@@ -31,7 +31,8 @@ class Record(Loading):
     """Records whole episodes of a world as a dataset; the same command goes on where an earlier one stopped."""
 
     env: Annotated[str, Positional, arg(metavar="ENV")]
-    """World: sprites, arm, babyai, maze, coinrun, procgen:GAME, a BabyAI level or a Gymnasium id."""
+    """World: sprites, catch, road, scroll, arm, babyai, car_racing, maze, coinrun, procgen:GAME, a BabyAI level or a
+    Gymnasium id."""
     out: Path
     """Folder of the dataset."""
     episodes: int = 0
@@ -39,7 +40,7 @@ class Record(Loading):
     frames: int = 0
     """Number of frames, reached with whole episodes; or give --episodes."""
     policy: str = "expert"
-    """Who acts: expert, random, or the folder of a run with a policy."""
+    """Who acts: expert, random, smooth (random, but slow), or the folder of a run with a policy."""
     random: float = 0.0
     """Share of the expert's actions that are replaced by random ones."""
     seed: int = 0
@@ -92,18 +93,20 @@ class Record(Loading):
 
 
 def actor_of(policy: str, world: World, random: float = 0.0, seed: int = 0) -> Actor:
-    """Returns who acts: "expert", "random", or the policy of the run in this folder.
+    """Returns who acts: "expert", "random", "smooth", or the policy of the run in this folder.
 
     Raises:
         UnusableInput: the folder holds no finished run, or a run without a policy.
     """
-    from retrodict.envs.rollout import expert, policy_actor, uniform
+    from retrodict.envs.rollout import expert, policy_actor, smooth, uniform
     from retrodict.run.checkpoint import load_system
 
     if policy == "expert":
         return expert(world, random, seed)
     if policy == "random":
         return uniform(world, seed)
+    if policy == "smooth":
+        return smooth(world, seed)
     found = load_system(policy).decoded().policy
     if found is None:
         raise UnusableInput(f"{policy} has no policy to act with; train one that has, such as vpt, lapo or bc")

@@ -62,7 +62,7 @@ class Catch(ArrayWorld):
 
     def expert(self) -> Int64[np.ndarray, "n"]:
         """Returns a move towards the ball's column, or "stay" under it."""
-        return 1 + np.sign(self._now["column"] - self._now["paddle"])
+        return np.asarray(1 + np.sign(self._now["column"] - self._now["paddle"]))
 
 
 def render(state: State, size: int = GRID) -> UInt8[np.ndarray, "n h w 3"]:
@@ -87,7 +87,7 @@ def read(frames: UInt8[np.ndarray, "n h w 3"]) -> dict[str, Any]:
     fits = ((tall[:, :, left] + tall[:, :, left + 1]) / 4).reshape(len(frames), -1)  # red of each place for a ball
     best = fits.argmax(1)
     blue = squares[:, -1, :, 2] - squares[:, -1, :, 0]
-    paddle = sum(blue[:, left + i] for i in range(-1, 3)).argmax(1)  # type: ignore[union-attr]
+    paddle = sum(blue[:, left + i] for i in range(-1, 3)).argmax(1)
     bright = (BALL[0] + GROUND[0]) / 2
     return {"row": best // COLUMNS, "column": best % COLUMNS, "paddle": paddle, "seen": fits.max(1) > bright}
 

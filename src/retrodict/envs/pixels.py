@@ -23,6 +23,8 @@ class Pixels(World):
         UnusableInput: it renders no pictures, or its actions have no layout.
     """
 
+    told_by: tuple[str, ...] = ("success", "is_success")  # what in `info` says that an episode succeeded
+
     def __init__(
         self, n: int, id: str, size: int = 64, limit: int | None = None, fps: int | None = None, **options: Any
     ) -> None:
@@ -62,8 +64,9 @@ class Pixels(World):
         success = np.zeros(self.num_envs, bool)
         for row in map(int, np.flatnonzero(live)):
             _, rewards[row], over[row], cut, told = self._envs[row].step(actions[row])
-            self.tells_success |= "success" in told or "is_success" in told
-            success[row] = bool(told.get("success", told.get("is_success", False)))
+            answers = [bool(told[name]) for name in self.told_by if name in told]
+            self.tells_success |= bool(answers)
+            success[row] = bool(answers) and answers[0]
             self._truncated[row] = cut and not over[row]  # its own limit may be shorter than ours
             self._draw(row)
         return rewards, over, success
@@ -76,8 +79,11 @@ class Pixels(World):
         for env in self._envs:
             env.close()
 
+    def _picture(self, row: int) -> Any:
+        return self._envs[row].render()
+
     def _draw(self, row: int) -> None:
-        picture = self._envs[row].render()
+        picture = self._picture(row)
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3:
             met = getattr(picture, "shape", type(picture).__name__)
             raise UnusableInput(f"{self.name} renders {met}; expected pictures of h x w x 3")

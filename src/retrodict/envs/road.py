@@ -29,9 +29,9 @@ _LIKES = 3  # sine waves of each of the expert's wishes
 class Road(ArrayWorld):
     """Actions steer (right is positive) and change the speed, both in -1..1; beyond, they go as far as 1.
 
-    Each step on the road earns the share of top speed that it is driven at. Leaving the road ends the episode; to stay on
-    it until the limit is a success. `weather` is one of WEATHERS or several joined by "+", of which each level draws
-    one; each level has 0 to `cars` other cars, which nobody can hit: those in the way drive on.
+    Each step on the road earns the share of top speed that it is driven at. Leaving the road ends the episode; to stay
+    on it until the limit is a success. `weather` is one of WEATHERS or several joined by "+", of which each level
+    draws one; each level has 0 to `cars` other cars, which nobody can hit: those in the way drive on.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Road(ArrayWorld):
         move = 0.15 * (0.3 * place - self._now["offset"]) / self._now["speed"]
         steer = (move + PULL * curvature(self._now)) / STEER
         push = (1.0 + 0.2 * speed - self._now["speed"]) / PUSH
-        return np.clip(np.stack([steer, push], 1), -1, 1).astype(np.float32)
+        return np.asarray(np.clip(np.stack([steer, push], 1), -1, 1).astype(np.float32))
 
 
 assert _LOOP - _BEHIND > FAR, "cars come again where nobody sees it"

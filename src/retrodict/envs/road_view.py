@@ -1,7 +1,7 @@
 """How the road looks from behind the wheel, and how to read it: an exact renderer, and readers of pictures.
 
-Lengths are half widths of the road. A point `z` ahead and `x` to the right of the car lies NEAR / z of the way down from
-the horizon, and SPREAD * NEAR / z picture widths to the right of its middle. One row of pixels is one distance.
+Lengths are half widths of the road. A point `z` ahead and `x` to the right of the car lies NEAR / z of the way down
+from the horizon, and x * SPREAD * NEAR / z picture widths to the right of its middle. A row of pixels is one distance.
 """
 
 from __future__ import annotations
@@ -40,10 +40,22 @@ class Palette:
 
 
 PALETTES = {
-    "day": Palette((84, 150, 232), (168, 200, 236), (60, 140, 54), (100, 100, 106), (240, 240, 236), (206, 34, 40), 0.01),
-    "night": Palette((8, 10, 30), (14, 16, 40), (12, 42, 24), (50, 50, 62), (188, 188, 160), (190, 24, 28), 0.03),
-    "fog": Palette((150, 156, 160), (166, 170, 172), (92, 116, 88), (112, 112, 112), (214, 214, 210), (176, 62, 62), 0.05),
-    "snow": Palette((198, 212, 230), (220, 228, 238), (232, 236, 242), (92, 96, 106), (150, 150, 72), (200, 44, 48), 0.015),
+    "day": Palette(
+        sky=(84, 150, 232), haze=(168, 200, 236), grass=(60, 140, 54), road=(100, 100, 106), line=(240, 240, 236),
+        car=(206, 34, 40), thick=0.01,
+    ),
+    "night": Palette(
+        sky=(8, 10, 30), haze=(14, 16, 40), grass=(12, 42, 24), road=(50, 50, 62), line=(188, 188, 160),
+        car=(190, 24, 28), thick=0.03,
+    ),
+    "fog": Palette(
+        sky=(150, 156, 160), haze=(166, 170, 172), grass=(92, 116, 88), road=(112, 112, 112), line=(214, 214, 210),
+        car=(176, 62, 62), thick=0.05,
+    ),
+    "snow": Palette(
+        sky=(198, 212, 230), haze=(220, 228, 238), grass=(232, 236, 242), road=(92, 96, 106), line=(150, 150, 72),
+        car=(200, 44, 48), thick=0.015,
+    ),
 }  # fmt: skip
 
 
@@ -79,7 +91,7 @@ def render(state: State, size: int = 32) -> UInt8[np.ndarray, "n h w 3"]:
         shown = _cover(middle + (side - 0.09) * half, middle + (side + 0.09) * half, size)
         _blend(ground, shown * (0.45 + 0.55 * dash[..., None]), colour["line"])
     _blend(ground, _cover(middle - 0.06 * half, middle + 0.06 * half, size) * dash[..., None], colour["line"])
-    faded = 1 - np.exp(-_colours(state["weather"])["thick"] * z)  # n g
+    faded = (1 - np.exp(-colour["thick"] * z)).astype(np.float32)  # n g
     ground += faded[..., None, None] * (colour["haze"][:, None, None] - ground)
     for car in range(state["gaps"].shape[1]):
         _park(frames, state, car, colour)
@@ -91,7 +103,7 @@ def _park(frames: Float[np.ndarray, "n h w 3"], state: State, car: int, colour: 
     """Draws one car of every row that has it: a body, a dark window, and the shadow that it stands on."""
     size, order = frames.shape[1], np.argsort(-state["gaps"], 1)[:, car]  # the farthest first
     box, gap = _box(state, order, size)
-    faded = (1 - np.exp(-0.5 * colour["thick"][:, 0] * gap))[:, None]  # they shine through haze
+    faded = (1 - np.exp(-0.5 * colour["thick"] * gap[:, None])).astype(np.float32)  # they shine through haze
     for low, high, ink in (
         (0.0, 1.0, colour["car"]),
         (0.62, 0.88, 0.4 * colour["sky"]),
@@ -142,11 +154,11 @@ def caption(state: State, size: int = 32) -> tuple[str, ...]:
 
 
 def read_pose(frames: UInt8[np.ndarray, "n h w 3"]) -> dict[str, Numbers]:
-    """Reads off pictures, also blurred ones, where the car is: "offset" from the middle of the road (beyond -1..1 it has
-    left it), "place" along the road modulo PERIOD, and "swing" of the road ahead, positive to the right.
+    """Reads off pictures, also blurred ones, where the car is: "offset" from the middle of the road (beyond -1..1 it
+    has left it), "place" along the road modulo PERIOD, and "swing" of the road ahead, positive to the right.
 
-    The offset is that of the straight road whose lowest rows look most alike, put right by the swing; pixels of a car do
-    not count. The place is where a sine wave fits best to the dashes of the three lines.
+    The offset is that of the straight road whose lowest rows look most alike, put right by the swing; pixels of a car
+    do not count. The place is where a sine wave fits best to the dashes of the three lines.
     """
     size, weather = frames.shape[1], read_attributes(frames, bends=False)["weather"]
     low = _low(size)
@@ -214,7 +226,7 @@ def _place(
     turn = 2 * np.pi * z / PERIOD
     waves = np.linalg.pinv(np.stack([np.ones_like(z), np.cos(turn), np.sin(turn)], 1))
     _, sine, cosine = waves @ shown.T
-    return np.arctan2(sine, cosine) * PERIOD / (2 * np.pi) % PERIOD
+    return np.asarray(np.arctan2(sine, cosine) * PERIOD / (2 * np.pi) % PERIOD)
 
 
 def _redness(frames: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n h w"]:
@@ -238,7 +250,7 @@ def _least_red(size: int) -> Float[np.ndarray, "weather"]:
     return _red(render(_straight(np.zeros(4), np.zeros(4), np.arange(4)) | cars, size))
 
 
-_TRIED, _PHASES = np.linspace(-1.5, 1.5, 151), np.arange(12) * PERIOD / 12
+_TRIED, _PHASES = np.linspace(-1.5, 1.5, 151), np.arange(6) * PERIOD / 6
 
 
 @lru_cache(maxsize=16)
@@ -304,13 +316,14 @@ def _stripes(along: Float[np.ndarray, "n g"], size: int) -> Float[np.ndarray, "n
     z, _ = _rows(size)
     apart = z**2 / (NEAR * (size - _horizon(size)))
     clear = np.clip(PERIOD / (4 * apart), 0, 1)
-    return np.asarray(0.5 + 0.5 * clear * np.clip(2.5 * np.sin(2 * np.pi * along / PERIOD), -1, 1))
+    return (0.5 + 0.5 * clear * np.clip(2.5 * np.sin(2 * np.pi * along / PERIOD), -1, 1)).astype(np.float32)
 
 
 def _cover(low: Float[np.ndarray, "*n"], high: Float[np.ndarray, "*n"], size: int) -> Float[np.ndarray, "*n w"]:
     """Share of each of `size` pixels that lies between two edges."""
-    pixel = np.arange(size)
-    return np.clip(np.minimum(high[..., None], pixel + 1) - np.maximum(low[..., None], pixel), 0, 1)
+    pixel = np.arange(size, dtype=np.float32)
+    low, high = (edge.astype(np.float32)[..., None] for edge in (low, high))
+    return np.asarray(np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, 1))
 
 
 def _blend(frames: np.ndarray, shown: np.ndarray, colour: Float[np.ndarray, "n 3"]) -> None:

@@ -166,7 +166,7 @@ class _Waves(_Dice):
         draws = numpy_rng(*self.address, episode)
         turns = draws.uniform(0.4, 1.6, (3, 1, width)) * np.arange(steps)[:, None] / self.period
         waves = np.sin(2 * np.pi * (turns + draws.random((3, 1, width)))).sum(0)
-        return np.clip(0.5 + waves / 4, 0, 1 - 1e-9)
+        return np.asarray(np.clip(0.5 + waves / 4, 0, 1 - 1e-9))
 
 
 def _where(clip: Clip, fps: int) -> tuple[Int64[np.ndarray, "b"], Int64[np.ndarray, "b"]]:

@@ -109,7 +109,7 @@ class Scroll(ArrayWorld):
     def expert(self) -> Int64[np.ndarray, "n"]:
         """Returns the level's own walk: 1 to 12 steps away and back, again and again, and a few steps in between."""
         steps = np.minimum(self.steps, self.limit - 1)
-        return self._now["plan"][np.arange(self.num_envs), steps]
+        return np.asarray(self._now["plan"][np.arange(self.num_envs), steps])
 
 
 def _room(corner: Int64[np.ndarray, "*n 2"], most: Int64[np.ndarray, "2"], stride: int) -> Int64[np.ndarray, "*n 4"]:
