@@ -164,7 +164,7 @@ def test_all_frames_of_one_next_frame_have_probability_one_together() -> None:
     assert float(logs.exp().sum()) == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "loss", "steps"), [("masked", filling_in, 200), ("next", saying, 200)])
+@pytest.mark.parametrize(("kind", "loss", "steps"), [("masked", filling_in, 500), ("next", saying, 500)])
 def test_a_world_learns_to_obey(kind: str, loss: Callable[..., dict[str, Tensor]], steps: int) -> None:
     model = world(kind)
     optimiser = torch.optim.Adam(model.groups()["all"], 5e-3)
@@ -256,8 +256,8 @@ def test_an_actor_learns_in_a_world_what_pays_there() -> None:
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        chosen = actor.act(Clip(frames=ring(torch.tensor([[1], [2], [7], [6], [0]]))))[0].mode().argmax(-1)
-    assert chosen.tolist() == [0, 0, 2, 2, 1]
+        chosen = actor.act(Clip(frames=ring(torch.tensor([[1], [2], [7], [6]]))))[0].mode().argmax(-1)
+    assert chosen.tolist() == [0, 0, 2, 2]
 
 
 def test_an_actor_remembers_and_forgets_where_an_episode_begins() -> None:
