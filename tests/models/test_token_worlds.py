@@ -45,7 +45,7 @@ def played(rows: int, length: int, *address: str) -> Clip:
 
 
 def tokenizer() -> PatchTokenizer:
-    made = PatchTokenizer(VIEW, PATCH, 4)
+    made = PatchTokenizer(VIEW, PATCH, 2)
     made.learn(Clip(frames=ring(torch.arange(PLACES)[None])), rng.torch_rng(0))
     return made
 
