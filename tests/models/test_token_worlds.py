@@ -164,7 +164,7 @@ def test_all_frames_of_one_next_frame_have_probability_one_together() -> None:
     assert float(logs.exp().sum()) == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "loss", "steps"), [("masked", filling_in, 500), ("next", saying, 500)])
+@pytest.mark.parametrize(("kind", "loss", "steps"), [("masked", filling_in, 250), ("next", saying, 300)])
 def test_a_world_learns_to_obey(kind: str, loss: Callable[..., dict[str, Tensor]], steps: int) -> None:
     model = world(kind)
     optimiser = torch.optim.Adam(model.groups()["all"], 5e-3)
@@ -175,6 +175,7 @@ def test_a_world_learns_to_obey(kind: str, loss: Callable[..., dict[str, Tensor]
             value.backward()
             optimiser.step()
     model.eval()
+    model.temperature = 0.0  # type: ignore[assignment]
     clip = played(48, 2, "test")
     actions = torch.arange(48) % 3
     with torch.no_grad():

@@ -20,6 +20,7 @@ from retrodict.nn.masks import Mask
 from retrodict.tree import Tree
 
 Pair = tuple[Tensor, Tensor]  # keys and values: b g h s e
+STRIDE = 8.0  # of a bias in logits: at the others' pace it would take thousands of steps to point anywhere
 REACH = 16  # moments apart, above which all distances are alike
 
 
@@ -58,21 +59,27 @@ class Attention(nn.Module):
         return self.outward(rearrange(found, "b g h s e -> b g s (h e)")), mine
 
     def _bias(self, sight: Sight) -> Float[Tensor, "b 1 h s k"]:
-        bias = self.relation[sight.relation]  # b s k h
+        bias = STRIDE * self.relation[sight.relation]  # b s k h
         if sight.seen is not None:
             bias = bias.masked_fill(~sight.seen.unsqueeze(-1), -1e9)  # finite: padding that sees nothing stays a number
         return rearrange(bias, "b s k h -> b 1 h s k")
 
 
 class Block(nn.Module):
-    """Attention within the frame (of more than one cell), attention in time, feed-forward net."""
+    """Attention within the frame, attention in time, a look at the next cells, and a feed-forward net.
+
+    A frame of one cell has neither the first nor the third. The look is a depthwise convolution, by which it is known
+    at once what lay beside a cell a moment ago (Chu et al., conditional positional encodings, as in C-ViViT and LAPA).
+    """
 
     around_sight: Tensor
 
     def __init__(self, grid: tuple[int, int], width: int, heads: int, reach: int) -> None:
         super().__init__()
         rows, columns = grid
-        self.around = None if grid == (1, 1) else Attention(width, heads, (2 * rows - 1) * (2 * columns - 1))
+        self.grid, many = grid, grid != (1, 1)
+        self.around = Attention(width, heads, (2 * rows - 1) * (2 * columns - 1)) if many else None
+        self.beside = nn.Conv2d(width, width, 3, padding=1, groups=width) if many else None
         self.register_buffer("around_sight", offsets(rows, columns).unsqueeze(0), persistent=False)
         self.back = Attention(width, heads, 2 * reach + 1)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
@@ -86,6 +93,9 @@ class Block(nn.Module):
             x = x + self.around(self.norms[0](x), Sight(self.around_sight))[0]
         found, mine = self.back(rearrange(self.norms[1](x), "b t n d -> b n t d"), sight, kept)
         x = x + rearrange(found, "b n t d -> b t n d")
+        if self.beside is not None:
+            frames = rearrange(x, "b t (y x) d -> (b t) d y x", y=self.grid[0])
+            x = x + rearrange(self.beside(frames), "(b t) d y x -> b t (y x) d", b=len(x))
         return x + self.net(self.norms[2](x)), mine
 
 
