@@ -15,11 +15,13 @@ from data_samples import moving, write
 
 from retrodict.clip import Clip
 from retrodict.data import cache, store
+from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.importers import import_videos
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.errors import UnusableInput
+from retrodict.roles import View
 from retrodict.spaces import ActionSpace, categorical
 
 SPACE = ActionSpace((categorical("action", ("left", "right")),))
@@ -38,6 +40,25 @@ def test_pieces_of_any_size_make_the_same_cache(monkeypatch: pytest.MonkeyPatch,
     assert np.array_equal(Cache.build(source, (3, 4), tmp_path).frames, whole.frames)
     assert whole.frames.shape == (20, 3, 3, 4)
     assert np.array_equal(Cache.build(source).frames[8:], source.read(source.ids[2]).frames[0])  # type: ignore[index]
+
+
+def test_rewards_and_ends_come_with_the_steps_where_they_were_recorded() -> None:
+    rewarded = Schema(SPACE, {"observation.image": (6, 8, 3)}, 10, rewards=True)
+    clips = [
+        clip.with_(rewards=torch.arange(clip.steps)[None].float(), ends=torch.eye(clip.steps)[-1:])
+        for clip in map(episodes(4, 3).read, episodes(4, 3).ids)
+    ]
+    steps = Steps.all(Cache.build(MemoryStore(rewarded, clips)), hidden=True).shown(View(3, 1))
+    found = steps.batch(np.array([1, 4]))
+    assert found.rewards is not None
+    assert found.ends is not None
+    assert found.rewards.tolist() == [[0.0, 1.0], [0.0, 1.0]]
+    assert found.ends.tolist() == [[0.0, 0.0], [0.0, 1.0]]
+    other = steps.with_actions(
+        np.zeros((len(steps), 2), np.float32), np.ones(len(steps), np.uint8), np.ones(len(steps), np.float32), "x"
+    )
+    assert other.batch(np.array([1])).rewards.tolist() == [[0.0, 1.0]]  # type: ignore[union-attr]
+    assert Steps.all(Cache.build(episodes(4))).batch(np.array([0])).rewards is None
 
 
 def test_videos_too_long_to_be_read_at_once_are_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -231,6 +231,57 @@ def test_evolution_runs_without_gradients_and_once(tmp_path: Path, sprites: View
     assert [line["step"] for line in curve(tmp_path, "count")] == [0, 1, 2]
 
 
+def test_a_loop_over_data_sees_the_same_batches_and_other_data_are_another_stage(
+    tmp_path: Path, sprites: Views
+) -> None:
+    seen: list[Clip] = []
+
+    def body(part: Dial, clip: Clip, noise: torch.Generator) -> dict[str, float]:
+        seen.append(clip)
+        part.seen += 1
+        return {}
+
+    for folder in ("a", "b"):
+        with Run(tmp_path / folder, sprites) as run:
+            assert float(run.loop("look", Dial(), body, 2, sprites.unlabelled, 5).seen) == 2
+    first, _, again, _ = (clip.frames for clip in seen)
+    assert first is not None
+    assert first.shape[0] == 5
+    assert first.equal(again)  # type: ignore[arg-type]
+    with Run(tmp_path / "a", sprites) as run, pytest.raises(StaleStage, match="data was"):
+        run.loop("look", Dial(), body, 2, sprites.labelled, 5)
+
+
+class Gauged(Dial):
+    """A part with a gauge, and an alarm once it has been trained for long."""
+
+    def gauges(self) -> dict[str, float]:
+        return {"dial/seen": float(self.seen)}
+
+    def alarm(self) -> str:
+        return "it turned too far" if self.seen > 3 else ""
+
+
+def test_gauges_are_in_the_metrics_and_an_alarm_is_said_at_the_end(tmp_path: Path, sprites: Views) -> None:
+    for steps, told in ((3, []), (4, ["dial: it turned too far"])):
+        log = Listening()
+        with Run(tmp_path / str(steps), sprites, log=log) as run:
+            run.fit("dial", Gauged(), both, sprites.unlabelled, Fit(steps, 4))
+        assert log.said == told
+        assert [line["dial/seen"] for line in curve(tmp_path / str(steps), "dial")] == [1.0, 2.0, 3.0, 4.0][:steps]
+
+
+class Listening(Log):
+    """A silent log that remembers what was said."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
 def test_a_map_knows_the_window_and_the_part_it_used(tmp_path: Path, sprites: Views) -> None:
     data = sprites.unlabelled.only(np.arange(30))
 

@@ -49,7 +49,7 @@ class Dynamics:
     width: int = 96  # of the transformer (paper: 512)
     depth: int = 3  # blocks (paper: 12)
     heads: int = 4  # of attention (paper: 8)
-    memory: int = 2  # frames looked back at (paper: 15)
+    memory: int = 1  # frames looked back at (paper: 15)
     passes: int = 6  # to fill in a frame (paper: 25)
     temperature: float = 1.0  # of the draw (paper: 2)
 
@@ -70,7 +70,7 @@ class Config:
     policy: Shape = field(default_factory=lambda: Shape(32, 128))  # over codes
     tokenise: Fit = field(default_factory=lambda: Fit(200, 64))
     explain: Fit = field(default_factory=lambda: Fit(900, 64, 2e-3, 0.0))
-    fill: Fit = field(default_factory=lambda: Fit(1500, 24, 2e-3))
+    fill: Fit = field(default_factory=lambda: Fit(1000, 32, 2e-3))
     clone: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
     decode: Fit = field(default_factory=lambda: Fit(300, 64, 2e-2))
 

@@ -31,7 +31,8 @@ class Config:
     patch: int = 0  # pixels a side of a token, 0: the largest up to 8 that gives 2 a side (paper: 16)
     tokens: int = 128  # values of a token (paper: 512)
     code_width: int = 16  # of a token's vector (paper: 512)
-    channels: int = 32  # of tokenizer and actor (paper: 64)
+    channels: int = 128  # of the tokenizer (paper: 64)
+    actor: int = 32  # channels of the actor (paper: 32 to 64)
     width: int = 64  # of the transformer (paper: 256)
     depth: int = 2  # of the transformer (paper: 10)
     heads: int = 4  # of attention (paper: 4)
@@ -43,7 +44,7 @@ class Config:
     discount: float = 0.995
     trace: float = 0.95  # λ
     entropy: float = 0.01  # weight (paper: 0.001)
-    tokenise: Fit = field(default_factory=lambda: Fit(1000, 64, 2e-3))
+    tokenise: Fit = field(default_factory=lambda: Fit(1500, 64, 3e-3, 0.0))
     say: Fit = field(default_factory=lambda: Fit(1500, 32, 2e-3))
     practise: Fit = field(default_factory=lambda: Fit(800, 64, 1e-3, 0.0, clip=10.0))
 
@@ -52,7 +53,7 @@ def micro() -> Config:
     """Settings for contract tests."""
     few = Fit(8, 8)
     return Config(
-        tokens=16, code_width=4, channels=8, width=16, depth=1, heads=2, memory=2, hidden=8, burn=1, horizon=2,
+        tokens=16, code_width=4, channels=8, actor=8, width=16, depth=1, heads=2, memory=2, hidden=8, burn=1, horizon=2,
         tokenise=few, say=few, practise=few,
     )  # fmt: skip
 
@@ -65,7 +66,7 @@ def tiny() -> Config:
 def paper() -> Config:
     """The published settings for Atari, without the perceptual loss, and offline: all data is recorded before."""
     return Config(
-        16, 512, 512, 64, 256, 10, 4, 19, 0.1, 512, 20, 20, entropy=0.001, tokenise=Fit(119_000, 256, 1e-4, 0.0),
+        16, 512, 512, 64, 64, 256, 10, 4, 19, 0.1, 512, 20, 20, entropy=0.001, tokenise=Fit(119_000, 256, 1e-4, 0.0),
         say=Fit(115_000, 64, 1e-4), practise=Fit(110_000, 64, 1e-4, 0.0, clip=10.0),
     )  # fmt: skip
 
@@ -86,7 +87,7 @@ def train(cfg: Config, run: Run) -> System:
     seen = steps.shown(steps.cache.view(cfg.memory + 2, cfg.memory))
     world = run.fit("world", world, saying, seen, cfg.say)
     with rng.isolated(run.seed, "actor"):
-        actor = ActorCritic(view, space, patch_for(view.size, 2), cfg.channels, hidden=cfg.hidden)
+        actor = ActorCritic(view, space, patch_for(view.size, 2), cfg.actor, hidden=cfg.hidden)
     dream = partial(
         practising, world=world, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy
     )
