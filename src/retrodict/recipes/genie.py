@@ -13,12 +13,14 @@ from dataclasses import dataclass, field, replace
 from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.data.batch import Steps
+from retrodict.errors import UnknownName
 from retrodict.label.clone import Shape, clone_codes
 from retrodict.models.frame_world import Mixing
 from retrodict.models.latent_action import LatentAction, LatentForward, LatentInverse
 from retrodict.models.losses import explaining
 from retrodict.models.token_world import MaskedWorld, filling_in
-from retrodict.models.tokenizers import PatchTokenizer, Tokenizer, VideoTokenizer, learning_patches, tokenizing
+from retrodict.models.tokenizers import ConvTokenizer, PatchTokenizer, Tokenizer, VideoTokenizer
+from retrodict.models.tokenizers import learning_patches, tokenizing  # isort: skip
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System
 from retrodict.run.loop import Fit
@@ -32,14 +34,15 @@ UNLABELLED = True  # trains without any label as well
 
 @dataclass(frozen=True)
 class Tokens:
-    """Settings of the tokenizer: nearest patches, or with `width` a transformer over space and time."""
+    """Settings of the tokenizer: `patches` that were seen, a `conv` net, or `video`, a net over space and time."""
 
+    kind: str = "patches"  # (paper: video)
     patch: int = 0  # pixels a side, 0: the largest up to 8 that gives 7 a side (paper: 4)
     codes: int = 256  # values of a token (paper: 1024)
     apart: float = 4.0  # root mean squared distance of two patches of the book, in bytes
     frames: int = 1  # seen at once (paper: 16)
-    width: int = 0  # of the transformer, 0: nearest patches (paper: 512)
-    depth: int = 4  # of encoder and decoder each (paper: 8)
+    width: int = 64  # of the net (paper: 512)
+    depth: int = 2  # of encoder and decoder each (paper: 8)
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,24 @@ def tiny() -> Config:
     return Config()
 
 
+def babyai() -> Config:
+    """For views that move: whole frames in, and latent actions that may look anywhere."""
+    return Config(
+        inputs="both", pool="flatten", decoder=Mixing("attention"), dynamics=Dynamics(depth=4),
+        explain=Fit(1000, 64, 2e-3, 0.0),
+    )  # fmt: skip
+
+
+def maze() -> Config:
+    """For textured video: a learned tokenizer."""
+    return Config(Tokens("conv", 8, 512, width=64), tokenise=Fit(2500, 32, 3e-3, 0.0), dynamics=Dynamics(depth=4))
+
+
 def paper() -> Config:
     """The published settings of the CoinRun study, at this latent action model's kind of layers."""
     return Config(
-        Tokens(4, 1024, frames=16, width=512, depth=8), 6, 32, "frames", "flatten", 512, 8, Mixing("attention", 512, 8),
-        Dynamics(512, 12, 8, 15, 25, 2.0), Shape(256, 512), Fit(200_000, 36, 3e-5, 1e-4, 0.025, 0.1),
+        Tokens("video", 4, 1024, frames=16, width=512, depth=8), 6, 32, "frames", "flatten", 512, 8,
+        Mixing("attention", 512, 8), Dynamics(512, 12, 8, 15, 25, 2.0), Shape(256, 512), Fit(200_000, 36, 3e-5, 1e-4, 0.025, 0.1),
         Fit(200_000, 36, 3e-5, 1e-4, 0.025, 0.1), Fit(200_000, 36, 3e-5, 1e-4, 0.025, 0.1), Fit(100_000, 256, 3e-4),
     )  # fmt: skip
 
@@ -102,12 +118,15 @@ def tokenizer(cfg: Tokens, fit: Fit, run: Run) -> Tokenizer:
     """Fits the tokenizer to the video."""
     video = run.data.unlabelled
     patch, view = cfg.patch or patch_for(video.cache.size), video.cache.view(cfg.frames, cfg.frames - 1)
-    if not cfg.width:
+    if cfg.kind == "patches":
         book = PatchTokenizer(view, patch, cfg.codes, cfg.apart)
         return run.loop("tokens", book, learning_patches, fit.steps, video.shown(view), fit.batch)
+    kinds: dict[str, type[ConvTokenizer | VideoTokenizer]] = {"conv": ConvTokenizer, "video": VideoTokenizer}
+    if cfg.kind not in kinds:
+        raise UnknownName("kind of tokenizer", cfg.kind, ["patches", *kinds])
     with rng.isolated(run.seed, "tokens"):
         code = {"kind": "vq", "positions": 1, "codes": cfg.codes, "width": 32}
-        learned = VideoTokenizer(view, code, patch, cfg.width, cfg.depth)
+        learned = kinds[cfg.kind](view, code, patch, cfg.width, cfg.depth)
     return run.fit("tokens", learned, tokenizing, video.shown(view), fit)
 
 
