@@ -24,7 +24,7 @@ from retrodict.run.run import Run, Views
 
 SEED = 800  # of its recording (levels from 800,000,000) and of its weights: no trial has it
 FRAMES, RANDOM = 12_000, 0.6  # of its recording: every action in every place, also where it would be foolish
-FIT = Fit(800, 64, 2e-3)
+FIT = Fit(500, 64, 2e-3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,7 @@ def test_a_judge_tells_worlds_apart(branches: Branches) -> None:
     codes = judged(Drawn(space=CODES, order=ORDER), Reader(), branches, asked, np.tile(np.array(ORDER), (60, 1)))
     assert codes.score.value == 1
     wrong = judged(Drawn(space=CODES, order=ORDER), Reader(), branches, asked, np.tile(np.roll(ORDER, 1), (60, 1)))
-    assert wrong.score.value == 0
+    assert wrong.score.value < 0.1  # a move into a wall looks as it should by luck
     with pytest.raises(Incompatible, match="the judge speaks"):
         judged(Drawn(), Reader(CODES), branches, asked, means)
 

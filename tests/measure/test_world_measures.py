@@ -138,25 +138,42 @@ def test_agreement_by_code() -> None:
 
 
 def test_control_by_hand() -> None:
-    """Two states, classes stay and up; in the second, up is blocked and looks like stay."""
-    alike = np.array([np.eye(2), np.ones((2, 2))], bool)
-    means, merged = np.array([[0, 1], [0, 1]]), np.array([0, 1])
-    real = np.array([[0, 1], [0, 0]])  # what the judge reads off the real frames: it makes no mistake
-    found = controllability(real, means, real, merged, alike)  # the world does what is real
+    """Two states, classes stay, up and down; in the second, up is blocked and looks like stay."""
+    alike = np.array([np.eye(3), [[1, 1, 0], [1, 1, 0], [0, 0, 1]]], bool)
+    means, merged = np.array([[0, 1], [0, 1]]), np.arange(3)  # down is never asked for
+    real = np.array([[0, 1, 2], [0, 0, 2]])  # what the judge reads off the real frames: it makes no mistake
+    found = controllability(real[:, :2], means, real, merged, alike)  # the world does what is real
     assert (found.score.value, found.real.value) == (1, 1)
     assert found.raw.value == 0.75  # up is not read where it is blocked
     assert found.blocked is not None
     assert found.blocked.value == 1
-    assert found.by == (1, 1)
+    assert found.by == (1, 1)  # staying shows in both states, going up in the first
     deaf = controllability(np.zeros((2, 2), int), means, real, merged, alike)  # always stays
     assert deaf.score.value == 0.5
     assert deaf.by == (1, 0)
-    three = np.concatenate([alike, np.zeros((2, 2, 1), bool)], 2)
-    three = np.concatenate([three, np.array([[[0, 0, 1]]] * 2, bool)], 1)
-    wall = controllability(np.array([[0, 1], [2, 2]]), means, real, merged, three)  # walks through the wall
-    assert wall.score.value == 1
-    assert wall.blocked is not None
-    assert wall.blocked.value == 0
+    ghost = controllability(means, means, real, merged, alike)  # goes up through the wall
+    assert (ghost.score.value, ghost.raw.value) == (1, 1)
+    assert ghost.blocked is not None
+    assert ghost.blocked.value == 0
+    poor = controllability(means, means, np.array([[0, 1, 0], [0, 0, 2]]), merged, alike)  # a judge that errs once
+    assert poor.real.value == pytest.approx((1 + 1 + 0.5) / 3)
+
+
+def test_a_frame_that_several_lead_to_belongs_to_what_is_read_off_it() -> None:
+    """Three moves that are each blocked in one state, and staying, which comes last."""
+    alike = np.tile(np.eye(4, dtype=bool), (3, 1, 1))
+    for move in range(3):
+        alike[move, move, 3] = alike[move, 3, move] = True
+    real = np.tile(np.arange(4), (3, 1))
+    real[range(3), range(3)] = 3
+    means = np.tile(np.arange(4), (3, 1))
+    found = controllability(real, means, real, np.arange(4), alike)
+    assert found.by == (1, 1, 1, 1)
+    assert found.real.value == 1
+    still = controllability(np.full((3, 4), 3), means, real, np.arange(4), alike)
+    assert still.by == (0, 0, 0, 1)
+    assert still.blocked is not None
+    assert still.blocked.value == 1
 
 
 def test_a_perfect_world_is_at_the_ceiling_and_its_controls_at_chance() -> None:

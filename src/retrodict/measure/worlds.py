@@ -184,12 +184,12 @@ def agreement_by(asked: Ints, read: Ints) -> dict[int, float]:
 class Control:
     """How often a judge reads off a generated frame what was asked for, macro-averaged over requests.
 
-    An action *shows* in a state where its real next frame differs from that of every other class; a move into a wall
-    does not. `score` is over the pairs of state and request that show; `raw` over all of them. `blocked`, over the
-    others, is how often the judge reads one of the actions that look like the requested one there (None where all
-    show): a world that walks through walls scores low. `shuffled` and `random` are `score` with requests that the
-    world was not given (permuted within each state; drawn anew): chance. `real` is the judge on real next frames: the
-    ceiling. `by` is `score` of each request (None where it never shows).
+    An action *shows* in a state where its real next frame is its own. A frame to which several classes lead belongs to
+    the one that the judge most often reads off such frames (staying, of all moves into walls). `score` is over the
+    pairs of state and request that show, `raw` over all. `blocked`, over the others, is how often the judge reads what
+    it reads off the real next frame (None where all show): a world that walks through walls scores low. `shuffled` and
+    `random` are `score` with requests that the world was not given (permuted within each state; drawn anew): chance.
+    `real` is `score` of the real next frames: the ceiling. `by` is `score` of each request (None: it never shows).
     """
 
     score: Estimate
@@ -214,17 +214,25 @@ def controllability(read: Ints, means: Ints, real: Ints, merged: Ints, alike: Fl
     rng, rows = numpy_rng(seed, "measure/control"), np.arange(len(read))[:, None]
     requests = np.tile(np.arange(read.shape[1]), (len(read), 1))
     order, drawn = rng.permuted(requests, axis=1), rng.integers(read.shape[1], size=read.shape)
-    shows = alike.sum(2) == 1  # m c: like itself alone
+    shows = _owned(alike, real, merged)
     told, hits = shows[rows, means], read == means
+    first = np.array([int(np.argmax(merged == number)) for number in range(alike.shape[1])])
     return Control(
         score=_macro(hits, told),
         raw=_macro(hits, np.ones_like(told)),
-        blocked=None if told.all() else _macro(alike[rows, means, read], ~told),
+        blocked=None if told.all() else _macro(read == real[rows, first[means]], ~told),
         shuffled=_macro(read[rows, order] == means, told),
         random=_macro(read[rows, drawn] == means, told),
         real=_macro(real == merged, shows[:, merged]),
         by=tuple(float(hit[on].mean()) if on.any() else None for hit, on in zip(hits.T, told.T, strict=True)),
     )
+
+
+def _owned(alike: Flags, real: Ints, merged: Ints) -> Flags:
+    """True where a class's real next frame counts as its own: "m c"."""
+    shared = real[(alike.sum(2) > 1)[:, merged]]  # readings of frames to which several classes lead
+    weight = 1 + np.bincount(shared, minlength=alike.shape[1])
+    return np.asarray((alike * weight).argmax(2) == np.arange(alike.shape[1]))
 
 
 def _macro(hits: Flags, counted: Flags) -> Estimate:
