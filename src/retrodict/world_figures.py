@@ -24,7 +24,7 @@ from retrodict.measure.inputs import Ints
 from retrodict.measure.intervals import Estimate
 from retrodict.roles import Adapter, ForwardModel, System
 from retrodict.segments import ONE_HOT
-from retrodict.spaces import Distribution
+from retrodict.spaces import ActionSpace, Distribution
 
 if TYPE_CHECKING:
     from retrodict.envs.world import World
@@ -120,7 +120,7 @@ def requests(forward: ForwardModel, clip: Clip, before: int) -> Float[Tensor, "k
         return torch.eye(forward.space.width)
     assert clip.actions is not None  # of windows that bear its actions
     values, counts = np.unique(clip.actions[:, before].cpu().numpy(), axis=0, return_counts=True)
-    return torch.from_numpy(values[counts >= USED * clip.rows])
+    return torch.from_numpy(values[counts >= USED * clip.rows][::-1].copy())  # in the order of their numbers
 
 
 @torch.no_grad()
@@ -250,6 +250,12 @@ def _cycle(system: System, forward: ForwardModel, clip: Clip, before: int) -> di
     return {**_point(read.score), "chance": _point(read.chance), "by": read.by}
 
 
+def value_names(space: ActionSpace) -> tuple[str, ...]:
+    """Names of the values of a single choice, for people: a code has a number alone."""
+    assert space.discrete is not None  # of a single choice
+    return tuple(f"code {value}" if space.latent else value for value in space.discrete.values)
+
+
 Shown = tuple[tuple[str, ...], UInt8[Tensor, "n k c h w"]]
 
 
@@ -259,7 +265,7 @@ def shown(forward: ForwardModel, clip: Clip, before: int, count: int = 3) -> Sho
     if segment is None:
         return None
     asked = requests(forward, clip, before)
-    names = ("seen", *(segment.values[int(one.argmax())] for one in asked))
+    names = ("seen", *(value_names(forward.space)[int(one.argmax())] for one in asked))
     past = clip.cut(0, before + 1).pick(np.linspace(0, clip.rows - 1, min(count, clip.rows)).astype(int).tolist())
     made = obedience.generated(forward, past, asked.expand(past.rows, -1, -1))
     assert past.frames is not None  # of windows

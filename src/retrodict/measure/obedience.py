@@ -244,7 +244,8 @@ def cycle(forward: ForwardModel, inverse: InverseModel, clip: Clip, before: int,
     by = {}
     if segment := space.discrete:
         shares = worlds.agreement_by(space.classes(asked).cpu().numpy(), space.classes(read).cpu().numpy())
-        by = {segment.merged_names[number]: share for number, share in shares.items()}
+        named = [f"code {name}" if space.latent else name for name in segment.merged_names]
+        by = {named[number]: share for number, share in shares.items()}
     return Cycle(_agreement(space, asked, read, unit), _agreement(space, control, read, unit), by)
 
 
@@ -324,10 +325,11 @@ Tracker = Callable[[UInt8[Tensor, "n c h w"]], Int[np.ndarray, "n 2"]]
 def consistency(forward: ForwardModel, past: Clip, asked: Float[Tensor, "k d"], where: Tracker, seed: int = 0) -> float:
     """Returns 1 - within / total variance of how far a tracker sees things move after each request, in all pasts.
 
-    The pasts must be such that nothing is in the way (`worlds.effect_consistency`).
+    It is 0 where every request does the same. In the pasts, nothing may be in the way.
     """
     made = generated(forward, past, asked.expand(past.rows, -1, -1), seed)
     start = where(_frames(past)[:, -1])
-    effects = [where(made[:, k]) - start for k in range(len(asked))]
-    codes = np.repeat(np.arange(len(asked)), past.rows)
-    return worlds.effect_consistency(codes, np.concatenate(effects).astype(np.float64))
+    effects = np.concatenate([where(made[:, k]) - start for k in range(len(asked))]).astype(np.float64)
+    if (effects == effects[0]).all():
+        return 0.0
+    return worlds.effect_consistency(np.repeat(np.arange(len(asked)), past.rows), effects)

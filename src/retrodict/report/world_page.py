@@ -42,13 +42,18 @@ def render(name: str, told: Row, shown: Shown | None = None) -> str:
 def _headline(told: Row) -> Markup:
     first, cycle = told["skill"][0], told["cycle"]
     rows = [
-        {"name": "error after other actions, in times", **told["sensitivity"], "baseline": "1: actions are ignored"},
+        {"name": "times the error, after other actions", **_times(told["sensitivity"]), "baseline": "1: ignored"},
         {"name": "delta PSNR, dB", **told["delta_psnr"], "baseline": "0: actions change nothing"},
         {"name": "skill one step ahead", **first, "baseline": "0: as good as the last frame"},
     ]
     if cycle["value"] is not None:
         rows.append({"name": "cycle consistency", **cycle, "baseline": f"{number(cycle['chance']['value'])}: chance"})
     return sections.headline(rows)
+
+
+def _times(found: Row) -> Row:
+    """A ratio, which has no upper end: its large values as whole numbers."""
+    return {key: round(value) if value is not None and value >= 100 else value for key, value in found.items()}
 
 
 def _pictures(shown: Shown) -> Markup:
