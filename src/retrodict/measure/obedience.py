@@ -299,7 +299,7 @@ def judged(
 
     means[m, k] is the class of true actions that a request stands for there; `past` the past with the actions of the
     world's own space, where it looks at any. Definitions: `worlds.Control`. Source of the measure: GameWorld Score
-    (Matrix-Game, 2025), which has an inverse model judge generated video.
+    (Zhang et al., Matrix-Game, 2025), which has an inverse model judge generated video.
 
     Raises:
         Incompatible: the judge speaks other actions than the real world.
@@ -309,12 +309,13 @@ def judged(
     past = past or branches.past
     made = generated(forward, past, asked.expand(past.rows, -1, -1), seed)
     return worlds.controllability(
-        _classes(judge, branches.past, made), means, _classes(judge, branches.past, branches.following),
+        classes(judge, branches.past, made), means, classes(judge, branches.past, branches.following),
         branches.merged, branches.alike, seed,
     )  # fmt: skip
 
 
-def _classes(judge: InverseModel, past: Clip, following: UInt8[Tensor, "m k c h w"]) -> Ints:
+def classes(judge: InverseModel, past: Clip, following: UInt8[Tensor, "m k c h w"]) -> Ints:
+    """Returns the class "m k" of the action that a judge reads between each past and the frames after it."""
     each = [judge.space.classes(_read(judge, past, following[:, k])).cpu().numpy() for k in range(following.shape[1])]
     return np.stack(each, 1)
 
