@@ -31,8 +31,9 @@ def documents() -> dict[Path, str]:
     robot = recipe_pages.between(robot, "figures", recipe_pages.world_table(modules, entries, "arm"))
     shown = recipe_pages.inputs_table(json.loads((ROOT / INPUTS).read_text())) if (ROOT / INPUTS).is_file() else ""
     made[Path(ROBOT)] = recipe_pages.between(robot, "inputs", shown)
-    judged = recipe_pages.obedience_table(json.loads((ROOT / JUDGED).read_text()))
-    made[Path(OBEYS)] = recipe_pages.between((ROOT / OBEYS).read_text(), "judged", judged)
+    if (ROOT / JUDGED).is_file():
+        judged = recipe_pages.obedience_table(json.loads((ROOT / JUDGED).read_text()))
+        made[Path(OBEYS)] = recipe_pages.between((ROOT / OBEYS).read_text(), "judged", judged)
     readme = (ROOT / "README.md").read_text()
     readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))
     picture = ""

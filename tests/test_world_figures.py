@@ -17,7 +17,7 @@ from retrodict.errors import UnknownName, UnusableInput
 from retrodict.measure.intervals import wilson
 from retrodict.roles import System
 from retrodict.run.loop import Fit
-from retrodict.spaces import ActionSpace, Distribution, code, continuous
+from retrodict.spaces import ActionSpace, Distribution, categorical, code, continuous
 from retrodict.trial import Setting, ground, held_out, measured
 
 CODES = ActionSpace((code("z", 6),))
@@ -97,6 +97,13 @@ def test_only_codes_in_use_are_asked_for(video: Cache) -> None:
     clip, before = world_figures._windows(system(), world, video, 1)
     asked = world_figures.requests(world, clip, before)
     assert sorted(asked.argmax(1).tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_values_that_look_alike_are_asked_for_once() -> None:
+    space = ActionSpace((categorical("key", ("left", "a", "right", "b"), [["a", "b"]]),))
+    world: Any = Drawn(space=space)
+    clip = Clip(frames=torch.zeros(1, 2, 3, 36, 36, dtype=torch.uint8))
+    assert world_figures.requests(world, clip, 0).argmax(1).tolist() == [0, 1, 2]
 
 
 def test_foresight_by_step(where: world_figures.Ground) -> None:

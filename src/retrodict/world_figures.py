@@ -109,15 +109,17 @@ def _foresight(name: str, found: obedience.Horizon) -> dict[str, float]:
 
 
 def requests(forward: ForwardModel, clip: Clip, before: int) -> Float[Tensor, "k d"]:
-    """What a world can be asked for: every true action, or every code in use among windows that bear its actions.
+    """What a world can be asked for: a value of each class of true actions, or every code in use among windows that
+    bear its actions.
 
     Raises:
         UnusableInput: its actions are not choices, so that there is no list of them.
     """
     if not all(segment.kind in ONE_HOT for segment in forward.space.segments):
         raise UnusableInput(f"the world takes numbers ({forward.space.columns}), of which there is no list to ask for")
-    if forward.space.discrete is not None and not forward.space.latent:
-        return torch.eye(forward.space.width)
+    segment = forward.space.discrete
+    if segment is not None and not forward.space.latent:
+        return torch.eye(segment.width)[np.unique(segment.merged, return_index=True)[1].tolist()]
     assert clip.actions is not None  # of windows that bear its actions
     values, counts = np.unique(clip.actions[:, before].cpu().numpy(), axis=0, return_counts=True)
     return torch.from_numpy(values[counts >= USED * clip.rows][::-1].copy())  # in the order of their numbers

@@ -209,21 +209,21 @@ def controllability(read: Ints, means: Ints, real: Ints, merged: Ints, alike: Fl
     alike[m, c, d] says that a value of class c and one of class d have the same real next frame.
     """
     same_shape(read=read, means=means)
-    if not len(read) == len(real) == len(alike) or real.shape[1] != len(merged):
+    if not len(read) == len(real) == len(alike) or real.shape[1] != len(merged) or alike.shape[1] != merged.max() + 1:
         raise UnusableInput(f"shapes disagree: read {read.shape}, real {real.shape}, alike {alike.shape}")
     rng, rows = numpy_rng(seed, "measure/control"), np.arange(len(read))[:, None]
     requests = np.tile(np.arange(read.shape[1]), (len(read), 1))
     order, drawn = rng.permuted(requests, axis=1), rng.integers(read.shape[1], size=read.shape)
     shows = _owned(alike, real, merged)
     told, hits = shows[rows, means], read == means
-    first = np.array([int(np.argmax(merged == number)) for number in range(alike.shape[1])])
+    first = np.unique(merged, return_index=True)[1]  # a value of each class
     return Control(
         score=_macro(hits, told),
         raw=_macro(hits, np.ones_like(told)),
         blocked=None if told.all() else _macro(read == real[rows, first[means]], ~told),
         shuffled=_macro(read[rows, order] == means, told),
         random=_macro(read[rows, drawn] == means, told),
-        real=_macro(real == merged, shows[:, merged]),
+        real=_macro(real[:, first] == np.arange(len(first)), shows),
         by=tuple(float(hit[on].mean()) if on.any() else None for hit, on in zip(hits.T, told.T, strict=True)),
     )
 

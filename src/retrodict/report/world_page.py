@@ -72,7 +72,7 @@ def _image(frame: Any, name: str) -> Markup:
 
 def _cycle(cycle: Row) -> Markup:
     rows = [{"name": f"asked for {value}", "success": share, "kind": "route"} for value, share in cycle["by"].items()]
-    ends = {"low": max(0.0, cycle["low"] or 0.0), "high": min(1.0, cycle["high"] or 1.0)} if cycle["low"] else {}
+    ends = {} if cycle["low"] is None else {"low": max(0.0, cycle["low"]), "high": min(1.0, cycle["high"])}
     rows.append({"name": "all requests", "success": max(0.0, cycle["value"]), "kind": "route", **ends})
     rows.append({"name": "requests not made", "success": max(0.0, cycle["chance"]["value"]), "kind": "baseline"})
     desc = "; ".join(f"{row['name']}: {number(row['success'])}" for row in rows)
