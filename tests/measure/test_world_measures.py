@@ -138,11 +138,11 @@ def test_agreement_by_code() -> None:
 
 
 def test_control_by_hand() -> None:
-    """Two states, classes stay, up and down; in the second, up is blocked and looks like stay."""
-    alike = np.array([np.eye(3), [[1, 1, 0], [1, 1, 0], [0, 0, 1]]], bool)
-    means, merged = np.array([[0, 1], [0, 1]]), np.arange(3)  # down is never asked for
-    real = np.array([[0, 1, 2], [0, 0, 2]])  # what the judge reads off the real frames: it makes no mistake
-    found = controllability(real[:, :2], means, real, merged, alike)  # the world does what is real
+    """Two states, classes stay and up; in the second, up is blocked and looks like stay."""
+    alike = np.array([np.eye(2), np.ones((2, 2))], bool)
+    means, merged = np.array([[0, 1], [0, 1]]), np.arange(2)
+    real = np.array([[0, 1], [0, 0]])  # what the judge reads off the real frames: it makes no mistake
+    found = controllability(real, means, real, merged, alike)  # the world does what is real
     assert (found.score.value, found.real.value) == (1, 1)
     assert found.raw.value == 0.75  # up is not read where it is blocked
     assert found.blocked is not None
@@ -155,8 +155,18 @@ def test_control_by_hand() -> None:
     assert (ghost.score.value, ghost.raw.value) == (1, 1)
     assert ghost.blocked is not None
     assert ghost.blocked.value == 0
-    poor = controllability(means, means, np.array([[0, 1, 0], [0, 0, 2]]), merged, alike)  # a judge that errs once
-    assert poor.real.value == pytest.approx((1 + 1 + 0.5) / 3)
+    poor = controllability(means, means, np.array([[0, 0], [0, 0]]), merged, alike)  # a judge that never reads up
+    assert poor.real.value == 0.5
+
+
+def test_a_world_whose_codes_all_mean_one_action_is_not_controlled_by_it() -> None:
+    """Whatever is asked for, it goes up, which is what all of its codes are said to mean."""
+    up, merged = np.ones((9, 4), int), np.arange(5)
+    alike, real = np.broadcast_to(np.eye(5, dtype=bool), (9, 5, 5)), np.tile(merged, (9, 1))
+    found = controllability(up, up, real, merged, alike)
+    assert found.by == (1, 1, 1, 1)
+    for share in (found.score, found.raw, found.shuffled, found.random):
+        assert share.value == pytest.approx(0.2)
 
 
 def test_a_frame_that_several_lead_to_belongs_to_what_is_read_off_it() -> None:
@@ -182,10 +192,8 @@ def test_a_perfect_world_is_at_the_ceiling_and_its_controls_at_chance() -> None:
     alike, merged = np.broadcast_to(np.eye(5, dtype=bool), (400, 5, 5)), np.arange(5)
     found = controllability(means, means, np.tile(merged, (400, 1)), merged, alike)
     assert (found.score.value, found.raw.value, found.real.value, found.blocked) == (1, 1, 1, None)
-    # Of the seven codes, two stand for each of two actions: a random one is right 2 or 1 times of 7.
-    chance = np.mean([2, 2, 1, 1, 1, 2, 2]) / 7
     for control in (found.shuffled, found.random):
-        assert control.value == pytest.approx(chance, abs=0.03)
+        assert control.value == pytest.approx(0.2, abs=0.03)
     noise = controllability(rng.integers(0, 5, (400, 7)), means, np.tile(merged, (400, 1)), merged, alike)
     for value in (noise.score.value, noise.shuffled.value, noise.random.value):
         assert value == pytest.approx(0.2, abs=0.03)

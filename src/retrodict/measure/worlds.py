@@ -182,14 +182,15 @@ def agreement_by(asked: Ints, read: Ints) -> dict[int, float]:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """How often a judge reads off a generated frame what was asked for, macro-averaged over requests.
+    """How often a judge reads off a generated frame what was asked for, macro-averaged over classes of true actions.
 
-    An action *shows* in a state where its real next frame is its own. A frame to which several classes lead belongs to
-    the one that the judge most often reads off such frames (staying, of all moves into walls). `score` is over the
-    pairs of state and request that show, `raw` over all. `blocked`, over the others, is how often the judge reads what
-    it reads off the real next frame (None where all show): a world that walks through walls scores low. `shuffled` and
+    A class that no request stands for is never done, and counts as such: a world whose codes all mean one action
+    cannot be controlled. An action *shows* in a state where its real next frame is its own. A frame to which several
+    classes lead belongs to the one that the judge most often reads off such frames (staying, of all moves into walls).
+    `score` is over what shows, `raw` over everything. `blocked`, over the rest, is how often the judge reads what it
+    reads off the real next frame (None where all show): a world that walks through walls scores low. `shuffled` and
     `random` are `score` with requests that the world was not given (permuted within each state; drawn anew): chance.
-    `real` is `score` of the real next frames: the ceiling. `by` is `score` of each request (None: it never shows).
+    `real` is `score` of the real next frames: the ceiling. `by` is the share of each request (None: it never shows).
     """
 
     score: Estimate
@@ -214,16 +215,18 @@ def controllability(read: Ints, means: Ints, real: Ints, merged: Ints, alike: Fl
     rng, rows = numpy_rng(seed, "measure/control"), np.arange(len(read))[:, None]
     requests = np.tile(np.arange(read.shape[1]), (len(read), 1))
     order, drawn = rng.permuted(requests, axis=1), rng.integers(read.shape[1], size=read.shape)
-    shows = _owned(alike, real, merged)
-    told, hits = shows[rows, means], read == means
     first = np.unique(merged, return_index=True)[1]  # a value of each class
+    shows = _owned(alike, real, merged)
+    told, hits, ever = shows[rows, means], read == means, np.ones_like(shows)
     return Control(
-        score=_macro(hits, told),
-        raw=_macro(hits, np.ones_like(told)),
-        blocked=None if told.all() else _macro(read == real[rows, first[means]], ~told),
-        shuffled=_macro(read[rows, order] == means, told),
-        random=_macro(read[rows, drawn] == means, told),
-        real=_macro(real[:, first] == np.arange(len(first)), shows),
+        score=_macro(hits, told, means, shows),
+        raw=_macro(hits, np.ones_like(told), means, ever),
+        blocked=None if told.all() else _macro(read == real[rows, first[means]], ~told, means, ~ever),
+        shuffled=_macro(read[rows, order] == means, told, means, shows),
+        random=_macro(read[rows, drawn] == means, told, means, shows),
+        real=_macro(
+            real[:, first] == np.arange(len(first)), shows, np.tile(np.arange(len(first)), (len(real), 1)), shows
+        ),
         by=tuple(float(hit[on].mean()) if on.any() else None for hit, on in zip(hits.T, told.T, strict=True)),
     )
 
@@ -235,8 +238,13 @@ def _owned(alike: Flags, real: Ints, merged: Ints) -> Flags:
     return np.asarray((alike * weight).argmax(2) == np.arange(alike.shape[1]))
 
 
-def _macro(hits: Flags, counted: Flags) -> Estimate:
-    return bootstrap_ratio((hits & counted).astype(np.float64), counted.astype(np.float64))
+def _macro(hits: Flags, counted: Flags, means: Ints, due: Flags) -> Estimate:
+    """The share of hits "m k" in each class, averaged over classes; what is due "m c" and not asked for is missed."""
+    of = means[:, :, None] == np.arange(due.shape[1])  # m k c
+    parts = ((hits & counted)[:, :, None] & of).sum(1)
+    wholes = (counted[:, :, None] & of).sum(1)
+    missed = due & ~of.any(1)
+    return bootstrap_ratio(parts.astype(np.float64), (wholes + missed).astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
