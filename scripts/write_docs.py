@@ -15,6 +15,7 @@ from retrodict.report import recipe_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"
+OBEYS, JUDGED = "docs/obedience.md", "results/comparisons/obedience.json"
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
 
 
@@ -30,6 +31,9 @@ def documents() -> dict[Path, str]:
     robot = recipe_pages.between(robot, "figures", recipe_pages.world_table(modules, entries, "arm"))
     shown = recipe_pages.inputs_table(json.loads((ROOT / INPUTS).read_text())) if (ROOT / INPUTS).is_file() else ""
     made[Path(ROBOT)] = recipe_pages.between(robot, "inputs", shown)
+    if (ROOT / JUDGED).is_file():
+        judged = recipe_pages.obedience_table(json.loads((ROOT / JUDGED).read_text()))
+        made[Path(OBEYS)] = recipe_pages.between((ROOT / OBEYS).read_text(), "judged", judged)
     readme = (ROOT / "README.md").read_text()
     readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))
     picture = ""

@@ -21,7 +21,11 @@ from retrodict.run.log import Log
 from retrodict.run.run import config_digest, versions
 from retrodict.trial import OF_ANSWERS, Answers, Setting, Trial, baselines, held_out, setting, trial
 
-UNBOUNDED = ("bits_recovered", "set_size", "gain_at_80", "r2", "shift")  # all other measures are shares
+# Measures that are no shares, so that nothing cuts their intervals.
+UNBOUNDED = (
+    "bits_recovered", "set_size", "gain_at_80", "r2", "shift", "horizon_skill", "drift", "sensitivity", "delta_psnr",
+    "effect_consistency",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ and test frames) is the same for all recipes and seeds, and is never looked at b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from retrodict import rng
+from retrodict import judge, rng, world_figures
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -22,11 +23,11 @@ from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnknownName, UnusableInput
-from retrodict.label.gate import gated
+from retrodict.label.gate import gated, refused
 from retrodict.label.infer import infer_steps
 from retrodict.label.verdict import HELD_OUT
 from retrodict.measure import intervals, labels, latents
-from retrodict.roles import InverseModel, Policy, Score, System
+from retrodict.roles import InverseModel, Policy, System
 from retrodict.run.collect import collect, schema_of
 from retrodict.run.log import Log
 from retrodict.run.run import Run, Views
@@ -235,8 +236,10 @@ def baselines(chosen: Setting, episodes: int | None = None, search: int = 32) ->
     }
 
 
-def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]) -> dict[str, float]:
-    """Measures a system on held-out frames and levels; `wanted` names the measures.
+def measured(
+    system: System, chosen: Setting, test: Cache, wanted: Sequence[str], folder: Path | None = None
+) -> dict[str, float]:
+    """Measures a system on held-out frames and levels; `wanted` names the measures, `folder` is where judges are kept.
 
     label_accuracy: of the (decoded) inverse, indistinguishable actions merged. probe_accuracy: the same, by name of
     the latent literature. set_cover and set_size: how often its 90 % sets hold the truth, and how many values they
@@ -247,7 +250,7 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
     calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same states drawn with
     another texture. r2: of the inverse, mean over the numbers of an action, each of them beside it. press_f1: of its
     keys, their mean. interval_cover: share of numbers inside the 90 % intervals that the inverse states. shift: frames
-    by which it found effects to come late.
+    by which it found effects to come late. Those of its forward model: `world_figures`.
     """
     spoken = system.decoded()
     values: dict[str, float] = {}
@@ -269,6 +272,8 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
             values[name] = float(system.about["shift"])
         elif name in PARTWISE:
             values |= partwise(_need(spoken.inverse, name), test, system.about.get(HELD_OUT), name)
+        elif name in world_figures.MEASURES:
+            values |= world_figures.measured(name, system, ground(chosen, test, folder))
         else:
             raise UnknownName("measure", name, MEASURES)
     return values
@@ -277,8 +282,16 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
 PARTWISE = ("r2", "press_f1", "interval_cover")
 MEASURES = (
     *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
-    *PARTWISE, "shift",
+    *PARTWISE, "shift", *world_figures.MEASURES,
 )  # fmt: skip
+
+
+def ground(chosen: Setting, test: Cache, folder: Path | None = None) -> world_figures.Ground:
+    """Where the worlds of a setting are measured; its judge is kept in `folder`, one for all recipes and seeds."""
+    taught = replace(chosen, frames=judge.FRAMES, random=judge.RANDOM)
+    judged_by = partial(judge.trained, folder, lambda place: recorded(taught, judge.SEED, place), test)
+    world, levels = partial(world_of, chosen, **chosen.unseen), range(TEST, TEST + chosen.test_frames)
+    return world_figures.Ground(test, world, levels, chosen.random, judged_by)
 
 
 def partwise(inverse: InverseModel, test: Cache, evidence: Mapping[str, Any] | None, name: str) -> dict[str, float]:
@@ -308,12 +321,6 @@ def partwise(inverse: InverseModel, test: Cache, evidence: Mapping[str, Any] | N
 def _answered(spoken: System, name: str, test: Cache) -> Answers:
     limits = spoken.about.get(HELD_OUT, {}).get("limits", ())
     return answers(_need(spoken.inverse, name), test, limits)
-
-
-@torch.no_grad()
-def refused(score: Score, video: Steps) -> float:
-    """Share of the steps of a video at which a score is negative."""
-    return float(torch.cat([(score(clip.cut(0, 2)) < 0).float() for _, clip in video.batches(256)]).mean())
 
 
 def _foreign(chosen: Setting, size: tuple[int, int]) -> list[Steps]:
@@ -386,6 +393,6 @@ def trial(
         system = run.finish(gated(recipe.train(cfg, run), run), {"recipe": recipe.__name__.rpartition(".")[2]})
     seconds = sum(float(stage["seconds"]) for stage in run.stages.values())  # also of stages done earlier
     test = test or held_out(chosen)
-    values = measured(system, chosen, test, wanted)
+    values = measured(system, chosen, test, wanted, base.parent / "judge")
     given = _answered(system.decoded(), wanted[0], test) if set(wanted) & set(OF_ANSWERS) else None
     return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about), given)

@@ -15,15 +15,19 @@ from typing import Any
 import pytest
 import torch
 
-from retrodict import rng
+from retrodict import rng, world_figures
 from retrodict.clip import Clip
+from retrodict.envs.sprites import Sprites
 from retrodict.errors import Incompatible, NoFrames, NoLikelihood, UnusableInput
+from retrodict.judge import Judge
+from retrodict.measure import obedience
+from retrodict.measure.intervals import wilson
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.losses import cloning, next_frame
 from retrodict.models.policy import ClipPolicy
 from retrodict.plan import bayes_inverse, best_of_n, generate_then_infer
 from retrodict.recipes import bc, joint, laom, lapo, laq, vpt
-from retrodict.roles import View, compatible
+from retrodict.roles import System, View, compatible
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
 from retrodict.tree import Tree, flatten, pick, repeat
@@ -35,6 +39,7 @@ STEPS = 4
 class Cast:
     """All that exists so far, by name."""
 
+    systems: dict[str, System]
     inverse: dict[str, Any]
     forward: dict[str, Any]
     policy: dict[str, Any]
@@ -64,7 +69,7 @@ def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
               "lapo codes": codes.policy, "lapo": true.policy,
               "laq": made["laq"].decoded().policy, "laom": made["laom"].policy,
               "planned": generate_then_infer(codes.forward, made["vpt"].inverse)}  # fmt: skip
-    return Cast(inverse, forward, policy, sprites, folder)
+    return Cast(made, inverse, forward, policy, sprites, folder)
 
 
 def outcome(work: Callable[[], None]) -> str:
@@ -231,6 +236,56 @@ def test_search_inside_a_world_with_a_score(cast: Cast) -> None:
         check_dream(best, clip, state, 2)
         assert torch.equal(brightness(clip), brightness(every).view(2, 5).amax(1))
         assert finite(pick(state, torch.tensor([1])))
+
+
+def test_every_world_answers_the_questions(cast: Cast) -> None:
+    """Skill by horizon and sensitivity to actions, through the role alone."""
+    cache = cast.views.unlabelled.cache
+    words = {}
+    for name, forward in cast.forward.items():
+        clip = obedience.told(obedience.windows(cache, 0, STEPS, 40), cache.space, forward, cast.inverse["lapo codes"])
+        found, heeded = obedience.horizon(forward, clip, 0), obedience.sensitivity(forward, clip, 0)
+        assert all(one is not None and one.value <= 1 for one in (*found.whole.skill, *found.moving.skill))
+        assert len(found.drift) == len(found.psnr) == STEPS
+        assert heeded.shuffled.value > 0
+        words[name] = heeded.word
+    assert words["joint"] == "ignores its actions"  # its net is shown none
+
+
+def test_every_inverse_reads_what_worlds_generate(cast: Cast) -> None:
+    """Cycle consistency: what was asked for against what is read."""
+    cache, found = cast.views.unlabelled.cache, {}
+    for f, forward in cast.forward.items():
+        clip = obedience.told(obedience.windows(cache, 0, 1, 40), cache.space, forward, cast.inverse["lapo codes"])
+        for i, inverse in cast.inverse.items():
+
+            def work(forward: Any = forward, inverse: Any = inverse, clip: Clip = clip) -> None:
+                read = obedience.cycle(forward, inverse, clip, 0)
+                assert 0 <= read.score.value <= 1
+                assert read.by
+
+            found[f, i] = outcome(work)
+    apart = {(f, i): "actions of one kind" for f in cast.forward for i in cast.inverse
+             if (f == "lapo codes") != (i == "lapo codes")}  # fmt: skip
+    verdicts(found, apart)
+
+
+def test_every_recipe_with_a_world_has_the_figures_of_worlds(cast: Cast) -> None:
+    cache, found = cast.views.unlabelled.cache, {}
+    judge = Judge(cast.systems["vpt"].inverse, wilson(1, 2))  # type: ignore[arg-type]
+    where = world_figures.Ground(cache, lambda copies: Sprites(copies), range(20), 0.5, lambda: judge)
+    for name, system in cast.systems.items():
+        for figure in world_figures.MEASURES:
+
+            def work(figure: str = figure, system: System = system) -> None:
+                told = world_figures.measured(figure, system, where)
+                assert told[figure] == told[figure]
+                assert all(key == figure or key.startswith(f"{figure}.") for key in told)
+
+            found[name, figure] = outcome(work)
+    without = {(name, figure): "no forward model" for name, system in cast.systems.items() if system.forward is None
+               for figure in world_figures.MEASURES}  # fmt: skip
+    verdicts(found, without)
 
 
 def test_sizes_that_differ_are_a_reason(cast: Cast) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrodict.envs.sprites import GRID, TEXTURES, Sprites, render
+from retrodict.envs.sprites import GRID, TEXTURES, Sprites, render, track
 from retrodict.errors import UnknownName, UnusableInput
 
 STAY, UP, DOWN, LEFT, RIGHT = range(5)
@@ -164,3 +164,14 @@ def test_wrong_options_are_refused() -> None:
     world.reset(seed=0)
     with pytest.raises(UnusableInput, match="0\\.\\.4"):
         world.step(np.array([5]))
+
+
+@pytest.mark.parametrize(("size", "distractors"), [(36, 0), (45, 3), (9, 1)])
+def test_the_agent_is_found_by_its_colour(size: int, distractors: int) -> None:
+    world = Sprites(40, size, distractors)
+    frames, _ = world.reset(seed=0)
+    for _ in range(6):
+        assert np.array_equal(track(frames), world.state()["agent"])
+        frames, *_ = world.step(world.expert())
+    blurred = (frames // 2 + 40).astype(np.uint8)  # as a generated frame may be
+    assert np.array_equal(track(blurred), world.state()["agent"])

@@ -11,6 +11,7 @@ from retrodict.errors import UnusableInput
 from retrodict.measure.intervals import (
     Estimate,
     bootstrap_mean,
+    bootstrap_ratio,
     exact_lower,
     iqm,
     paired_difference,
@@ -158,3 +159,28 @@ def test_an_interval_is_cut_to_the_range_of_the_figure() -> None:
     assert (share.value, share.low, share.high) == (plain.value, plain.low, 1.0)
     with pytest.raises(UnusableInput, match=r"outside of the range 0\.\.1"):
         t_interval(np.array([0.5, 1.2]), within=(0.0, 1.0))
+
+
+def test_a_ratio_of_sums_is_drawn_by_units() -> None:
+    one = bootstrap_ratio(np.array([[1.0], [3.0]]), np.array([[2.0], [2.0]]))
+    assert (one.value, one.low, one.high, one.count) == (1, 0.5, 1.5, 2)
+    same = bootstrap_ratio(np.full((9, 2), 2.0), np.full((9, 2), 4.0))
+    assert (same.value, same.low, same.high) == (0.5, 0.5, 0.5)
+    macro = bootstrap_ratio(np.array([[1.0, 0, 0], [1, 0, 0]]), np.array([[1.0, 9, 0], [1, 9, 0]]))
+    assert macro.value == 0.5  # columns count alike, whatever their size; one without a whole does not count
+    alone = bootstrap_ratio(np.ones((1, 1)), np.ones((1, 1)))
+    assert (alone.value, alone.low) == (1, None)
+
+
+def test_a_ratio_agrees_with_the_bootstrap_of_a_mean() -> None:
+    values = np.random.default_rng(0).exponential(size=60)
+    ratio, mean = bootstrap_ratio(values[:, None], np.ones((60, 1))), bootstrap_mean(values)
+    assert ratio.value == pytest.approx(mean.value)
+    assert ratio.low == pytest.approx(mean.low, abs=0.05)
+    assert ratio.high == pytest.approx(mean.high, abs=0.05)
+
+
+@pytest.mark.parametrize("wholes", [[[0.0], [0.0]], [[1.0], [-1.0]], [[1.0]], [[1.0], [np.nan]]])
+def test_a_ratio_without_a_whole_is_refused(wholes: list[list[float]]) -> None:
+    with pytest.raises(UnusableInput):
+        bootstrap_ratio(np.ones((2, 1)), np.array(wholes))

@@ -12,7 +12,7 @@ from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.models.familiarity import Familiarity
 from retrodict.nn.conv import patch_for
-from retrodict.roles import System
+from retrodict.roles import Score, System
 from retrodict.run.run import Run
 
 FRAMES = 600  # frames that are looked at, and as many held-out ones
@@ -49,3 +49,9 @@ def _some(steps: Steps, ids: set[str], seed: int) -> Steps:
     inside = np.isin(steps.cache.episode[steps.index], [n for n, id in enumerate(steps.cache.ids) if id in ids])
     mine = steps.only(np.flatnonzero(inside))
     return mine if len(mine) <= FRAMES else mine.uniform(FRAMES, seed, "gate")
+
+
+@torch.no_grad()
+def refused(score: Score, video: Steps) -> float:
+    """Share of the steps of a video at which a score is negative."""
+    return float(torch.cat([(score(clip.cut(0, 2)) < 0).float() for _, clip in video.batches(256)]).mean())

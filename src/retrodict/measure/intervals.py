@@ -4,6 +4,7 @@ wilson               share of successes          Wilson, JASA 1927
 exact_lower          one-sided, guaranteed       Clopper & Pearson, Biometrika 1934
 t_interval           mean over a few seeds       Student, Biometrika 1908
 bootstrap_mean       mean over many values       Efron, Annals of Statistics 1979 (percentile)
+bootstrap_ratio      sum over sum, by units      the same; units are what is independent, such as episodes
 stratified_bootstrap IQM over seeds x tasks      Agarwal et al., NeurIPS 2021
 paired_difference    a - b on the same cases     percentile bootstrap of the differences
 """
@@ -18,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 
 from retrodict.errors import UnusableInput
-from retrodict.measure.inputs import Floats, floats, same_length
+from retrodict.measure.inputs import Floats, floats, same_length, same_shape
 from retrodict.rng import numpy_rng
 
 DRAWS = 2000  # bootstrap draws: the ends of a 95 % interval move by about 3 % of its width between seeds
@@ -124,6 +125,36 @@ def bootstrap_mean(values: Floats, level: float = 0.95, seed: int = 0, draws: in
     rng = numpy_rng(seed, "measure/bootstrap")
     means = np.array([values[rng.integers(count, size=count)].mean() for _ in range(draws)])
     return Estimate(mean, *_percentiles(means, level), count, level)
+
+
+def bootstrap_ratio(parts: Floats, wholes: Floats, level: float = 0.95, seed: int = 0, draws: int = DRAWS) -> Estimate:
+    """Returns the mean over columns k of Σ parts[n, k] / Σ wholes[n, k]; the units n are drawn again with replacement.
+
+    A column whose whole is 0 is left out, as it is in a draw that misses it.
+
+    Raises:
+        UnusableInput: a whole is negative, or all of them are 0.
+    """
+    parts, wholes = floats("parts", parts, axes=2), floats("wholes", wholes, axes=2)
+    same_shape(parts=parts, wholes=wholes)
+    _leveled(level)
+    if wholes.min() < 0 or wholes.max() == 0:
+        raise UnusableInput(f"wholes must be 0 or more, and one above 0; got {wholes.min():g}..{wholes.max():g}")
+    count = len(parts)
+    value = float(_ratios(parts.sum(0)[None], wholes.sum(0)[None])[0])
+    if count == 1:
+        return Estimate(value, None, None, 1, level)
+    drawn = numpy_rng(seed, "measure/ratio").multinomial(count, np.full(count, 1 / count), draws).astype(np.float64)
+    totals = drawn @ wholes
+    there = totals.max(1) > 0
+    return Estimate(value, *_percentiles(_ratios((drawn @ parts)[there], totals[there]), level), count, level)
+
+
+def _ratios(parts: Floats, wholes: Floats) -> Floats:
+    """Mean over the columns of each row that have a whole."""
+    there = wholes > 0
+    shares = np.divide(parts, wholes, out=np.zeros_like(parts), where=there)
+    return np.asarray(shares.sum(1) / there.sum(1))
 
 
 def stratified_bootstrap(

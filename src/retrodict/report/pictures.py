@@ -95,6 +95,15 @@ def still(clip: ClipPicture, most: int = 4) -> str:
     return _data_uri(buffer)
 
 
+def enlarged(frame: UInt8[np.ndarray, "h w 3"], width: int) -> str:
+    """Returns a frame as a PNG data URI, enlarged by a whole factor to about a width, so that its pixels stay sharp."""
+    from PIL import Image
+
+    factor, buffer = max(1, round(width / frame.shape[1])), io.BytesIO()
+    Image.fromarray(frame.repeat(factor, 0).repeat(factor, 1)).save(buffer, "PNG")
+    return _data_uri(buffer)
+
+
 def size(clip: ClipPicture) -> tuple[int, int]:
     """Returns width and height of the moving picture in pixels."""
     return _picture(clip, 0).size

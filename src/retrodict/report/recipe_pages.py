@@ -190,6 +190,13 @@ def inputs_table(result: Entry) -> str:
     return "\n".join([*table(head, rows), "", f"({noun}; `{result['command']}`)"])
 
 
+def obedience_table(result: Entry) -> str:
+    """Returns what a judge read off a world's frames, beside its controls (`scripts/draw_obedience.py`)."""
+    rows = [[name, *(number(one[end]) for end in ("value", "low", "high"))] for name, one in result["judged"].items()]
+    lines = table(["share that the judge reads as asked", "value", "low", "high"], rows)
+    return "\n".join([*lines, "", f"({ONE_SEED}; intervals are over states. `{result['command']}`)"])
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns a Markdown table; a `|` inside a cell is escaped."""
     lines = [head, ["---"] * len(head), *rows]
@@ -202,7 +209,12 @@ def label_chart(result: Entry, width: float = 680) -> str:
     series = [charts.Curve(one["name"], one["points"], slot) for slot, one in enumerate(part["series"])]
     title = f"Share of actions that are right, by number of {part['unit']}: {result['world']}"
     desc = "; ".join(f"{one.name}: {_points(one.points)}" for one in series)
-    drawn = charts.curves(title, desc, series, f"number of {part['unit']}", "share of actions that are right", width)
+    x_label, y_label = f"number of {part['unit']}", "share of actions that are right"
+    return standalone(charts.curves(title, desc, series, x_label, y_label, width))
+
+
+def standalone(drawn: str) -> str:
+    """Returns a drawing as a file of its own, with the style sheet, so that it follows the reader's theme."""
     paper = f'<style><![CDATA[{style.CSS}]]></style><rect width="100%" height="100%" fill="var(--paper)"/>'
     start, mark, rest = drawn.partition("</desc>")
     return start.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + mark + paper + rest + "\n"

@@ -1,0 +1,114 @@
+"""What was measured of a world as one HTML file, from the JSON of `world_figures.examined`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retrodict.report import charts, numbers, page, pictures, sections
+from retrodict.report.charts import Curve
+from retrodict.report.markup import Markup, element
+from retrodict.report.result import number, plural
+
+if TYPE_CHECKING:
+    from retrodict.world_figures import Shown
+
+Row = Mapping[str, Any]
+LEADS = {
+    "obeys": "It obeys: after other actions its next frame is at least twice as wrong.",
+    "obeys in part": "It obeys in part: after other actions its next frame is worse, though not twice as wrong.",
+    "ignores its actions": "It ignores its actions: other actions are not shown to make its next frame worse.",
+    "unknown": "One episode does not tell whether it obeys.",
+}  # fmt: skip
+
+
+def write(path: Path | str, name: str, told: Row, shown: Shown | None = None) -> None:
+    """Writes the page; the file is either the whole new one or what was there before."""
+    page.save(path, render(name, told, shown))
+
+
+def render(name: str, told: Row, shown: Shown | None = None) -> str:
+    """Returns the page of a run's world as HTML; what was not measured is left out."""
+    facts = f"{plural(told['windows'], 'window')} of {plural(told['episodes'], 'episode')}"
+    title = f"World of {Path(name).name or name}"
+    parts = [_pictures(shown)] if shown else []
+    parts += [_cycle(told["cycle"])] if told["cycle"]["value"] is not None else []
+    parts += [_foresight(told), _drift(told["drift"])]
+    head = page.header(title, LEADS[told["word"]], facts, _headline(told))
+    return page.document(title, head, element("main", *parts))
+
+
+def _headline(told: Row) -> Markup:
+    first, cycle = told["skill"][0], told["cycle"]
+    rows = [
+        {"name": "times the error, after other actions", **_times(told["sensitivity"]), "baseline": "1: ignored"},
+        {"name": "delta PSNR, dB", **told["delta_psnr"], "baseline": "0: actions change nothing"},
+        {"name": "skill one step ahead", **first, "baseline": "0: as good as the last frame"},
+    ]
+    if cycle["value"] is not None:
+        rows.append({"name": "cycle consistency", **cycle, "baseline": f"{number(cycle['chance']['value'])}: chance"})
+    return sections.headline(rows)
+
+
+def _times(found: Row) -> Row:
+    """A ratio, which has no upper end: its large values as whole numbers."""
+    return {key: round(value) if value is not None and value >= 100 else value for key, value in found.items()}
+
+
+def _pictures(shown: Shown) -> Markup:
+    names, frames = shown
+    rows = [
+        [str(i), *(_image(one.permute(1, 2, 0)[..., :3].numpy(), name) for one, name in zip(row, names, strict=True))]
+        for i, row in enumerate(frames, 1)
+    ]
+    words = ["Each row is one seen frame, and the next frame that the world makes of it for each request."]
+    return sections.section("One frame, every request", words, numbers.table("Generated frames", ["", *names], rows))
+
+
+def _image(frame: Any, name: str) -> Markup:
+    return element("img", src=pictures.enlarged(frame, 72), alt=f"next frame: {name}", width=72)
+
+
+def _cycle(cycle: Row) -> Markup:
+    rows = [{"name": f"asked for {value}", "success": share, "kind": "route"} for value, share in cycle["by"].items()]
+    ends = {} if cycle["low"] is None else {"low": max(0.0, cycle["low"]), "high": min(1.0, cycle["high"])}
+    rows.append({"name": "all requests", "success": max(0.0, cycle["value"]), "kind": "route", **ends})
+    rows.append({"name": "requests not made", "success": max(0.0, cycle["chance"]["value"]), "kind": "baseline"})
+    desc = "; ".join(f"{row['name']}: {number(row['success'])}" for row in rows)
+    words = [
+        "Each frame is followed by the next action of another; the run's own inverse model reads what came of it.",
+        "Both were trained together, so a high share says that they understand each other, not that actions have a "
+        "meaning in the real world.",
+    ]  # fmt: skip
+    table = [[row["name"], number(row["success"])] for row in rows]
+    return sections.section(
+        "Is it read as it was told?", words,
+        sections.drawn(lambda width: charts.dots("Cycle consistency", desc, rows, width)),
+        numbers.folded("Cycle consistency", ["", "share read back"], table, (1,)),
+    )  # fmt: skip
+
+
+def _foresight(told: Row) -> Markup:
+    words = [
+        "1 - error / error of showing the last seen frame for ever, by step ahead, under the right actions.",
+        "Pixels that move are those that differ from the last seen frame in the truth.",
+    ]
+    series = {"all pixels": told["skill"], "that move": told["moving"]}
+    return _steps("How far does it foresee?", words, series, "skill")
+
+
+def _drift(points: list[Row]) -> Markup:
+    words = ["PSNR lost since the first step of a rollout, in dB, as frames are made from frames that it made."]
+    return _steps("How fast does it drift?", words, {"drift": points}, "dB lost")
+
+
+def _steps(name: str, words: list[str], series: Mapping[str, list[Row]], label: str) -> Markup:
+    lines = [Curve(one, points, slot) for slot, (one, points) in enumerate(series.items())]
+    desc = "; ".join(f"{one.name}: " + ", ".join(number(p["value"]) for p in one.points) for one in lines)
+    groups = {"measured": [{"name": one.name, "points": one.points} for one in lines]}
+    return sections.section(
+        name, words,
+        sections.drawn(lambda width: charts.curves(name, desc, lines, "steps ahead", label, width)),
+        numbers.of_points(name, "steps ahead", groups),
+    )  # fmt: skip

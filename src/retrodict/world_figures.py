@@ -1,0 +1,284 @@
+"""Figures of worlds: what a trial measures of a system's forward model, and what `retrodict measure` tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from retrodict import rng
+from retrodict.clip import Clip
+from retrodict.data.cache import Cache, piece_of, resize
+from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Episodes, Schema
+from retrodict.errors import Incompatible, UnknownName, UnusableInput
+from retrodict.judge import Judge
+from retrodict.measure import obedience
+from retrodict.measure.branches import Branches, counterfactuals
+from retrodict.measure.inputs import Ints
+from retrodict.measure.intervals import Estimate
+from retrodict.roles import Adapter, ForwardModel, System
+from retrodict.segments import ONE_HOT
+from retrodict.spaces import ActionSpace, Distribution
+
+if TYPE_CHECKING:
+    from retrodict.envs.world import World
+
+AHEAD = 8  # steps
+FRAMES = 20_000  # of a dataset that are looked at
+WINDOWS = 512  # of test video
+STATES = 200  # in which every request is tried
+USED = 0.01  # share of the test steps from which on a code is in use
+MEASURES = ("horizon_skill", "drift", "sensitivity", "delta_psnr", "judged_controllability", "effect_consistency")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where worlds are measured: test video, the real world in so many copies, levels of it, and who judges."""
+
+    test: Cache
+    world: Callable[[int], World]
+    levels: Sequence[int]
+    random: float  # share of random actions on the way to a state
+    judge: Callable[[], Judge]
+
+
+def measured(name: str, system: System, ground: Ground) -> dict[str, float]:
+    """Measures a system's forward model in its own actions: {name: the figure, name.PART: what stands beside it}.
+
+    horizon_skill: 1 - error / error of the last seen frame, mean over AHEAD steps; each step beside it, of all and of
+    moving pixels. drift: dB lost from the first to the last of them. sensitivity: error of the next frame after other
+    actions / after the right ones. delta_psnr: dB between right and random actions, four frames ahead.
+    judged_controllability: share of requests that a judge reads off the generated frames (`measure.worlds.Control`).
+    effect_consistency: of the agent's displacement by request, in sprites where nothing is in the way.
+
+    Raises:
+        UnusableInput: the system has no forward model, or the world or its actions are none that this can measure.
+    """
+    forward = system.forward
+    if forward is None:
+        raise UnusableInput(f"{name} cannot be measured: the system has no forward model")
+    if name == "judged_controllability":
+        return _judged(system, forward, ground)
+    if name == "effect_consistency":
+        return {name: _consistency(system, forward, ground)}
+    clip, before = _windows(system, forward, ground.test, AHEAD)
+    if name in ("horizon_skill", "drift"):
+        return _foresight(name, obedience.horizon(forward, clip, before))
+    found = obedience.sensitivity(forward, clip, before)
+    if name == "sensitivity":
+        return {name: found.shuffled.value, **_ends(name, found.shuffled), f"{name}.still": found.still.value}
+    if name == "delta_psnr":
+        return {name: found.delta_psnr.value, **_ends(name, found.delta_psnr)}
+    raise UnknownName("measure of a world", name, MEASURES)
+
+
+def _ends(name: str, found: Estimate) -> dict[str, float]:
+    ends = {f"{name}.low": found.low, f"{name}.high": found.high}
+    return {key: value for key, value in ends.items() if value is not None}
+
+
+def context(system: System, forward: ForwardModel) -> int:
+    """How many frames before the present one a world and the inverse that speaks its actions look at."""
+    views = [role.view for role in (forward, system.inverse) if role is not None]
+    return max(0, *(-view.offsets()[0] for view in views))
+
+
+def _windows(system: System, forward: ForwardModel, test: Cache, ahead: int) -> tuple[Clip, int]:
+    before = context(system, forward)
+    clip = obedience.windows(test, before, ahead, WINDOWS, known=forward.space == test.space)
+    return obedience.told(clip, test.space, forward, system.inverse), before
+
+
+def _foresight(name: str, found: obedience.Horizon) -> dict[str, float]:
+    if name == "drift":
+        lost = [one.value for one in found.drift]
+        return {name: lost[-1], **{f"{name}.{k}": value for k, value in enumerate(lost, 1)}}
+    parts = dict[str, float]()
+    for kind, error in (("", found.whole), ("moving.", found.moving)):
+        parts |= {f"{name}.{kind}{k}": one.value for k, one in enumerate(error.skill, 1) if one is not None}
+    whole = [one.value for one in found.whole.skill if one is not None]
+    if not whole:
+        raise UnusableInput("nothing moves in the test video, so there is no skill in foreseeing it")
+    return {name: float(np.mean(whole)), **parts}
+
+
+def requests(forward: ForwardModel, clip: Clip, before: int) -> Float[Tensor, "k d"]:
+    """What a world can be asked for: a value of each class of true actions, or every code in use among windows that
+    bear its actions.
+
+    Raises:
+        UnusableInput: its actions are not choices, so that there is no list of them.
+    """
+    if not all(segment.kind in ONE_HOT for segment in forward.space.segments):
+        raise UnusableInput(f"the world takes numbers ({forward.space.columns}), of which there is no list to ask for")
+    segment = forward.space.discrete
+    if segment is not None and not forward.space.latent:
+        return torch.eye(segment.width)[np.unique(segment.merged, return_index=True)[1].tolist()]
+    assert clip.actions is not None  # of windows that bear its actions
+    values, counts = np.unique(clip.actions[:, before].cpu().numpy(), axis=0, return_counts=True)
+    return torch.from_numpy(values[counts >= USED * clip.rows][::-1].copy())  # in the order of their numbers
+
+
+@torch.no_grad()
+def meanings(asked: Float[Tensor, "k d"], adapter: Adapter | None, branches: Branches) -> Ints:
+    """The class "m k" of true actions that each request stands for in each past: itself, or as the adapter says.
+
+    Raises:
+        UnusableInput: codes have no names, as there is no adapter.
+    """
+    space, rows = branches.space, branches.past.rows
+    if adapter is None:
+        if asked.shape[1] != space.width:
+            raise UnusableInput("these codes have no names; give labels, so that an adapter can be fitted")
+        return np.tile(space.classes(asked).numpy(), (rows, 1))
+    last = branches.past.cut(branches.past.length - 1, branches.past.length)
+    each = [Distribution.point(adapter.inner, one.expand(rows, 1, -1)) for one in asked]
+    return np.stack([space.classes(adapter.decode(belief, last).mode())[:, 0].numpy() for belief in each], 1)
+
+
+def _branches(system: System, forward: ForwardModel, ground: Ground) -> Branches:
+    segment = ground.test.space.discrete
+    if segment is None:
+        raise UnusableInput(f"not every action can be tried: the actions are {ground.test.space.columns}")
+    world = ground.world(segment.width)
+    try:
+        levels = ground.levels[:STATES]
+        return counterfactuals(world, levels, context(system, forward), ground.random)
+    finally:
+        world.close()
+
+
+def _judged(system: System, forward: ForwardModel, ground: Ground) -> dict[str, float]:
+    name, judge = "judged_controllability", ground.judge()
+    branches, asked = _branches(system, forward, ground), requests(forward, *_windows(system, forward, ground.test, 1))
+    own = forward.space == branches.space
+    past = obedience.told(branches.past, branches.space, forward, system.inverse) if branches.past.steps else None
+    means = meanings(asked, None if own else system.adapter, branches)
+    found = obedience.judged(forward, judge.inverse, branches, asked, means, past)
+    beside = {"raw": found.raw, "blocked": found.blocked, "shuffled": found.shuffled, "random": found.random,
+              "real": found.real, "judge": judge.accuracy}  # fmt: skip
+    parts = {f"{name}.{part}": one.value for part, one in beside.items() if one is not None}
+    return {name: found.score.value, **_ends(name, found.score), **parts}
+
+
+def _consistency(system: System, forward: ForwardModel, ground: Ground) -> float:
+    from retrodict.envs.sprites import GRID, Sprites, track
+
+    world = ground.world(1)
+    if not isinstance(world, Sprites) or world.textures != "plain":
+        raise UnusableInput("effect consistency reads where the agent is, which only plain sprites tell")
+
+    def where(frames: UInt8[Tensor, "n c h w"]) -> Int[np.ndarray, "n 2"]:
+        return track(frames.permute(0, 2, 3, 1).cpu().numpy())
+
+    clip, before = _windows(system, forward, ground.test, 1)
+    assert clip.frames is not None  # the test video has them
+    cells = where(clip.frames[:, before])
+    free = np.flatnonzero(((cells > 0) & (cells < GRID - 1)).all(1))[:STATES]
+    past = clip.cut(0, before + 1).pick(torch.from_numpy(free))
+    return obedience.consistency(forward, past, requests(forward, clip, before), where)
+
+
+def sample(source: Episodes, ids: Sequence[str], size: tuple[int, int], seed: int = 0) -> Cache:
+    """Some of these episodes, drawn until there are FRAMES frames, at the size that a model sees; of each no more."""
+    clips: list[Clip] = []
+    left = FRAMES
+    for i in rng.numpy_rng(seed, "sample").permutation(len(ids)):
+        length = min(source.lengths[ids[i]], FRAMES)
+        if length <= left and length > 1:
+            clips.append(_short(source, ids[i], length, size))
+            left -= length
+    if not clips:
+        raise UnusableInput("no episode has two frames, so nothing happens in any")
+    cameras = {name: (*size, shape[2]) for name, shape in source.schema.cameras.items()}
+    return Cache.build(MemoryStore(Schema(source.schema.space, cameras, source.schema.fps), clips))
+
+
+def _short(source: Episodes, id: str, length: int, size: tuple[int, int]) -> Clip:
+    """The first frames of an episode and their actions."""
+    pieces, count = list[Tensor](), 0
+    for piece in source.stream(id, piece_of(source.schema)):
+        pieces.append(resize(piece[0], size))
+        count += len(pieces[-1])
+        if count >= length:
+            break
+    rest = source.read(id, frames=False).cut(0, length)
+    frames = torch.cat(pieces)[None, :length]
+    return Clip(frames=frames, actions=rest.actions, source=rest.source, confidence=rest.confidence, text=rest.text)
+
+
+def examined(system: System, source: Episodes, ids: Sequence[str]) -> tuple[dict[str, Any], Shown | None]:
+    """Measures a system's world on episodes of a dataset; returns plain JSON values, and what it generates.
+
+    What needs a real world to try every action in (judged controllability) is not among them.
+
+    Raises:
+        UnusableInput: there is no forward model, or no episode is long enough. NoFrames: it imagines no frames.
+        Incompatible: it understands neither the recorded actions nor those of its own inverse.
+    """
+    forward = system.forward
+    if forward is None:
+        raise UnusableInput("the system has no forward model, so there is no world to measure")
+    cache = sample(source, ids, forward.view.size)
+    clip, before = _windows(system, forward, cache, min(AHEAD, int((cache.last - cache.first).max())))
+    foreseen, heeded = obedience.horizon(forward, clip, before), obedience.sensitivity(forward, clip, before)
+    told: dict[str, Any] = {
+        "windows": clip.rows, "episodes": foreseen.psnr[0].count, "context": before + 1,
+        "skill": _points(foreseen.whole.skill), "moving": _points(foreseen.moving.skill),
+        "psnr": _points(foreseen.psnr), "drift": _points(foreseen.drift), "word": heeded.word,
+        "sensitivity": _point(heeded.shuffled), "still": _point(heeded.still), "delta_psnr": _point(heeded.delta_psnr),
+        "cycle": _cycle(system, forward, clip, before),
+    }  # fmt: skip
+    if foreseen.rewards is not None:
+        told["rewards"] = asdict(foreseen.rewards)
+    if foreseen.ends is not None:
+        told["ends"] = asdict(foreseen.ends)
+    return told, shown(forward, clip, before)
+
+
+def _cycle(system: System, forward: ForwardModel, clip: Clip, before: int) -> dict[str, Any]:
+    try:
+        if system.inverse is None:
+            raise Incompatible("the system has no inverse model to read what was generated")
+        read = obedience.cycle(forward, system.inverse, clip, before)
+    except Incompatible as reason:
+        return {"value": None, "note": str(reason)}
+    return {**_point(read.score), "chance": _point(read.chance), "by": read.by}
+
+
+def value_names(space: ActionSpace) -> tuple[str, ...]:
+    """Names of the values of a single choice, for people: a code has a number alone."""
+    assert space.discrete is not None  # of a single choice
+    return tuple(f"code {value}" if space.latent else value for value in space.discrete.values)
+
+
+Shown = tuple[tuple[str, ...], UInt8[Tensor, "n k c h w"]]
+
+
+def shown(forward: ForwardModel, clip: Clip, before: int, count: int = 3) -> Shown | None:
+    """Seen frames and what each request makes of them, with names; None where a world takes no single choice."""
+    segment = forward.space.discrete
+    if segment is None:
+        return None
+    asked = requests(forward, clip, before)
+    names = ("seen", *(value_names(forward.space)[int(one.argmax())] for one in asked))
+    past = clip.cut(0, before + 1).pick(np.linspace(0, clip.rows - 1, min(count, clip.rows)).astype(int).tolist())
+    made = obedience.generated(forward, past, asked.expand(past.rows, -1, -1))
+    assert past.frames is not None  # of windows
+    return names, torch.cat([past.frames[:, -1:], made], 1)
+
+
+def _points(found: Sequence[Estimate | None]) -> list[dict[str, Any]]:
+    return [{"x": k, **_point(one)} for k, one in enumerate(found, 1)]
+
+
+def _point(found: Estimate | None) -> dict[str, float | None]:
+    if found is None:
+        return {"value": None, "low": None, "high": None}
+    return {"value": found.value, "low": found.low, "high": found.high}

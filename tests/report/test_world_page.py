@@ -1,0 +1,67 @@
+"""The page of a world: a word, charts with their numbers, and whatever was not measured left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from retrodict.report import world_page
+
+
+def spread(value: float | None) -> dict[str, float | None]:
+    return {
+        "value": value,
+        "low": None if value is None else value - 0.1,
+        "high": None if value is None else value + 0.1,
+    }
+
+
+def told(**more: Any) -> dict[str, Any]:
+    steps = [{"x": k, **spread(0.9 - 0.1 * k)} for k in (1, 2, 3)]
+    return {
+        "windows": 40, "episodes": 7, "context": 1, "skill": steps, "moving": steps, "psnr": steps, "drift": steps,
+        "word": "obeys in part", "sensitivity": spread(1.5), "still": spread(1.4), "delta_psnr": spread(0.7),
+        "cycle": {**spread(0.8), "chance": spread(0.2), "by": {"left <b>": 0.75, "right": 0.9}}, **more,
+    }  # fmt: skip
+
+
+def test_the_page_says_in_words_whether_the_world_obeys() -> None:
+    shown = (("seen", "left <b>", "right"), torch.zeros(2, 3, 3, 4, 4, dtype=torch.uint8))
+    page = world_page.render("runs/mine", told(), shown)
+    assert "World of mine" in page
+    assert "It obeys in part" in page
+    assert page.count("data:image/png") == 6
+    assert "left &lt;b&gt;" in page
+    assert "<b>," not in page
+    assert "40 windows of 7 episodes" in page
+    for word, lead in world_page.LEADS.items():
+        assert lead in world_page.render("mine", told(word=word))
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    nothing = [{"x": 1, **spread(None)}]
+    silent = {"value": None, "note": "it has no inverse"}
+    page = world_page.render("mine", told(cycle=silent, skill=nothing, moving=nothing))
+    assert "Is it read as it was told?" not in page
+    assert "One frame, every request" not in page
+    assert "How far does it foresee?" in page
+    assert "None" not in page
+
+
+def test_a_large_ratio_is_a_whole_number() -> None:
+    page = world_page.render("mine", told(sensitivity={"value": 1682.74, "low": 1133.09, "high": 2676.64}))
+    assert "1683" in page
+    assert "1682.7" not in page
+
+
+def test_the_page_is_whole_or_what_was_there_before(tmp_path: Path) -> None:
+    world_page.write(tmp_path / "p.html", "mine", told())
+    before = (tmp_path / "p.html").read_text()
+    assert before.endswith("</html>\n")
+    with pytest.raises(KeyError):
+        world_page.write(tmp_path / "p.html", "mine", {})
+    assert (tmp_path / "p.html").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["p.html"]

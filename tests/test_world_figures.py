@@ -1,0 +1,160 @@
+"""Figures of worlds as trials measure them: worlds known exactly, codes with and without names, one judge for all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from drawn import SPACE, Drawn, Reader
+
+from retrodict import judge, trial, world_figures
+from retrodict.clip import Clip
+from retrodict.data.cache import Cache
+from retrodict.errors import UnknownName, UnusableInput
+from retrodict.measure.intervals import wilson
+from retrodict.roles import System
+from retrodict.run.loop import Fit
+from retrodict.spaces import ActionSpace, Distribution, categorical, code, continuous
+from retrodict.trial import Setting, ground, held_out, measured
+
+CODES = ActionSpace((code("z", 6),))
+ORDER = (3, 0, 4, 1, 2)  # which move each of the codes in use is; the sixth is never read
+SMALL = Setting("sprites", frames=300, random=0.6, copies=8, test_frames=300, episodes=4)
+
+
+class Names:
+    """An adapter that knows what codes mean."""
+
+    space, inner = SPACE, CODES
+
+    def decode(self, belief: Distribution, clip: Clip) -> Distribution:
+        moves = torch.tensor([*ORDER, 0])[belief.mode().argmax(-1)]
+        return Distribution.point(SPACE, SPACE.one_hot(moves))
+
+
+class Coder:
+    """Reads codes, of which one is never used."""
+
+    def __init__(self) -> None:
+        self.inner = Reader(ActionSpace((code("z", 5),)), ORDER)
+        self.space, self.view = CODES, self.inner.view
+
+    def infer(self, clip: Clip) -> Distribution:
+        five = self.inner.infer(clip).params
+        return Distribution(CODES, torch.cat([five, torch.full_like(five[..., :1], -99)], -1))
+
+
+@pytest.fixture(scope="module")
+def video() -> Cache:
+    return held_out(SMALL)
+
+
+@pytest.fixture
+def where(video: Cache) -> world_figures.Ground:
+    exact: Any = Reader()
+    return replace(ground(SMALL, video), judge=lambda: judge.Judge(exact, wilson(9, 10)))
+
+
+def system(manner: str = "obeys", named: bool = True) -> System:
+    """A world of codes, with an inverse that reads them and perhaps an adapter that names them."""
+    world: Any = Drawn(manner, CODES, (*ORDER, 0))
+    coder: Any = Coder()
+    names: Any = Names() if named else None
+    return System(forward=world, inverse=coder, adapter=names)
+
+
+def test_a_world_of_codes_is_judged_by_what_its_codes_are_said_to_mean(where: world_figures.Ground) -> None:
+    found = world_figures.measured("judged_controllability", system(), where)
+    name = "judged_controllability"
+    assert found[name] == found[f"{name}.real"] == found[f"{name}.blocked"] == 1
+    assert found[f"{name}.judge"] == 0.9
+    for control in ("shuffled", "random"):
+        assert found[f"{name}.{control}"] == pytest.approx(0.2, abs=0.06)
+    assert found[f"{name}.low"] == found[f"{name}.high"] == 1
+    deaf = world_figures.measured("judged_controllability", system("deaf"), where)
+    assert deaf["judged_controllability"] == pytest.approx(0.2)
+
+
+def test_a_world_of_true_actions_needs_no_names(where: world_figures.Ground) -> None:
+    world: Any = Drawn()
+    found = world_figures.measured("judged_controllability", System(forward=world), where)
+    assert found["judged_controllability"] == 1
+    assert world_figures.measured("effect_consistency", System(forward=world), where) == {"effect_consistency": 1}
+    assert world_figures.measured("sensitivity", System(forward=world), where)["sensitivity"] > 5
+
+
+def test_codes_without_names_move_alike_but_cannot_be_judged(where: world_figures.Ground) -> None:
+    assert world_figures.measured("effect_consistency", system(named=False), where)["effect_consistency"] == 1
+    with pytest.raises(UnusableInput, match="these codes have no names"):
+        world_figures.measured("judged_controllability", system(named=False), where)
+
+
+def test_only_codes_in_use_are_asked_for(video: Cache) -> None:
+    world: Any = Drawn("obeys", CODES, (*ORDER, 0))
+    clip, before = world_figures._windows(system(), world, video, 1)
+    asked = world_figures.requests(world, clip, before)
+    assert sorted(asked.argmax(1).tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_values_that_look_alike_are_asked_for_once() -> None:
+    space = ActionSpace((categorical("key", ("left", "a", "right", "b"), [["a", "b"]]),))
+    world: Any = Drawn(space=space)
+    clip = Clip(frames=torch.zeros(1, 2, 3, 36, 36, dtype=torch.uint8))
+    assert world_figures.requests(world, clip, 0).argmax(1).tolist() == [0, 1, 2]
+
+
+def test_foresight_by_step(where: world_figures.Ground) -> None:
+    right, deaf = (world_figures.measured("horizon_skill", system(manner), where) for manner in ("obeys", "deaf"))
+    assert right["horizon_skill"] > 0.95
+    assert deaf["horizon_skill"] == pytest.approx(0, abs=0.03)
+    steps = [f"horizon_skill.{kind}{k}" for kind in ("", "moving.") for k in range(1, 9)]
+    assert set(right) == {"horizon_skill", *steps}
+    drift = world_figures.measured("drift", system("deaf"), where)
+    assert drift["drift"] == drift["drift.8"] > drift["drift.1"] == 0
+    delta = world_figures.measured("delta_psnr", system(), where)
+    assert delta["delta_psnr.low"] > 5
+
+
+def test_what_cannot_be_measured_says_why(where: world_figures.Ground, video: Cache) -> None:
+    with pytest.raises(UnusableInput, match="the system has no forward model"):
+        world_figures.measured("drift", System(), where)
+    with pytest.raises(UnknownName):
+        world_figures.measured("beauty", system(), where)
+    with pytest.raises(UnusableInput, match="only plain sprites tell"):
+        world_figures.measured(
+            "effect_consistency", system(), ground(replace(SMALL, options={"textures": "noise"}), video)
+        )
+    with pytest.raises(UnusableInput, match="name a folder"):
+        measured(system(), SMALL, video, ["judged_controllability"])
+    numbers: Any = Drawn(space=ActionSpace((continuous("v", ("x",)),)))
+    with pytest.raises(UnusableInput, match="the world takes numbers"):
+        world_figures.requests(numbers, Clip(frames=torch.zeros(1, 2, 3, 36, 36, dtype=torch.uint8)), 0)
+
+
+def test_a_judge_is_trained_once_on_levels_of_its_own(
+    tmp_path: Path, video: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "FRAMES", 300)
+    taught = replace(SMALL, random=judge.RANDOM)
+    played: list[range] = []
+
+    def record(folder: Path) -> Any:
+        store = trial.recorded(taught, judge.SEED, folder)
+        played.extend(range(int(commit.provenance["seed"]), 801) for commit in store.commits)
+        return store
+
+    first = judge.trained(tmp_path, record, video, Fit(12, 16))
+    again = judge.trained(tmp_path, record, video, Fit(12, 16))
+    assert played[0].start == judge.SEED
+    assert first.accuracy == again.accuracy
+    weights = [one.inverse.state_dict() for one in (first, again)]
+    assert all(torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
+    assert len(list((tmp_path / "run/stages").iterdir())) == 1
+    with pytest.raises(UnusableInput, match="reads a single choice"):
+        judge.trained(tmp_path, record, Cache(
+            video.frames, video.starts, video.ids, ActionSpace((continuous("v", ("x",)),)), video.columns, video.texts,
+            10, "other", video.cameras,
+        ))  # fmt: skip
