@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from retrodict.answers import OF_ANSWERS, Answers
 from retrodict.data.batch import Steps
 from retrodict.errors import UnknownName
 from retrodict.label.verdict import agree, commonest
 from retrodict.measure import intervals
 from retrodict.run.log import Log
 from retrodict.run.run import config_digest, versions
-from retrodict.trial import OF_ANSWERS, Answers, Setting, Trial, baselines, held_out, setting, trial
+from retrodict.trial import Setting, Trial, baselines, held_out, setting, trial
 
 # Measures that are no shares, so that nothing cuts their intervals.
 UNBOUNDED = (
     "bits_recovered", "set_size", "gain_at_80", "r2", "shift", "horizon_skill", "drift", "sensitivity", "delta_psnr",
-    "effect_consistency",
+    "effect_consistency", "return",
 )  # fmt: skip
 
 
@@ -146,9 +147,11 @@ def world_floor(name: str, chosen: Setting, results: Path) -> dict[str, Any]:
     test = held_out(chosen)
     truth = Steps.all(test).known().target_actions()
     right = agree(test.space, commonest(test.space, truth).expand_as(truth), truth)
-    played = {key: _plain(value) for key, value in baselines(chosen).items()}
+    found = baselines(chosen)
     floor = {
-        "setting": name, "episodes": chosen.episodes, "success": played,
+        "setting": name, "episodes": chosen.episodes,
+        "success": {key: _plain(value.success) for key, value in found.items()},
+        "return": {key: _plain(value.returns) for key, value in found.items()},
         "majority": round(float(right.float().mean()), 4), "commit": commit_of_source(),
     }  # fmt: skip
     _write(path, floor)
@@ -160,12 +163,14 @@ def beside(measure: str, where: str, results: Path) -> dict[str, float]:
     prefix = "" if where == "sprites" else f"{where}_"
     found: dict[str, float | None] = {}
     path = results / "worlds" / f"{where}.json"
-    floor = json.loads(path.read_text()) if path.exists() else {"success": {}}
+    floor = json.loads(path.read_text()) if path.exists() else {}
     if measure == "success":
-        found = {name: row["value"] for name, row in floor["success"].items()}
+        found = {name: row["value"] for name, row in floor.get("success", {}).items()}
         budgets = {"64": "cloning the 64", "1min": "cloning the 1 minute", "all": "cloning all labels"}
         for budget, name in budgets.items():
             found[name] = _value(results / "bc" / f"{prefix}success_{budget}.json")
+    elif measure == "return":
+        found = {name: row["value"] for name, row in floor.get("return", {}).items()}
     elif measure in ("label_accuracy", "probe_accuracy"):
         found["majority"] = floor.get("majority")
         found["state-only, all labels"] = _value(results / "bc" / f"{prefix}state_only_all.json")

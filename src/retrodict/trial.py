@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from retrodict import judge, rng, world_figures
+from retrodict.answers import OF_ANSWERS, PARTWISE, Answers, answers, bits, codes, partwise
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -24,9 +25,8 @@ from retrodict.data.schema import Schema
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.label.gate import gated, refused
-from retrodict.label.infer import infer_steps
 from retrodict.label.verdict import HELD_OUT
-from retrodict.measure import intervals, labels, latents
+from retrodict.measure import intervals, labels
 from retrodict.roles import InverseModel, Policy, System
 from retrodict.run.collect import collect, schema_of
 from retrodict.run.log import Log
@@ -74,6 +74,8 @@ SETTINGS: dict[str, Setting] = {
         },
     ),
     "maze": Setting("maze", random=0.15, copies=16, episodes=100),
+    # nothing but random play; 25 starts are all that there are
+    "catch": Setting("catch", 6_000, random=1.0, episodes=200),
     # the hard case: what is recorded is a player that never looks
     "coinrun": Setting("coinrun", random=0.15, copies=16, episodes=128),
     # 20 minutes at 20 frames a second; measured on a kind of texture that no recording has
@@ -141,99 +143,37 @@ def views(cache: Cache, budget: int, seed: int, contiguous: bool = False) -> Vie
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What an inverse model says about test steps: merged classes, confidence, the sets of what is left open, and the
-    truth."""
+class Played:
+    """What came of playing levels: the share of successes with Wilson's interval, and the mean return."""
 
-    names: tuple[str, ...]
-    truth: np.ndarray
-    predicted: np.ndarray
-    confidence: np.ndarray
-    sets: np.ndarray  # n k; without limits, the answer alone
-
-    @property
-    def correct(self) -> np.ndarray:
-        """Which steps are right."""
-        return np.asarray(self.truth == self.predicted)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of steps that are right."""
-        return float(self.correct.mean())
+    success: intervals.Estimate
+    returns: intervals.Estimate
 
     @staticmethod
-    def joined(several: Sequence[Answers]) -> Answers:
-        """Puts the answers of several seeds together."""
-        columns = ([getattr(each, name) for each in several] for name in ("truth", "predicted", "confidence", "sets"))
-        return Answers(several[0].names, *map(np.concatenate, columns))
+    def of(score: Mapping[str, Sequence[Any]]) -> Played:
+        """Sums up what `rollout.score` gave."""
+        returns = intervals.t_interval(np.array(score["returns"], float))
+        return Played(intervals.wilson(sum(score["success"]), len(score["success"])), returns)
 
 
-def answers(inverse: InverseModel, cache: Cache, limits: Sequence[float] = ()) -> Answers:
-    """Labels every known test step; `limits` are those of its sets (`label.verdict.held_out`)."""
-    segment = inverse.space.discrete
-    if segment is None:
-        raise UnusableInput("label accuracy needs a single choice of values")
-    steps = Steps.all(cache).known()
-    belief = infer_steps(inverse, steps)
-    truth = inverse.space.classes(steps.target_actions())
-    first = [segment.merged.index(number) for number in range(len(segment.merged_names))]
-    found = torch.tensor(list(limits)) if limits else torch.full((inverse.space.parameters,), torch.inf)
-    return Answers(
-        segment.merged_names,
-        truth.numpy(),
-        inverse.space.classes(belief.mode()).numpy(),
-        belief.confidence().double().clamp(0, 1).numpy(),
-        belief.bounds(found)[:, 1, first].numpy() > 0.5,
-    )
-
-
-def _gain(given: Answers) -> float:
-    """How many more of the labels are right when the least sure fifth is left out."""
-    curve = labels.risk_coverage(given.confidence, given.correct)
-    at = min(int(np.searchsorted(curve.coverage, 0.8)), len(curve.risk) - 1)
-    return float(1 - curve.risk[at]) - given.accuracy
-
-
-OF_ANSWERS: dict[str, Callable[[Answers], float]] = {
-    "label_accuracy": lambda given: given.accuracy,
-    "probe_accuracy": lambda given: given.accuracy,
-    "calibration_error": lambda given: labels.calibration(given.confidence, given.correct).error,
-    "set_cover": lambda given: float(given.sets[np.arange(len(given.truth)), given.truth].mean()),
-    "set_size": lambda given: float(given.sets.sum(1).mean()),
-    "gain_at_80": _gain,
-}
-
-
-def codes(inverse: InverseModel, *caches: Cache) -> np.ndarray:
-    """Returns the joint code number of every known step of these caches, in order: equal codes, equal numbers."""
-    rows = []
-    for cache in caches:
-        mode = infer_steps(inverse, Steps.all(cache).known()).mode()
-        rows.append(np.stack([mode[:, columns].argmax(-1).numpy() for _, columns, _ in inverse.space.slices()], 1))
-    return latents.joint_codes(np.concatenate(rows))
-
-
-def success(policy: Policy, chosen: Setting, episodes: int | None = None, first: int = TEST) -> intervals.Estimate:
-    """Success of a policy on levels never looked at, drawing from its distribution, with Wilson's interval."""
+def played(policy: Policy, chosen: Setting, episodes: int | None = None, first: int = TEST) -> Played:
+    """How a policy does on levels never looked at, drawing from its distribution."""
     from retrodict.envs.rollout import policy_actor, score
 
     world = world_of(chosen, **chosen.unseen)
     count = episodes or chosen.episodes
-    played = score(world, range(first, first + count), policy_actor(policy, world, mode=False, seed=0))
-    return intervals.wilson(sum(played["success"]), count)
+    return Played.of(score(world, range(first, first + count), policy_actor(policy, world, mode=False, seed=0)))
 
 
-def baselines(chosen: Setting, episodes: int | None = None, search: int = 32) -> dict[str, intervals.Estimate]:
-    """Success of the expert, of random keys, and of the best policy that never looks (chosen on other levels)."""
+def baselines(chosen: Setting, episodes: int | None = None, search: int = 32) -> dict[str, Played]:
+    """How the expert, random keys, and the best policy that never looks (chosen on other levels) do."""
     from retrodict.envs.rollout import blind, expert, open_loop, score, uniform
 
     world, count = world_of(chosen, **chosen.unseen), episodes or chosen.episodes
     levels = range(TEST, TEST + count)
     plan = blind(world, range(BLIND, BLIND + search))
     actors = {"random": uniform(world), "best blind": open_loop(world, plan), "expert": expert(world)}
-    return {
-        name: intervals.wilson(sum(score(world, levels, actor)["success"]), count) for name, actor in actors.items()
-    }
+    return {name: Played.of(score(world, levels, actor)) for name, actor in actors.items()}
 
 
 def measured(
@@ -245,8 +185,8 @@ def measured(
     the latent literature. set_cover and set_size: how often its 90 % sets hold the truth, and how many values they
     hold. gain_at_80: how much accuracy rises when the least sure fifth is left out. foreign_refused and own_refused:
     share of steps, of the foreign video that is refused least and of the test video, that the system's score refuses.
-    bits_recovered: mutual information of codes and actions, shuffle-corrected. success: of the (decoded) policy.
-    state_only: how often the policy's likeliest action is the recorded one, which is what the first frame alone tells.
+    bits_recovered: mutual information of codes and actions, shuffle-corrected. success, return: of the (decoded)
+    policy. state_only: how often the policy's likeliest action is the recorded one, which the first frame alone tells.
     calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same states drawn with
     another texture. r2: of the inverse, mean over the numbers of an action, each of them beside it. press_f1: of its
     keys, their mean. interval_cover: share of numbers inside the 90 % intervals that the inverse states. shift: frames
@@ -263,7 +203,9 @@ def measured(
         elif name == "bits_recovered":
             values[name] = bits(_need(system.inverse, name), test).corrected
         elif name == "success":
-            values[name] = success(_need(spoken.policy, name), chosen).value
+            values[name] = played(_need(spoken.policy, name), chosen).success.value
+        elif name == "return":
+            values[name] = played(_need(spoken.policy, name), chosen).returns.value
         elif name == "state_only":
             values[name] = policy_accuracy(_need(spoken.policy, name), test)
         elif name == "texture_agreement":
@@ -279,10 +221,9 @@ def measured(
     return values
 
 
-PARTWISE = ("r2", "press_f1", "interval_cover")
 MEASURES = (
     *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
-    *PARTWISE, "shift", *world_figures.MEASURES,
+    *PARTWISE, "return", "shift", *world_figures.MEASURES,
 )  # fmt: skip
 
 
@@ -292,30 +233,6 @@ def ground(chosen: Setting, test: Cache, folder: Path | None = None) -> world_fi
     judged_by = partial(judge.trained, folder, lambda place: recorded(taught, judge.SEED, place), test)
     world, levels = partial(world_of, chosen, **chosen.unseen), range(TEST, TEST + chosen.test_frames)
     return world_figures.Ground(test, world, levels, chosen.random, judged_by)
-
-
-def partwise(inverse: InverseModel, test: Cache, evidence: Mapping[str, Any] | None, name: str) -> dict[str, float]:
-    """Measures every number or key of an action by itself: {name: the mean, name.COLUMN: each}."""
-    steps = Steps.all(test).known()
-    belief, truth = infer_steps(inverse, steps), steps.target_actions()
-    kind = "binary" if name == "press_f1" else "continuous"
-    index = [
-        i for s, columns, _ in inverse.space.slices() if s.kind == kind for i in range(columns.start, columns.stop)
-    ]
-    if not index:
-        raise UnusableInput(f"{name} needs {kind} parts of an action; there are {inverse.space.columns}")
-    names = [inverse.space.columns[i] for i in index]
-    said, true = belief.mode()[:, index].numpy(), truth[:, index].numpy()
-    if name == "r2":
-        each: Mapping[str, float | None] = labels.axis_scores(true, said, names).r2_by_axis
-    elif name == "press_f1":
-        each = {n: labels.press_scores(t >= 0.5, s >= 0.5).f1 for n, t, s in zip(names, true.T, said.T, strict=True)}
-    else:
-        low, high = belief.bounds(torch.tensor(_need(evidence, name)["limits"])).unbind(-2)
-        inside = ((truth >= low) & (truth <= high)).double().mean(0)[index]
-        each = dict(zip(names, inside.tolist(), strict=True))
-    known = {column: value for column, value in each.items() if value is not None}
-    return {name: float(np.mean(list(known.values()))), **{f"{name}.{column}": v for column, v in known.items()}}
 
 
 def _answered(spoken: System, name: str, test: Cache) -> Answers:
@@ -347,12 +264,6 @@ def policy_accuracy(policy: Policy, test: Cache) -> float:
         said = policy.space.classes(policy.act(clip.cut(0, 1))[0].mode())
         right.append((said == policy.space.classes(steps.target_actions()[positions])).float())
     return float(torch.cat(right).mean())
-
-
-def bits(inverse: InverseModel, test: Cache) -> latents.Information:
-    """Mutual information of an inverse's codes with the (merged) true actions."""
-    truth = test.space.classes(Steps.all(test).known().target_actions()).numpy()
-    return latents.information(codes(inverse, test), truth)
 
 
 def texture_agreement(inverse: InverseModel, chosen: Setting, test: Cache) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from retrodict import trial
+from retrodict import answers, trial
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.store import Store
@@ -197,13 +197,13 @@ def _judged(plan: Plan, system: System) -> dict[str, Any]:
     test, spoken = _test(plan), system.decoded()
     result: dict[str, Any] = {}
     if spoken.policy is not None:
-        result["success"] = asdict(trial.success(spoken.policy, plan.setting))
+        result["success"] = asdict(trial.played(spoken.policy, plan.setting).success)
         result["state_only"] = trial.policy_accuracy(spoken.policy, test)
     if spoken.inverse is not None:
         result["labels"] = _label_scores(spoken.inverse, test)
     if system.adapter is not None and system.inverse is not None:
-        found = latents.information(trial.codes(system.inverse, test), _truth(test))
-        names = trial.answers(spoken.inverse, test).names if spoken.inverse is not None else ()
+        found = latents.information(answers.codes(system.inverse, test), _truth(test))
+        names = answers.answers(spoken.inverse, test).names if spoken.inverse is not None else ()
         result["codes"] = {**asdict(found), "table": _code_table(system.inverse, test, len(names))}
     return result
 
@@ -213,14 +213,14 @@ def _truth(test: Cache) -> np.ndarray:
 
 
 def _code_table(inverse: InverseModel, test: Cache, classes: int) -> list[list[int]]:
-    codes, truth = trial.codes(inverse, test), _truth(test)
+    codes, truth = answers.codes(inverse, test), _truth(test)
     table = np.zeros((int(codes.max()) + 1, classes), np.int64)
     np.add.at(table, (codes, truth), 1)
     return [[int(v) for v in row] for row in table]
 
 
 def _label_scores(inverse: InverseModel, test: Cache) -> dict[str, Any]:
-    given = trial.answers(inverse, test)
+    given = answers.answers(inverse, test)
     scores = labels.class_scores(given.truth, given.predicted, given.names)
     correct = given.truth == given.predicted
     trust = labels.calibration(given.confidence, correct)
@@ -261,7 +261,7 @@ def _done(plan: Plan, kind: str, seed: int) -> list[Path]:
 def baselines(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
     """Plays the policies that learn nothing."""
     found = trial.baselines(plan.setting, search=4 if plan.micro else 16)
-    return {"played": {name: asdict(estimate) for name, estimate in found.items()}}
+    return {"played": {name: asdict(each.success) for name, each in found.items()}}
 
 
 def first_result(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
@@ -279,7 +279,7 @@ def first_result(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
     inverse, policy = system.inverse, system.policy
     assert inverse is not None
     assert policy is not None
-    found, solved = _label_scores(inverse, trial.held_out(chosen, small.test)), trial.success(policy, chosen)
+    found, solved = _label_scores(inverse, trial.held_out(chosen, small.test)), trial.played(policy, chosen).success
     print(
         f"first result, sprites: {found['accuracy']:.0%} of the actions right from 64 labels (majority "
         f"{found['majority']:.0%}); cloning those labels solves {solved.value:.0%} of unseen levels",

@@ -15,19 +15,34 @@ from retrodict.claims import Figure
 from retrodict.data.batch import Steps
 from retrodict.errors import UnknownName
 from retrodict.label.clone import Shape, clone_codes
+from retrodict.models import tokenizers
 from retrodict.models.frame_world import Mixing
 from retrodict.models.latent_action import LatentAction, LatentForward, LatentInverse
 from retrodict.models.losses import explaining
 from retrodict.models.token_world import MaskedWorld, filling_in
-from retrodict.models.tokenizers import ConvTokenizer, PatchTokenizer, Tokenizer, VideoTokenizer
-from retrodict.models.tokenizers import learning_patches, tokenizing  # isort: skip
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 from retrodict.spaces import ActionSpace
 
-FIGURES: dict[str, Figure] = {}
+FIGURES = {
+    "effect_consistency": Figure("sprites", "effect_consistency", 200, target=0.9),
+    "judged_controllability": Figure("sprites", "judged_controllability", 200, target=0.9),
+    "delta_psnr": Figure("sprites", "delta_psnr", 200),
+    "drift": Figure("sprites", "drift", 200),
+    "bits_recovered": Figure("sprites", "bits_recovered", 200),
+    "success_200": Figure("sprites", "success", 200),
+    "babyai_bits_recovered": Figure("babyai", "bits_recovered", 200, "babyai"),
+    "babyai_delta_psnr": Figure("babyai", "delta_psnr", 200, "babyai"),
+    "babyai_judged_controllability": Figure("babyai", "judged_controllability", 200, "babyai"),
+    "babyai_drift": Figure("babyai", "drift", 200, "babyai"),
+    "babyai_success_200": Figure("babyai", "success", 200, "babyai"),
+    "maze_bits_recovered": Figure("maze", "bits_recovered", 200, "maze"),
+    "maze_delta_psnr": Figure("maze", "delta_psnr", 200, "maze"),
+    "maze_judged_controllability": Figure("maze", "judged_controllability", 200, "maze"),
+    "maze_drift": Figure("maze", "drift", 200, "maze"),
+}
 
 UNLABELLED = True  # trains without any label as well
 
@@ -95,8 +110,8 @@ def tiny() -> Config:
 def babyai() -> Config:
     """For views that move: whole frames in, and latent actions that may look anywhere."""
     return Config(
-        inputs="both", pool="flatten", decoder=Mixing("attention"), dynamics=Dynamics(depth=4),
-        explain=Fit(1000, 64, 2e-3, 0.0),
+        inputs="both", pool="flatten", decoder=Mixing("attention"), dynamics=Dynamics(depth=4, memory=2),
+        explain=Fit(1000, 64, 2e-3, 0.0), fill=Fit(1500, 24, 2e-3),
     )  # fmt: skip
 
 
@@ -107,27 +122,28 @@ def maze() -> Config:
 
 def paper() -> Config:
     """The published settings of the CoinRun study, at this latent action model's kind of layers."""
+    long = Fit(200_000, 36, 3e-5, 1e-4, 0.025, 0.1)
     return Config(
         Tokens("video", 4, 1024, frames=16, width=512, depth=8), 6, 32, "frames", "flatten", 512, 8,
-        Mixing("attention", 512, 8), Dynamics(512, 12, 8, 15, 25, 2.0), Shape(256, 512), Fit(200_000, 36, 3e-5, 1e-4, 0.025, 0.1),
-        Fit(200_000, 36, 3e-5, 1e-4, 0.025, 0.1), Fit(200_000, 36, 3e-5, 1e-4, 0.025, 0.1), Fit(100_000, 256, 3e-4),
+        Mixing("attention", 512, 8), Dynamics(512, 12, 8, 15, 25, 2.0), Shape(256, 512), long, long, long,
+        Fit(100_000, 256, 3e-4),
     )  # fmt: skip
 
 
-def tokenizer(cfg: Tokens, fit: Fit, run: Run) -> Tokenizer:
+def tokenizer(cfg: Tokens, fit: Fit, run: Run) -> tokenizers.Tokenizer:
     """Fits the tokenizer to the video."""
     video = run.data.unlabelled
     patch, view = cfg.patch or patch_for(video.cache.size), video.cache.view(cfg.frames, cfg.frames - 1)
     if cfg.kind == "patches":
-        book = PatchTokenizer(view, patch, cfg.codes, cfg.apart)
-        return run.loop("tokens", book, learning_patches, fit.steps, video.shown(view), fit.batch)
-    kinds: dict[str, type[ConvTokenizer | VideoTokenizer]] = {"conv": ConvTokenizer, "video": VideoTokenizer}
+        book = tokenizers.PatchTokenizer(view, patch, cfg.codes, cfg.apart)
+        return run.loop("tokens", book, tokenizers.learning_patches, fit.steps, video.shown(view), fit.batch)
+    kinds = {"conv": tokenizers.ConvTokenizer, "video": tokenizers.VideoTokenizer}
     if cfg.kind not in kinds:
         raise UnknownName("kind of tokenizer", cfg.kind, ["patches", *kinds])
     with rng.isolated(run.seed, "tokens"):
         code = {"kind": "vq", "positions": 1, "codes": cfg.codes, "width": 32}
-        learned = kinds[cfg.kind](view, code, patch, cfg.width, cfg.depth)
-    return run.fit("tokens", learned, tokenizing, video.shown(view), fit)
+        learned: tokenizers.LearnedTokenizer = kinds[cfg.kind](view, code, patch, cfg.width, cfg.depth)
+    return run.fit("tokens", learned, tokenizers.tokenizing, video.shown(view), fit)
 
 
 def latent_action(cfg: Config, run: Run) -> LatentAction[LatentForward]:
@@ -141,7 +157,7 @@ def latent_action(cfg: Config, run: Run) -> LatentAction[LatentForward]:
     return run.fit("actions", model, explaining, run.data.unlabelled.shown(inverse.view), cfg.explain)
 
 
-def dynamics(cfg: Config, run: Run, tokens: Tokenizer, codes: Steps, space: ActionSpace) -> MaskedWorld:
+def dynamics(cfg: Config, run: Run, tokens: tokenizers.Tokenizer, codes: Steps, space: ActionSpace) -> MaskedWorld:
     """Learns which tokens follow which, given the codes."""
     own = cfg.dynamics
     with rng.isolated(run.seed, "dynamics"):

@@ -21,7 +21,10 @@ from retrodict.roles import System
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 
-FIGURES: dict[str, Figure] = {}
+FIGURES = {
+    "catch_return": Figure("catch", "return", 0, target=0.8),
+    "catch_success": Figure("catch", "success", 0),
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Config:
     trace: float = 0.95  # λ
     entropy: float = 0.01  # weight (paper: 0.001)
     tokenise: Fit = field(default_factory=lambda: Fit(1500, 64, 3e-3, 0.0))
-    say: Fit = field(default_factory=lambda: Fit(1500, 32, 2e-3))
-    practise: Fit = field(default_factory=lambda: Fit(800, 64, 1e-3, 0.0, clip=10.0))
+    say: Fit = field(default_factory=lambda: Fit(3000, 32, 2e-3))
+    practise: Fit = field(default_factory=lambda: Fit(1500, 64, 2e-3, 0.0, clip=10.0))
 
 
 def micro() -> Config:
