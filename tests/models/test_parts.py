@@ -15,6 +15,7 @@ from retrodict import models
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.errors import NoLikelihood, UnusableInput
+from retrodict.models.actor_critic import ActorCritic, ThroughTokens
 from retrodict.models.encoder import FrameEncoder
 from retrodict.models.ensemble import Ensemble
 from retrodict.models.familiarity import Familiarity
@@ -28,7 +29,10 @@ from retrodict.models.latent_action import (
     LatentForward,
     LatentInverse,
 )
+from retrodict.models.next_token_world import NextTokenWorld
 from retrodict.models.policy import ClipPolicy, Points
+from retrodict.models.token_world import MaskedWorld, TokenWorld
+from retrodict.models.tokenizers import ConvTokenizer, LearnedTokenizer, PatchTokenizer, Tokenizer, VideoTokenizer
 from retrodict.nn.conv import normalise, to_bytes
 from retrodict.nn.part import Part, build
 from retrodict.nn.quantize import code_space
@@ -99,14 +103,25 @@ PARTS = {
     "Ensemble": lambda: Ensemble([inverse(hidden=8), inverse(hidden=8)]),
     "Familiarity": lambda: Familiarity(View(size=SIZE), 4, size=3),
     "CodeAdapter": lambda: CodeAdapter(SPACE, code_space(1, 4), hidden=3),
+    "PatchTokenizer": lambda: PatchTokenizer(View(size=SIZE), 4, 6),
+    "ConvTokenizer": lambda: ConvTokenizer(View(size=SIZE), VQ, 4, 4, 1),
+    "VideoTokenizer": lambda: VideoTokenizer(View(2, 1, size=SIZE), VQ, 4, 4, 1, 2),
+    "MaskedWorld": lambda: MaskedWorld(PatchTokenizer(View(size=SIZE), 4, 6), SPACE, 4, 1, 2, 2, 1, passes=2),
+    "NextTokenWorld": lambda: NextTokenWorld(PatchTokenizer(View(size=SIZE), 4, 6), SPACE, 4, 1, 2, 2, True),
+    "ActorCritic": lambda: ActorCritic(View(size=SIZE), SPACE, 4, 4, 1, 4),
+    "ThroughTokens": lambda: ThroughTokens(
+        PatchTokenizer(View(size=SIZE), 4, 6), ActorCritic(View(size=SIZE), SPACE, 4, 4, 1, 4)
+    ),
 }
+ABSTRACT = (Part, FrameWorld, Tokenizer, LearnedTokenizer, TokenWorld)
+VQ = {"kind": "vq", "positions": 1, "codes": 6, "width": 3}
 
 
 def test_every_part_of_the_models_is_built_again_from_its_description() -> None:
     found = set()
     for module in pkgutil.iter_modules(models.__path__, "retrodict.models."):
         for name, value in vars(importlib.import_module(module.name)).items():
-            if isinstance(value, type) and issubclass(value, Part) and value not in (Part, FrameWorld):
+            if isinstance(value, type) and issubclass(value, Part) and value not in ABSTRACT:
                 found.add(name)
     assert found == set(PARTS)
     for make in PARTS.values():

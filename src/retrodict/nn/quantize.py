@@ -28,6 +28,7 @@ from retrodict.rng import isolated
 from retrodict.segments import code, vector
 from retrodict.spaces import ActionSpace, Distribution
 
+EXACT = "donot_use_mm_for_euclid_dist"  # else distances depend on how many there are to find
 Passed = tuple[Tensor, Tensor | None, Tensor]  # quantised z (n e), code per position (n p) or None, loss
 
 
@@ -124,7 +125,8 @@ class Codes(Bottleneck):
         for position in range(self.positions):
             book = self.book[position % self.books]
             spread = torch.cdist(book, book).square().mean().clamp_min(1e-6)
-            logits.append(-20.0 * torch.cdist(parts[:, position], book).square() / spread)
+            apart = torch.cdist(parts[:, position], book, compute_mode=EXACT).square()
+            logits.append(-20.0 * apart / spread)
         return Distribution(self.space, torch.cat(logits, -1))
 
     def embed(self, actions: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:

@@ -76,7 +76,7 @@ class Dynamics:
 class Config:
     """Settings of tokenizer, latent actions, dynamics, and the policy over codes."""
 
-    tokens: Tokens = field(default_factory=Tokens)
+    tokens: Tokens = field(default_factory=Tokens)  # of frames
     codes: int = 8  # latent actions (paper: 8)
     code_width: int = 16  # of a latent action's vector (paper: 32)
     inputs: str = "difference"  # of the latent action model (paper: frames)
@@ -84,7 +84,7 @@ class Config:
     width: int = 32  # channels of the latent action model (paper: 512)
     depth: int = 2  # layers of the latent action model (paper: 8)
     decoder: Mixing = field(default_factory=Mixing)  # of the latent action model, thrown away after it
-    dynamics: Dynamics = field(default_factory=Dynamics)
+    dynamics: Dynamics = field(default_factory=Dynamics)  # of tokens, given codes
     policy: Shape = field(default_factory=lambda: Shape(32, 128))  # over codes
     tokenise: Fit = field(default_factory=lambda: Fit(200, 64))
     explain: Fit = field(default_factory=lambda: Fit(900, 64, 2e-3, 0.0))

@@ -44,8 +44,8 @@ class Config:
     hidden: int = 64  # of the actor's memory (paper: 512)
     burn: int = 2  # frames that the actor remembers when practice begins (paper: 20)
     horizon: int = 12  # imagined steps (paper: 20)
-    discount: float = 0.995
-    trace: float = 0.95  # λ
+    discount: float = 0.995  # of a reward, per step (paper: 0.995)
+    trace: float = 0.95  # λ of the returns (paper: 0.95)
     entropy: float = 0.01  # weight (paper: 0.001)
     tokenise: Fit = field(default_factory=lambda: Fit(1500, 64, 3e-3, 0.0))
     say: Fit = field(default_factory=lambda: Fit(3000, 32, 2e-3))
