@@ -122,6 +122,7 @@ def practising(
     alive = torch.cat([torch.ones_like(goes_on[:, :1]), goes_on[:, :-1].cumprod(1)], 1)
     returns = lambda_returns(dream.rewards, values.detach(), goes_on, discount, trace)
     gain = (returns - values[:, :-1]).detach()
+    gain = gain / (gain.square() * alive).sum().div(alive.sum()).sqrt().clamp_min(0.1)
     policy = -belief.log_prob(dream.actions) * gain - entropy * _entropy(belief)
     critic = (values[:, :-1] - returns).square()
     return {"all": ((policy + critic) * alive).sum() / alive.sum()}

@@ -107,7 +107,7 @@ class TokenWorld(Part):
     def led(self, clip: Clip) -> tuple[Float[Tensor, "b t a"], Bool[Tensor, "b t s"]]:
         """Returns the action that led to each frame, and which of its segments are known; none led to the first."""
         nothing = torch.zeros(clip.rows, 1, self.space.width, device=clip.device)
-        if clip.actions is None:
+        if clip.actions is None or clip.steps == 0:
             actions = nothing.expand(-1, clip.length, -1)
         else:
             actions = torch.cat([nothing, clip.actions], 1)
