@@ -108,9 +108,9 @@ PARTS = {
     "VideoTokenizer": lambda: VideoTokenizer(View(2, 1, size=SIZE), VQ, 4, 4, 1, 2),
     "MaskedWorld": lambda: MaskedWorld(PatchTokenizer(View(size=SIZE), 4, 6), SPACE, 4, 1, 2, 2, 1, passes=2),
     "NextTokenWorld": lambda: NextTokenWorld(PatchTokenizer(View(size=SIZE), 4, 6), SPACE, 4, 1, 2, 2, True),
-    "ActorCritic": lambda: ActorCritic(View(size=SIZE), SPACE, 4, 4, 1, 4),
+    "ActorCritic": lambda: ActorCritic(View(size=SIZE), SPACE, "grid", 4, 4, 1, 4),
     "ThroughTokens": lambda: ThroughTokens(
-        PatchTokenizer(View(size=SIZE), 4, 6), ActorCritic(View(size=SIZE), SPACE, 4, 4, 1, 4)
+        PatchTokenizer(View(size=SIZE), 4, 6), ActorCritic(View(size=SIZE), SPACE, "grid", 4, 4, 1, 4)
     ),
 }
 ABSTRACT = (Part, FrameWorld, Tokenizer, LearnedTokenizer, TokenWorld)

@@ -248,7 +248,7 @@ class Ring:
 
 def test_an_actor_learns_in_a_world_what_pays_there() -> None:
     with rng.isolated("actor"):
-        actor = ActorCritic(VIEW, SPACE, 2, 16, 1, 16)
+        actor = ActorCritic(VIEW, SPACE, "grid", 2, 16, 1, 16)
     optimiser = torch.optim.Adam(actor.parameters(), 5e-3)
     near = Clip(frames=ring(torch.tensor([1, 2, 7, 6]).repeat(16)[:, None].expand(-1, 2)))
     for step in range(120):
@@ -263,7 +263,7 @@ def test_an_actor_learns_in_a_world_what_pays_there() -> None:
 
 def test_an_actor_remembers_and_forgets_where_an_episode_begins() -> None:
     with rng.isolated("actor"):
-        actor = ActorCritic(VIEW, SPACE, 2, 8, 1, 8)
+        actor = ActorCritic(VIEW, SPACE, "grid", 2, 8, 1, 8)
     through, clip = ThroughTokens(tokenizer(), actor), played(2, 4).only("frames")
     with torch.no_grad():
         whole, _ = through.act(clip)
@@ -278,6 +278,6 @@ def test_an_actor_remembers_and_forgets_where_an_episode_begins() -> None:
 
 def test_practice_needs_rewards() -> None:
     with rng.isolated("actor"):
-        actor = ActorCritic(VIEW, SPACE, 2, 8, 1, 8)
+        actor = ActorCritic(VIEW, SPACE, "grid", 2, 8, 1, 8)
     with pytest.raises(UnusableInput, match="rewards"):
         practising(actor, played(2, 3), rng.torch_rng(0), world("masked"), 2)

@@ -22,13 +22,14 @@ class ActorCritic(Part):
     """A policy over single frames that remembers by an LSTM, and the value of what it has seen (IRIS)."""
 
     def __init__(
-        self, view: View, space: ActionSpace, patch: int = 8, width: int = 32, depth: int = 2, hidden: int = 64
-    ) -> None:
+        self, view: View, space: ActionSpace, kind: str = "impala", patch: int = 8, width: int = 16, depth: int = 2,
+        hidden: int = 64,
+    ) -> None:  # fmt: skip
         super().__init__()
         if view.frames != 1:
             raise UnusableInput(f"an actor sees one frame and remembers the others; got a view of {view.frames}")
         self.view, self.space, self.hidden = view, space, hidden
-        self.net = FrameNet(view, "flatten", "grid", patch, width, depth, hidden)
+        self.net = FrameNet(view, "flatten", kind, patch, width, depth, hidden)
         self.cell = nn.LSTMCell(hidden, hidden)
         self.head, self.critic = BeliefHead(hidden, space), nn.Linear(hidden, 1)
 

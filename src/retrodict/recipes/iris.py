@@ -35,7 +35,7 @@ class Config:
     tokens: int = 128  # values of a token (paper: 512)
     code_width: int = 16  # of a token's vector (paper: 512)
     channels: int = 128  # of the tokenizer (paper: 64)
-    actor: int = 32  # channels of the actor (paper: 32 to 64)
+    actor: int = 16  # channels of the actor's first layers (paper: 32)
     width: int = 64  # of the transformer (paper: 256)
     depth: int = 2  # of the transformer (paper: 10)
     heads: int = 4  # of attention (paper: 4)
@@ -49,7 +49,7 @@ class Config:
     entropy: float = 0.01  # weight (paper: 0.001)
     tokenise: Fit = field(default_factory=lambda: Fit(1500, 64, 3e-3, 0.0))
     say: Fit = field(default_factory=lambda: Fit(3000, 32, 2e-3))
-    practise: Fit = field(default_factory=lambda: Fit(1500, 64, 2e-3, 0.0, clip=10.0))
+    practise: Fit = field(default_factory=lambda: Fit(800, 64, 2e-3, 0.0, clip=10.0))
 
 
 def micro() -> Config:
@@ -69,7 +69,7 @@ def tiny() -> Config:
 def paper() -> Config:
     """The published settings for Atari, without the perceptual loss, and offline: all data is recorded before."""
     return Config(
-        16, 512, 512, 64, 64, 256, 10, 4, 19, 0.1, 512, 20, 20, entropy=0.001, tokenise=Fit(119_000, 256, 1e-4, 0.0),
+        16, 512, 512, 64, 32, 256, 10, 4, 19, 0.1, 512, 20, 20, entropy=0.001, tokenise=Fit(119_000, 256, 1e-4, 0.0),
         say=Fit(115_000, 64, 1e-4), practise=Fit(110_000, 64, 1e-4, 0.0, clip=10.0),
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def train(cfg: Config, run: Run) -> System:
     seen = steps.shown(steps.cache.view(cfg.memory + 2, cfg.memory))
     world = run.fit("world", world, saying, seen, cfg.say)
     with rng.isolated(run.seed, "actor"):
-        actor = ActorCritic(view, space, patch_for(view.size, 2), cfg.actor, hidden=cfg.hidden)
+        actor = ActorCritic(view, space, width=cfg.actor, hidden=cfg.hidden)
     dream = partial(
         practising, world=world, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy
     )
