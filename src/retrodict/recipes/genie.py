@@ -64,12 +64,12 @@ class Tokens:
 class Dynamics:
     """Settings of the MaskGIT dynamics."""
 
-    width: int = 96  # of the transformer (paper: 512)
+    width: int = 64  # of the transformer (paper: 512)
     depth: int = 3  # blocks (paper: 12)
     heads: int = 4  # of attention (paper: 8)
     memory: int = 1  # frames looked back at (paper: 15)
     passes: int = 6  # to fill in a frame (paper: 25)
-    temperature: float = 1.0  # of the draw (paper: 2)
+    temperature: float = 0.7  # of the draw (paper: 2)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Config:
     """Settings of tokenizer, latent actions, dynamics, and the policy over codes."""
 
     tokens: Tokens = field(default_factory=Tokens)  # of frames
-    codes: int = 8  # latent actions (paper: 8)
+    codes: int = 6  # latent actions (paper: 8, and 6 for CoinRun)
     code_width: int = 16  # of a latent action's vector (paper: 32)
     inputs: str = "difference"  # of the latent action model (paper: frames)
     pool: str = "changed"  # of the latent action model
@@ -88,7 +88,7 @@ class Config:
     policy: Shape = field(default_factory=lambda: Shape(32, 128))  # over codes
     tokenise: Fit = field(default_factory=lambda: Fit(200, 64))
     explain: Fit = field(default_factory=lambda: Fit(900, 64, 2e-3, 0.0))
-    fill: Fit = field(default_factory=lambda: Fit(1000, 32, 2e-3))
+    fill: Fit = field(default_factory=lambda: Fit(1500, 32, 3e-3))
     clone: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
     decode: Fit = field(default_factory=lambda: Fit(300, 64, 2e-2))
 
@@ -110,14 +110,14 @@ def tiny() -> Config:
 def babyai() -> Config:
     """For views that move: whole frames in, and latent actions that may look anywhere."""
     return Config(
-        inputs="both", pool="flatten", decoder=Mixing("attention"), dynamics=Dynamics(depth=4, memory=2),
+        inputs="both", pool="flatten", decoder=Mixing("attention"), dynamics=Dynamics(96, 4, memory=2),
         explain=Fit(1000, 64, 2e-3, 0.0), fill=Fit(1500, 24, 2e-3),
     )  # fmt: skip
 
 
 def maze() -> Config:
     """For textured video: a learned tokenizer."""
-    return Config(Tokens("conv", 8, 512, width=64), tokenise=Fit(2500, 32, 3e-3, 0.0), dynamics=Dynamics(depth=4))
+    return Config(Tokens("conv", 8, 512, width=64), tokenise=Fit(2500, 32, 3e-3, 0.0), dynamics=Dynamics(96, 4))
 
 
 def paper() -> Config:
