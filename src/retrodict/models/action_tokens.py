@@ -35,15 +35,17 @@ class ActionTokens(nn.Module):
         self.readers = nn.ModuleList(_reader(segment, width) for segment in space.segments)
 
     def forward(self, actions: Float[Tensor, "b k a"], known: Bool[Tensor, "b k s"]) -> Float[Tensor, "b k s d"]:
-        """Returns a vector for each segment; where one is not known, the vector that says so."""
-        vectors = []
+        """Returns a vector for each segment; where one is not known, as an empty text is not, the one that says so."""
+        vectors, told = [], []
         for (segment, columns, _), reader in zip(self.space.slices(), self.readers, strict=True):
             value = actions[..., columns]
             if segment.kind in GAUSSIAN:
                 center, scale = normaliser(segment, value)
                 value = (value - center) / scale
             vectors.append(reader(value.flatten(0, 1)).view(*value.shape[:2], -1))
-        return torch.where(known.unsqueeze(-1), torch.stack(vectors, 2), self.unknown)
+            there = (value >= 0).any(-1) if segment.kind == "text" else torch.ones_like(value[..., 0], dtype=torch.bool)
+            told.append(there)
+        return torch.where((known & torch.stack(told, 2)).unsqueeze(-1), torch.stack(vectors, 2), self.unknown)
 
 
 def _reader(segment: Segment, width: int) -> nn.Module:
