@@ -21,7 +21,7 @@ from retrodict.run.log import Log
 from retrodict.run.run import config_digest, versions
 from retrodict.trial import OF_ANSWERS, Answers, Setting, Trial, baselines, held_out, setting, trial
 
-UNBOUNDED = ("bits_recovered", "set_size", "gain_at_80", "r2", "shift")  # all other measures are shares
+UNBOUNDED = ("bits_recovered", "set_size", "gain_at_80", "r2", "shift", "road_kept")  # all other measures are shares
 
 
 @dataclass(frozen=True)

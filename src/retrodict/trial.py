@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retrodict import rng
+from retrodict import rng, road_figures
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -78,6 +78,7 @@ SETTINGS: dict[str, Setting] = {
     # 20 minutes at 20 frames a second; measured on a kind of texture that no recording has
     "arm": Setting("arm", 24_000, episodes=100, unseen={"textures": "stripes"}, per_minute=1200),
     "arm_latency": Setting("arm", 4_000, options={"latency": 2}, unseen={"textures": "stripes"}, per_minute=1200),
+    "road": Setting("road", random=0.3, copies=64, episodes=64),
     "arm_front": Setting("arm", 4_000, options={"cameras": "front"}, unseen={"textures": "stripes"}, per_minute=1200),
 }
 
@@ -267,6 +268,8 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
             values[name] = texture_agreement(_need(system.inverse, name), chosen, test)
         elif name == "shift":
             values[name] = float(system.about["shift"])
+        elif name in road_figures.MEASURES:
+            values |= road_figures.measured(system, chosen.options, test, name)
         elif name in PARTWISE:
             values |= partwise(_need(spoken.inverse, name), test, system.about.get(HELD_OUT), name)
         else:
@@ -277,7 +280,7 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
 PARTWISE = ("r2", "press_f1", "interval_cover")
 MEASURES = (
     *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
-    *PARTWISE, "shift",
+    *PARTWISE, "shift", *road_figures.MEASURES,
 )  # fmt: skip
 
 
