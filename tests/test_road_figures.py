@@ -25,7 +25,7 @@ SWING = {"left": -0.012, "straight": 0.0, "right": 0.012}
 def drawn(offset: np.ndarray, weather: np.ndarray, car: np.ndarray, bend: np.ndarray) -> Tensor:
     """Frames of a road of constant curvature, with a car ahead or none."""
     n, still = len(offset), 1e-3
-    curve = [*np.zeros((n, 1, 3)), 0, still, np.pi / 2]
+    curve = np.tile([0, still, np.pi / 2], (n, 1, 1))
     curve[:, 0, 0] = bend
     state = {
         "place": np.zeros(n), "offset": offset, "curve": curve, "weather": weather, "gaps": np.full((n, 1), 5.0),

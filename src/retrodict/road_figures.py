@@ -64,10 +64,10 @@ MEASURES = ("steering_agreement", "caption_change", "road_kept")
 
 
 def drives(options: Mapping[str, Any]) -> tuple[Clip, list[int]]:
-    """Plays the expert, at times at random, on held-out levels: all that stay on the road, and which they are."""
+    """Plays the expert, half at random, on held-out levels: all that stay on the road, and which they are."""
     world = make("road", 32, **{**options, "limit": SEEN + AHEAD})
     levels = range(HELD, HELD + STARTS)
-    clips = [clip for clip, _, _ in rollout(world, levels, expert(world, 0.2, 0))]
+    clips = [clip for clip, _, _ in rollout(world, levels, expert(world, 0.5, 0))]
     whole = [number for number, clip in enumerate(clips) if clip.steps == SEEN + AHEAD]
     return stack([clips[number] for number in whole]), [levels[number] for number in whole]
 

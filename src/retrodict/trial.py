@@ -78,7 +78,7 @@ SETTINGS: dict[str, Setting] = {
     # 20 minutes at 20 frames a second; measured on a kind of texture that no recording has
     "arm": Setting("arm", 24_000, episodes=100, unseen={"textures": "stripes"}, per_minute=1200),
     "arm_latency": Setting("arm", 4_000, options={"latency": 2}, unseen={"textures": "stripes"}, per_minute=1200),
-    "road": Setting("road", random=0.3, copies=64, episodes=64),
+    "road": Setting("road", random=0.5, copies=64, episodes=64),
     "arm_front": Setting("arm", 4_000, options={"cameras": "front"}, unseen={"textures": "stripes"}, per_minute=1200),
 }
 

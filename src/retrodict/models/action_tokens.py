@@ -36,16 +36,23 @@ class ActionTokens(nn.Module):
 
     def forward(self, actions: Float[Tensor, "b k a"], known: Bool[Tensor, "b k s"]) -> Float[Tensor, "b k s d"]:
         """Returns a vector for each segment; where one is not known, as an empty text is not, the one that says so."""
-        vectors, told = [], []
+        vectors = []
         for (segment, columns, _), reader in zip(self.space.slices(), self.readers, strict=True):
             value = actions[..., columns]
             if segment.kind in GAUSSIAN:
                 center, scale = normaliser(segment, value)
                 value = (value - center) / scale
             vectors.append(reader(value.flatten(0, 1)).view(*value.shape[:2], -1))
-            there = (value >= 0).any(-1) if segment.kind == "text" else torch.ones_like(value[..., 0], dtype=torch.bool)
-            told.append(there)
-        return torch.where((known & torch.stack(told, 2)).unsqueeze(-1), torch.stack(vectors, 2), self.unknown)
+        told = (known & ~self.silent(actions)).unsqueeze(-1)
+        return torch.where(told, torch.stack(vectors, 2), self.unknown)
+
+    def silent(self, actions: Float[Tensor, "*n a"]) -> Bool[Tensor, "*n s"]:
+        """Which segments are texts without a letter."""
+        empty = [
+            (actions[..., columns] < 0).all(-1) if segment.kind == "text" else torch.zeros_like(actions[..., 0]).bool()
+            for segment, columns, _ in self.space.slices()
+        ]
+        return torch.stack(empty, -1)
 
 
 def _reader(segment: Segment, width: int) -> nn.Module:

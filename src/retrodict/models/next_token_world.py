@@ -69,8 +69,10 @@ class NextTokenWorld(TokenWorld):
     ) -> tuple[Int[Tensor, "b k"], Tree, dict[str, Tensor]]:  # fmt: skip
         """Says the next frame, one token after the other."""
         lead, cells, rows = self.act_tokens.count, self.tokenizer.cells, len(action)
-        if self.guidance:  # the same rows once more, without this frame's words
-            wordless = known & ~torch.tensor(self.spoken, device=known.device)
+        words = known & ~self.act_tokens.silent(action) & torch.tensor(self.spoken, device=known.device)
+        guided = self.guidance != 0 and bool(words.any())
+        if guided:  # the same rows once more, without this frame's words
+            wordless = known & ~words
             action, known, time = action.repeat(2, 1), torch.cat([known, wordless]), time.repeat(2)
             cache = join([cache, cache])
         x = self.act_tokens(action.unsqueeze(1), known.unsqueeze(1))[:, 0] + self.place[:lead]
@@ -79,13 +81,13 @@ class NextTokenWorld(TokenWorld):
         for number in range(cells):
             y, cache = self._read(x, at, cache)
             logits = self.head(y)
-            if self.guidance:
+            if guided:
                 logits = logits[:rows] + self.guidance * (logits[:rows] - logits[rows:])
             said.append(draw(logits, rng, self.temperature, self.top))
             x = (self.embed(said[-1].repeat(len(y) // rows)) + self.place[lead + number]).unsqueeze(1)
             at = at[:, -1:] + 1
         y, cache = self._read(x, at, cache)
-        y, cache = y[:rows], pick(cache, torch.arange(rows)) if self.guidance else cache
+        y, cache = y[:rows], pick(cache, torch.arange(rows)) if guided else cache
         return torch.stack(said, 1), cache, {} if self.outcome is None else _outcomes(self.outcome(y))
 
     def _read(self, x: Tensor, at: Tensor, cache: Tree) -> tuple[Float[Tensor, "b d"], Tree]:
