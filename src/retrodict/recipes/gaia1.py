@@ -119,15 +119,8 @@ def _words(clip: Clip, kind: str, width: int) -> dict[str, Tensor]:
     return {"words": torch.stack([segment_vector(segment, text) for text in texts])}
 
 
-def train(cfg: Config, run: Run) -> System:
-    """Tokenises the frames, describes them, and learns which token follows which."""
-    steps = run.data.labelled
-    view = steps.cache.view()
-    code = {"kind": "vq", "positions": 1, "codes": cfg.tokens, "width": cfg.code_width}
-    with rng.isolated(run.seed, "tokens"):
-        tokens = ConvTokenizer(view, code, cfg.patch or patch_for(view.size, 2), cfg.channels, colours=True)
-    tokens = run.fit("tokens", tokens, tokenizing, run.data.unlabelled, cfg.tokenise)
-    steps, space = described(cfg.captions, steps, run)
+def learnt(cfg: Config, run: Run, tokens: ConvTokenizer, steps: Steps, space: ActionSpace) -> NextTokenWorld:
+    """Learns which token follows which, given these actions and words."""
     drive, words = cfg.withheld
     shares = tuple(words if segment.name == "caption" else drive for segment in space.segments)
     with rng.isolated(run.seed, "world"):
@@ -135,5 +128,15 @@ def train(cfg: Config, run: Run) -> System:
             tokens, space, cfg.width, cfg.depth, cfg.heads, cfg.memory, temperature=cfg.temperature, top=cfg.top,
             withheld=shares, begun=cfg.begun, guidance=cfg.guidance,
         )  # fmt: skip
-    world = run.fit("world", world, saying, steps.shown(steps.cache.view(cfg.memory + 2, cfg.memory)), cfg.say)
-    return System(encoder=tokens, forward=world)
+    return run.fit("world", world, saying, steps.shown(steps.cache.view(cfg.memory + 2, cfg.memory)), cfg.say)
+
+
+def train(cfg: Config, run: Run) -> System:
+    """Tokenises the frames, describes them, and learns which token follows which."""
+    view = run.data.unlabelled.cache.view()
+    code = {"kind": "vq", "positions": 1, "codes": cfg.tokens, "width": cfg.code_width}
+    with rng.isolated(run.seed, "tokens"):
+        tokens = ConvTokenizer(view, code, cfg.patch or patch_for(view.size, 2), cfg.channels, colours=True)
+    tokens = run.fit("tokens", tokens, tokenizing, run.data.unlabelled, cfg.tokenise)
+    steps, space = described(cfg.captions, run.data.labelled, run)
+    return System(encoder=tokens, forward=learnt(cfg, run, tokens, steps, space))
