@@ -204,8 +204,15 @@ def _expect_rows(where: str, tree: Tree, rows: int) -> None:
 
 
 def _some_actions(space: ActionSpace, rows: int, steps: int) -> torch.Tensor:
-    even = Distribution(space, torch.zeros(rows, steps, space.parameters))
-    return even.sample(rng.torch_rng("check", "actions"))
+    """Draws actions evenly; text, which has no distribution, stays empty."""
+    noise, parts = rng.torch_rng("check", "actions"), []
+    for segment in space.segments:
+        if segment.kind == "text":
+            parts.append(torch.full((rows, steps, segment.width), -1.0))
+        else:
+            even = Distribution(ActionSpace((segment,)), torch.zeros(rows, steps, segment.parameters))
+            parts.append(even.sample(noise))
+    return torch.cat(parts, -1)
 
 
 def _try_inverse(part: Any, clip: Clip, where: str) -> None:

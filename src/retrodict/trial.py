@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retrodict import judge, rng, world_figures
+from retrodict import judge, rng, road_figures, world_figures
 from retrodict.answers import OF_ANSWERS, PARTWISE, Answers, answers, bits, codes, partwise
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
@@ -81,6 +81,7 @@ SETTINGS: dict[str, Setting] = {
     # 20 minutes at 20 frames a second; measured on a kind of texture that no recording has
     "arm": Setting("arm", 24_000, episodes=100, unseen={"textures": "stripes"}, per_minute=1200),
     "arm_latency": Setting("arm", 4_000, options={"latency": 2}, unseen={"textures": "stripes"}, per_minute=1200),
+    "road": Setting("road", random=0.5, copies=64, episodes=64),
     "arm_front": Setting("arm", 4_000, options={"cameras": "front"}, unseen={"textures": "stripes"}, per_minute=1200),
 }
 
@@ -212,6 +213,8 @@ def measured(
             values[name] = texture_agreement(_need(system.inverse, name), chosen, test)
         elif name == "shift":
             values[name] = float(system.about["shift"])
+        elif name in road_figures.MEASURES:
+            values |= road_figures.measured(system, chosen.options, test, name)
         elif name in PARTWISE:
             values |= partwise(_need(spoken.inverse, name), test, system.about.get(HELD_OUT), name)
         elif name in world_figures.MEASURES:
@@ -223,7 +226,7 @@ def measured(
 
 MEASURES = (
     *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
-    *PARTWISE, "return", "shift", *world_figures.MEASURES,
+    *PARTWISE, "return", "shift", *world_figures.MEASURES, *road_figures.MEASURES,
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from retrodict.clip import Clip
 from retrodict.contract import Broken
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.roles import View
-from retrodict.spaces import ActionSpace, Distribution, categorical
+from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous
 
 RULES = (
     "header", "config", "presets", "results", "system", "shapes", "learns", "seed", "resume", "randomness", "folder"
@@ -229,3 +229,15 @@ def test_a_recipe_that_cannot_even_train_fails_rule_by_rule(tmp_path: Path) -> N
     assert found["header"].ok
     assert {name for name, finding in found.items() if not finding.ok} == set(RULES[4:])
     assert "KeyError: 'labels'" in found["system"].detail
+
+
+def test_actions_of_a_space_with_words_are_drawn_with_empty_words() -> None:
+    words = Segment("caption", "text", ("0", "1"))
+    space = ActionSpace((categorical("key", ("a", "b")), words, continuous("drive", ("x",))))
+    drawn = contract._some_actions(space, 3, 4)
+    assert drawn.shape == (3, 4, 5)
+    assert bool((drawn[..., 2:4] == -1).all())
+    assert bool((drawn[..., :2].sum(-1) == 1).all())
+    assert len(set(drawn[..., 4].flatten().tolist())) > 1
+    plain = contract._some_actions(ActionSpace(space.segments[:1]), 3, 4)
+    assert bool((plain.sum(-1) == 1).all())

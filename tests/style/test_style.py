@@ -27,7 +27,7 @@ FLOORS = (
     {"data", "envs", "models"},
     {"plan", "dream"},
     {"measure"},
-    {"run", "label", "check", "contract", "answers", "trial", "claims", "judge", "world_figures"},
+    {"run", "label", "check", "contract", "answers", "trial", "claims", "judge", "world_figures", "road_figures"},
     {"recipes"},
     {"report", "serve", "cli", "doctor"},
 )

@@ -35,7 +35,7 @@ class ActionTokens(nn.Module):
         self.readers = nn.ModuleList(_reader(segment, width) for segment in space.segments)
 
     def forward(self, actions: Float[Tensor, "b k a"], known: Bool[Tensor, "b k s"]) -> Float[Tensor, "b k s d"]:
-        """Returns a vector for each segment; where one is not known, the vector that says so."""
+        """Returns a vector for each segment; where one is not known, as an empty text is not, the one that says so."""
         vectors = []
         for (segment, columns, _), reader in zip(self.space.slices(), self.readers, strict=True):
             value = actions[..., columns]
@@ -43,7 +43,16 @@ class ActionTokens(nn.Module):
                 center, scale = normaliser(segment, value)
                 value = (value - center) / scale
             vectors.append(reader(value.flatten(0, 1)).view(*value.shape[:2], -1))
-        return torch.where(known.unsqueeze(-1), torch.stack(vectors, 2), self.unknown)
+        told = (known & ~self.silent(actions)).unsqueeze(-1)
+        return torch.where(told, torch.stack(vectors, 2), self.unknown)
+
+    def silent(self, actions: Float[Tensor, "*n a"]) -> Bool[Tensor, "*n s"]:
+        """Which segments are texts without a letter."""
+        empty = [
+            (actions[..., columns] < 0).all(-1) if segment.kind == "text" else torch.zeros_like(actions[..., 0]).bool()
+            for segment, columns, _ in self.space.slices()
+        ]
+        return torch.stack(empty, -1)
 
 
 def _reader(segment: Segment, width: int) -> nn.Module:

@@ -14,7 +14,7 @@ from retrodict.nn.decoding import draw
 from retrodict.nn.masks import Mask
 from retrodict.nn.transformer import SpaceTime
 from retrodict.spaces import ActionSpace
-from retrodict.tree import Tree
+from retrodict.tree import Tree, join, pick
 
 SIGNS = (-1.0, 0.0, 1.0)  # of rewards, as IRIS tells them apart
 
@@ -24,14 +24,17 @@ class NextTokenWorld(TokenWorld):
 
     With `outcomes` the last token of a frame also says the sign of the step's reward and whether the episode ended.
     (Micheli et al., Transformers are sample-efficient world models, ICLR 2023, say both before the frame is known.)
+    With `guidance` g tokens are drawn from (1 + g) l - g l', where l' are the logits without this frame's words
+    (GAIA-1, arXiv 2309.17080, section 5): what the words say is exaggerated.
     """
 
     def __init__(
         self, tokenizer: Tokenizer, space: ActionSpace, width: int = 64, depth: int = 2, heads: int = 4,
         memory: int = 8, outcomes: bool = False, temperature: float = 1.0, top: int = 0, dropout: float = 0.0,
+        withheld: tuple[float, ...] = (), begun: float = 0.0, guidance: float = 0.0,
     ) -> None:  # fmt: skip
-        super().__init__(tokenizer, space, width, memory, 0)
-        self.temperature, self.top, self.outcomes = temperature, top, outcomes
+        super().__init__(tokenizer, space, width, memory, 0, withheld, begun)
+        self.temperature, self.top, self.outcomes, self.guidance = temperature, top, outcomes, guidance
         self.block = self.act_tokens.count + tokenizer.cells
         self.place = nn.Parameter(torch.randn(self.block, width) * 0.5)
         mask = Mask(memory=(memory + 1) * self.block)
@@ -65,16 +68,26 @@ class NextTokenWorld(TokenWorld):
         rng: torch.Generator,
     ) -> tuple[Int[Tensor, "b k"], Tree, dict[str, Tensor]]:  # fmt: skip
         """Says the next frame, one token after the other."""
-        lead, cells = self.act_tokens.count, self.tokenizer.cells
+        lead, cells, rows = self.act_tokens.count, self.tokenizer.cells, len(action)
+        words = known & ~self.act_tokens.silent(action) & torch.tensor(self.spoken, device=known.device)
+        guided = self.guidance != 0 and bool(words.any())
+        if guided:  # the same rows once more, without this frame's words
+            wordless = known & ~words
+            action, known, time = action.repeat(2, 1), torch.cat([known, wordless]), time.repeat(2)
+            cache = join([cache, cache])
         x = self.act_tokens(action.unsqueeze(1), known.unsqueeze(1))[:, 0] + self.place[:lead]
         at = time[:, None] * self.block + torch.arange(lead, device=time.device)
         said: list[Tensor] = []
         for number in range(cells):
             y, cache = self._read(x, at, cache)
-            said.append(draw(self.head(y), rng, self.temperature, self.top))
-            x = (self.embed(said[-1]) + self.place[lead + number]).unsqueeze(1)
+            logits = self.head(y)
+            if guided:
+                logits = logits[:rows] + self.guidance * (logits[:rows] - logits[rows:])
+            said.append(draw(logits, rng, self.temperature, self.top))
+            x = (self.embed(said[-1].repeat(len(y) // rows)) + self.place[lead + number]).unsqueeze(1)
             at = at[:, -1:] + 1
         y, cache = self._read(x, at, cache)
+        y, cache = y[:rows], pick(cache, torch.arange(rows)) if guided else cache
         return torch.stack(said, 1), cache, {} if self.outcome is None else _outcomes(self.outcome(y))
 
     def _read(self, x: Tensor, at: Tensor, cache: Tree) -> tuple[Float[Tensor, "b d"], Tree]:

@@ -26,7 +26,7 @@ from retrodict.roles import Policy, State
 from retrodict.spaces import ActionSpace
 from retrodict.tree import Tree
 
-UNKNOWN_SHARE = 0.1  # of the steps in training, whose action is withheld
+UNKNOWN_SHARE = 0.1  # of the steps in training, whose action is withheld, where a world is told nothing else
 NEVER = -1  # time of frames that are not of the row's present episode
 
 
@@ -34,13 +34,26 @@ class TokenWorld(Part):
     """What all token worlds have in common: the state, rolling out, and what a policy is shown.
 
     `memory` counts the frames that are looked back at, beside the first `sinks` of an episode, which are kept for ever.
+    In training each segment of an action is withheld from a share of the steps (`withheld`, one a segment), and a share
+    `begun` of the rows is shown no frame before the first that it learns from: so a world learns to `begin`.
     A subclass takes frames in (`absorb`), says what comes next (`following`), and how likely frames are (`likelihood`).
     """
 
-    def __init__(self, tokenizer: Tokenizer, space: ActionSpace, width: int, memory: int, sinks: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, space: ActionSpace, width: int, memory: int, sinks: int,
+        withheld: tuple[float, ...] = (), begun: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         if memory < 1:
             raise UnusableInput(f"a token world looks back at one frame or more; got a memory of {memory}")
+        shares = withheld or (UNKNOWN_SHARE,) * len(space.segments)
+        if len(shares) != len(space.segments) or not all(0 <= share <= 1 for share in (*shares, begun)):
+            raise UnusableInput(
+                f"expected a share in 0..1 for each of {len(space.segments)} segments, and one of rows that begin; "
+                f"got {withheld} and {begun}"
+            )
+        self.withheld, self.begun = shares, begun
+        self.spoken = tuple(segment.kind == "text" for segment in space.segments)
         self.tokenizer, self.space, self.view = tokenizer, space, tokenizer.view
         self.memory, self.sinks = memory, sinks
         self.embed = nn.Embedding(tokenizer.codes, width)
@@ -75,6 +88,14 @@ class TokenWorld(Part):
     def empty(self, rows: int, device: torch.device) -> Tree:
         """The cache of an episode that has not begun."""
         raise NotImplementedError
+
+    def begin(self, rows: int, device: torch.device | str = "cpu") -> State:
+        """The state before any frame: what is imagined first is a first frame, of which words alone tell anything."""
+        return {
+            "frames": torch.zeros(rows, *self._shape, dtype=torch.uint8, device=device),
+            "tokens": torch.zeros(rows, self.view.frames, self.tokenizer.cells, dtype=torch.long, device=device),
+            "time": torch.full((rows,), NEVER, device=device), "cache": self.empty(rows, torch.device(device)),
+        }  # fmt: skip
 
     def observe(self, past: Clip, state: State = None) -> State:
         """Takes in what was seen; rows in which another episode begins forget the one before."""
@@ -131,6 +152,7 @@ class TokenWorld(Part):
                 belief, memory = actions.act(Clip(frames=seen), memory)
                 action = belief.rsample(rng)
             known = torch.full((len(time), self.act_tokens.count), actions is not None, device=time.device)
+            known = self._worded(known, time == NEVER)
             time = time + 1
             following, cache, more = self.following(cache, action, known, time, rng)
             tokens = torch.cat([tokens[:, 1:], following.unsqueeze(1)], 1)
@@ -146,6 +168,10 @@ class TokenWorld(Part):
             extra["actions"] = torch.stack(taken, 1)
         reached: State = {"frames": shown, "tokens": tokens, "time": time, "cache": cache}
         return Clip(frames=torch.stack(frames, 1), **extra), reached
+
+    def _worded(self, known: Bool[Tensor, "b s"], first: Bool[Tensor, "b"]) -> Bool[Tensor, "b s"]:
+        """Nothing led to a first frame; only words tell of it."""
+        return known & (~first.unsqueeze(1) | torch.tensor(self.spoken, device=known.device))
 
     def decode(self, clip: Clip) -> Clip:
         """Returns the clip as it is: its frames are pixels already."""
@@ -167,12 +193,18 @@ class TokenWorld(Part):
         return torch.where(clip.segment < 0, NEVER, times + F.pad(change, (1, 0)) * (self.memory + 1))
 
     def learnt_from(self, clip: Clip, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns (tokens, actions, known, times) of a clip to learn from, with some actions withheld."""
+        """Returns (tokens, actions, known, times) of a clip to learn from, with some actions and frames withheld."""
         assert clip.frames is not None
         tokens = self.tokenizer.tokens(frame_windows(clip, self.view)).view(clip.rows, clip.length, -1)
         actions, known = self.led(clip)
-        told = torch.rand(known.shape, generator=rng, device=known.device) >= UNKNOWN_SHARE
-        return tokens, actions, known & told, self.moments(clip)
+        shares = torch.tensor(self.withheld, device=known.device)
+        known = known & (torch.rand(known.shape, generator=rng, device=known.device) >= shares)
+        times = self.moments(clip)
+        if self.begun and clip.length > 1:
+            first = torch.rand(clip.rows, generator=rng, device=known.device) < self.begun
+            times = torch.cat([torch.where(first, NEVER, times[:, 0]).unsqueeze(1), times[:, 1:]], 1)
+            known = torch.cat([known[:, :1], self._worded(known[:, 1], first).unsqueeze(1), known[:, 2:]], 1)
+        return tokens, actions, known, times
 
 
 def _since(past: Clip, before: Tensor | None) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b"]]:

@@ -169,11 +169,27 @@ def _error(shown: Tensor, wanted: Tensor, price: Tensor) -> Tensor:
     return F.mse_loss(shown, wanted) / spread + price
 
 
-class ConvTokenizer(LearnedTokenizer):
-    """A convolutional VQ-VAE of single frames (van den Oord et al. 2017; IRIS and GAIA-1 in small)."""
+def _rare_colours(shown: Tensor, wanted: Tensor, price: Tensor) -> Tensor:
+    """Squared error in units of the covariance of the frames' channels: a rare colour weighs as much as brightness."""
+    spread = wanted.transpose(0, 1).flatten(1).cov().view(wanted.shape[1], -1)  # one channel has a spread without axes
+    inverse = torch.linalg.inv(spread + 1e-4 * torch.eye(len(spread), device=spread.device))
+    off = shown - wanted
+    return torch.einsum("nchw,cd,ndhw->", off, inverse, off) / off.numel() + price
 
-    def __init__(self, view: View, code: Mapping[str, Any], patch: int = 8, width: int = 64, depth: int = 2) -> None:
+
+class ConvTokenizer(LearnedTokenizer):
+    """A convolutional VQ-VAE of single frames (van den Oord et al. 2017; IRIS and GAIA-1 in small).
+
+    With `colours`, errors count in units of the covariance of colours, so that small things of a colour of their own
+    are kept; without, they count as they are.
+    """
+
+    def __init__(
+        self, view: View, code: Mapping[str, Any], patch: int = 8, width: int = 64, depth: int = 2,
+        colours: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(view, patch, code)
+        self.colours = colours
         if view.frames != 1:
             raise UnusableInput(f"a convolutional tokenizer sees one frame; got a view of {view.frames}")
         self.inward = nn.Sequential(
@@ -203,7 +219,8 @@ class ConvTokenizer(LearnedTokenizer):
         """Error of all frames."""
         flat = frames.flatten(0, 1)
         passed, _, price = self.quantiser(self._latents(flat))
-        return _error(self._shown(passed), normalise(flat), price)
+        error = _rare_colours if self.colours else _error
+        return error(self._shown(passed), normalise(flat), price)
 
 
 class VideoTokenizer(LearnedTokenizer):

@@ -1,0 +1,287 @@
+"""What a learned world of the road is worth: does it steer, do words change what they say, does it keep the road?
+
+Pictures that a world imagined are read by what it has no part in: an inverse model of other levels (the judge), and the
+exact readers of `envs.road_view`. All starts are levels that nothing has looked at before.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from retrodict.clip import MISSING, Clip, stack
+from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
+from retrodict.data.memory import MemoryStore
+from retrodict.envs.catalog import make
+from retrodict.envs.road_view import captions, read_attributes, read_pose
+from retrodict.envs.rollout import Actor, expert, rollout, uniform
+from retrodict.errors import UnusableInput
+from retrodict.measure import intervals, labels
+from retrodict.models.inverse import Inverse
+from retrodict.models.losses import labelled
+from retrodict.rng import isolated, numpy_rng, torch_rng
+from retrodict.roles import ForwardModel, System
+from retrodict.run.collect import schema_of
+from retrodict.run.log import Log
+from retrodict.run.loop import Fit, Stage, fit
+from retrodict.spaces import ActionSpace
+
+HELD, TAUGHT = 910_000_000, 960_000_000  # first level of the starts, and of what the judge learns from
+STARTS, SEEN, AHEAD, ASKED = 64, 8, 40, 5  # levels; steps before a roll-out; its steps; those steered hard
+NEAR = 0.25  # half widths of the road that an offset may be away from the true one
+SAID = ("weather", "traffic", "bend")
+Told = Mapping[str, Int64[np.ndarray, "n"]]
+
+
+def measured(system: System, options: Mapping[str, Any], test: Cache, name: str) -> dict[str, float]:
+    """Measures the forward model of a system: {name: value, name.part: ...}; `options` are those of the world.
+
+    steering_agreement: share of imagined steps under full lock whose side, as the judge reads it, is the one asked for.
+    caption_change: share of captions changed in one word of which the picture shows the change and nothing else.
+    road_kept: median number of steps, of AHEAD, until the car is not where it truly was.
+    """
+    if system.forward is None:
+        raise UnusableInput(f"{name} needs a system with a forward model")
+    found = {
+        "steering_agreement": partial(steering, options=options),
+        "caption_change": captioned,
+        "road_kept": partial(kept, options=options, test=test),
+    }[name](system.forward)  # type: ignore[operator]
+    return {f"{name}.{part}".rstrip("."): float(value) for part, value in found.items()}
+
+
+MEASURES = ("steering_agreement", "caption_change", "road_kept")
+
+
+def drives(options: Mapping[str, Any]) -> tuple[Clip, list[int]]:
+    """Plays the expert, half at random, on held-out levels: all that stay on the road, and which they are."""
+    world = make("road", 32, **{**options, "limit": SEEN + AHEAD})
+    levels = range(HELD, HELD + STARTS)
+    clips = [clip for clip, _, _ in rollout(world, levels, expert(world, 0.5, 0))]
+    whole = [number for number, clip in enumerate(clips) if clip.steps == SEEN + AHEAD]
+    return stack([clips[number] for number in whole]), [levels[number] for number in whole]
+
+
+def worded(space: ActionSpace, drive: Float[Tensor, "b t d"], texts: Sequence[str] = ()) -> Float[Tensor, "b t a"]:
+    """Lays drives out as the actions of a world that may also take a caption, one a row; without, it is empty."""
+    parts = []
+    for segment in space.segments:
+        if segment.kind != "text":
+            parts.append(drive)
+            continue
+        words = torch.full((*drive.shape[:2], segment.width), -1.0)
+        for row, text in enumerate(texts):
+            letters = list(text.encode())
+            words[row, :, : len(letters)] = torch.tensor(letters, dtype=torch.float32)
+        parts.append(words)
+    if parts[0].shape[-1] + sum(p.shape[-1] for p in parts[1:]) != space.width:
+        raise UnusableInput(f"a world of the road takes two numbers, and at most words; this one takes {space.columns}")
+    return torch.cat(parts, -1)
+
+
+@torch.no_grad()
+def imagined(
+    forward: ForwardModel, seen: Clip, drive: Float[Tensor, "b t d"], address: str
+) -> Float[Tensor, "b t c h w"]:
+    """Rolls out from seen frames under these drives, without words; returns the last seen frame and what follows."""
+    assert seen.actions is not None
+    state = forward.observe(seen.with_(actions=worded(forward.space, seen.actions)))
+    clip, _ = forward.imagine(state, worded(forward.space, drive), drive.shape[1], torch_rng("road", address))
+    frames = forward.decode(clip).frames
+    assert frames is not None
+    return frames
+
+
+def offsets(frames: Tensor) -> Float[np.ndarray, "b t"]:
+    """Reads off every frame how far the car is from the middle of the road."""
+    found = read_pose(pictures(frames.flatten(0, 1)))["offset"]
+    return np.asarray(found.reshape(frames.shape[:2]))
+
+
+def pictures(frames: Tensor) -> np.ndarray:
+    """Frames as numpy draws them: n h w c."""
+    return np.asarray(frames.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def steering(forward: ForwardModel, options: Mapping[str, Any]) -> dict[str, float]:
+    """Steers hard to the left and to the right from every start; the judge says what was done."""
+    seen, levels = drives(options)
+    judge, worth = judged(tuple(sorted(options.items())))
+    assert seen.actions is not None
+    drive = seen.actions[:, SEEN : SEEN + ASKED].repeat(2, 1, 1).clone()
+    side = torch.ones(len(drive)).index_fill(0, torch.arange(len(levels)), -1.0)
+    drive[..., 0] = side[:, None]
+    frames = imagined(forward, stack([seen.cut(0, SEEN + 1)] * 2), drive, "steering")
+    right = agreed(judge, frames, side)
+    real = _really(seen, levels, drive, options)
+    moved = np.diff(offsets(frames)[:, [0, -1]], axis=1)[:, 0]
+    order = torch.randperm(len(side), generator=torch_rng("road", "shuffled"))
+    estimate = intervals.bootstrap_mean(right.mean(1))
+    return {
+        "": estimate.value, "low": estimate.low or 0.0, "high": estimate.high or 0.0,
+        "shuffled": float(agreed(judge, frames, side[order]).mean()), "real": _real_agreement(judge, real, side),
+        "pose": float((np.sign(moved) == side.numpy()).mean()), "judge_r2": worth,
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def agreed(judge: Inverse, frames: Tensor, side: Float[Tensor, "b"]) -> Bool[np.ndarray, "b k"]:
+    """Whether the judge reads off each step that it went to this side."""
+    read = judge.infer(Clip(frames=frames)).mode()[..., 0]
+    return np.asarray((read.sign() == side[:, None]).numpy())
+
+
+def _really(seen: Clip, levels: Sequence[int], drive: Tensor, options: Mapping[str, Any]) -> list[Clip]:
+    """The same starts and drives on the real road, each until the car leaves it."""
+    assert seen.actions is not None
+    clips: list[Clip] = []
+    for half in drive.chunk(2):
+        world = make("road", 32, **{**options, "limit": SEEN + ASKED})
+        plan = torch.cat([seen.actions[:, :SEEN], half], 1)
+        clips += [
+            clip for clip, _, _ in rollout(world, levels, replay(dict(zip(levels, plan, strict=True)), world.fps))
+        ]
+    return [clip.cut(SEEN, clip.length) for clip in clips if clip.length > SEEN + 1]
+
+
+def replay(plans: Mapping[int, Tensor], fps: int) -> Actor:
+    """Acts by a plan for each level, and not at all where there is none."""
+    idle = torch.zeros_like(next(iter(plans.values()))[0])
+
+    def act(clip: Clip) -> Tensor:
+        assert clip.segment is not None
+        assert clip.times is not None
+        steps = (clip.times[:, -1] * fps).round().long().tolist()
+        rows = zip(clip.segment[:, -1].tolist(), steps, strict=True)
+        return torch.stack([plans[level][step] if level in plans else idle for level, step in rows])
+
+    return act
+
+
+def _real_agreement(judge: Inverse, clips: Sequence[Clip], side: Tensor) -> float:
+    right = [agreed(judge, clip.frames, side[n : n + 1])[0] for n, clip in enumerate(clips) if clip.frames is not None]
+    return float(np.concatenate(right).mean())
+
+
+@lru_cache(maxsize=4)
+def judged(options: tuple[tuple[str, Any], ...]) -> tuple[Inverse, float]:
+    """Trains the judge, an inverse model, on levels of its own; returns it and its R² of steering on others."""
+    caches = []
+    for first, count in ((TAUGHT, 12_000), (TAUGHT + 10_000_000, 2_000)):
+        world = make("road", 32, **dict(options))
+        clips: list[Clip] = []
+        for actor, share in ((uniform(world), 0.3), (expert(world, 0.5), 1.0)):
+            for clip, _, _ in rollout(world, range(first, first + 1000), actor):
+                clips.append(clip)
+                if sum(c.steps for c in clips) >= share * count:
+                    break
+            first += 1000
+        caches.append(Cache.build(MemoryStore(schema_of(world), clips)))
+    taught, held = caches
+    with isolated("road", "judge"):
+        model = Inverse(taught.view(2), taught.space, "both", "flatten", "grid", 4, 32, 2, 128)
+    with tempfile.TemporaryDirectory(prefix="retrodict-judge-") as folder:
+        stage = Stage(Path(folder), "judge", 99, {}, "measure again")
+        fit(stage, model, labelled, Steps.all(taught).known(), Fit(800, 64, 2e-3), Log(quiet=True))
+    steps = Steps.all(held).known()
+    with torch.no_grad():
+        said = torch.cat([model.infer(clip).mode()[:, 0] for _, clip in steps.batches(512)])
+    worth = labels.axis_scores(steps.target_actions().numpy(), said.numpy(), list(held.space.columns))
+    return model, float(worth.r2_by_axis[held.space.columns[0]] or 0.0)
+
+
+def captioned(forward: ForwardModel, count: int = 128) -> dict[str, float]:
+    """Begins with a caption, and with one in which one thing is changed, from the same noise; reads both pictures."""
+    draws = numpy_rng("road", "captions")
+    sizes = {"weather": 4, "traffic": 2, "bend": 3}
+    asked = {name: draws.integers(size, size=count) for name, size in sizes.items()}
+    shown, mute = _begun(forward, asked), _begun(forward, None, count)
+    became, stayed, both, chance = {}, [], [], []
+    for name, size in sizes.items():
+        other = {**asked, name: (asked[name] + draws.integers(1, size, count)) % size}
+        now = _begun(forward, other)
+        became[name], rest = changed(shown, now, other, name)
+        stayed.append(rest)
+        both.append(became[name] & rest)
+        chance.append(mute[name] == other[name])
+    return {
+        "": float(np.mean(both)), **{name: float(hit.mean()) for name, hit in became.items()},
+        "others_kept": float(np.mean(stayed)), "no_text": float(np.mean(chance)),
+        "all_said": float(np.mean([shown[name] == asked[name] for name in SAID])),
+    }  # fmt: skip
+
+
+def changed(before: Told, after: Told, asked: Told, name: str) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """Whether an attribute became the asked one, and whether all others are what they were."""
+    rest = [before[other] == after[other] for other in SAID if other != name]
+    return np.asarray(after[name] == asked[name]), np.asarray(np.logical_and.reduce(rest))
+
+
+@torch.no_grad()
+def _begun(forward: Any, asked: Told | None, count: int = 0) -> Told:
+    """What the first picture shows that a world imagines of these captions (None: of no words)."""
+    if not hasattr(forward, "begin") or not any(segment.kind == "text" for segment in forward.space.segments):
+        raise UnusableInput("caption_change needs a world that begins with words")
+    texts = () if asked is None else captions(asked)
+    drive = torch.zeros(len(texts) or count, 1, 2)
+    clip, _ = forward.imagine(
+        forward.begin(len(drive)), worded(forward.space, drive, texts), 1, torch_rng("road", "words")
+    )
+    return read_attributes(pictures(clip.frames[:, -1]))
+
+
+def kept(forward: ForwardModel, options: Mapping[str, Any], test: Cache) -> dict[str, float]:
+    """Rolls out under the recorded actions, beside the last frame for ever and another start's actions."""
+    whole, _ = drives(options)
+    assert whole.frames is not None
+    assert whole.actions is not None
+    seen, drive, true = whole.cut(0, SEEN + 1), whole.actions[:, SEEN:], offsets(whole.frames[:, SEEN + 1 :])
+    frames = imagined(forward, seen, drive, "kept")
+    mixed = imagined(forward, seen, drive.roll(1, 0), "kept")
+    still = whole.frames[:, SEEN : SEEN + 1].expand(-1, AHEAD, -1, -1, -1)
+    found: dict[str, float] = {
+        "": steps_kept(offsets(frames[:, 1:]), true), "shuffled": steps_kept(offsets(mixed[:, 1:]), true),
+        "copy": steps_kept(offsets(still), true), "repeated": repeated(frames),
+    }  # fmt: skip
+    if hasattr(forward, "temperature"):
+        surest = copy.copy(forward)
+        surest.temperature = 0.0
+        found["repeated_argmax"] = repeated(imagined(surest, seen, drive, "kept"))
+    return found | surprise(forward, test)
+
+
+def steps_kept(read: Float[np.ndarray, "b t"], true: Float[np.ndarray, "b t"]) -> float:
+    """Median number of steps before the offset that is read is off the road, or off the true one by more than NEAR."""
+    lost = (np.abs(read - true) > NEAR) | (np.abs(read) > 1)
+    return float(np.median(np.where(lost.any(1), lost.argmax(1), lost.shape[1])))
+
+
+def repeated(frames: Tensor) -> float:
+    """Share of steps that change no pixel."""
+    return float((frames[:, 1:] == frames[:, :-1]).flatten(2).all(-1).float().mean())
+
+
+@torch.no_grad()
+def surprise(forward: ForwardModel, test: Cache, count: int = 1000) -> dict[str, float]:
+    """Cross entropy of the next frame in nats, with the action and without it (of held-out steps)."""
+    steps = Steps.all(test).known().shown(test.view(6, 4))
+    steps = steps.only(np.linspace(0, len(steps) - 1, count).astype(np.int64))
+    told: list[Tensor] = []
+    blind: list[Tensor] = []
+    for _, clip in steps.batches(100):
+        assert clip.actions is not None
+        clip = clip.with_(actions=worded(forward.space, clip.actions), rewards=None, ends=None)
+        mute = clip.with_(source=torch.full_like(clip.source, MISSING))  # type: ignore[arg-type]
+        for values, given in ((told, clip), (blind, mute)):
+            values.append(-forward.log_prob(given)[:, steps.target])
+    return {"nats": float(torch.cat(told).mean()), "nats_blind": float(torch.cat(blind).mean())}
