@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from retrodict import rng
+from retrodict import recall_figures, rng
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -61,6 +62,8 @@ class Setting:
     per_minute: int = 0
 
 
+WHOLE_TILES = {"screens": "7x7", "stride": 8, "paint": True}
+
 SETTINGS: dict[str, Setting] = {
     "sprites": Setting("sprites", random=0.3, copies=64, episodes=300, changed={"textures": "noise"}),
     "sprites_distractors": Setting("sprites", random=0.3, copies=64, episodes=300, options={"distractors": 3}),
@@ -79,6 +82,8 @@ SETTINGS: dict[str, Setting] = {
     "arm": Setting("arm", 24_000, episodes=100, unseen={"textures": "stripes"}, per_minute=1200),
     "arm_latency": Setting("arm", 4_000, options={"latency": 2}, unseen={"textures": "stripes"}, per_minute=1200),
     "arm_front": Setting("arm", 4_000, options={"cameras": "front"}, unseen={"textures": "stripes"}, per_minute=1200),
+    # a player that never walks into the border
+    "scroll": Setting("scroll", random=0.0, copies=64, test_frames=2_000, episodes=64, options=WHOLE_TILES),
 }
 
 
@@ -269,6 +274,8 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
             values[name] = float(system.about["shift"])
         elif name in PARTWISE:
             values |= partwise(_need(spoken.inverse, name), test, system.about.get(HELD_OUT), name)
+        elif name in recall_figures.MEASURES:
+            values |= recall_figures.measured(name, _need(spoken.forward, name), partial(world_of, chosen), TEST)
         else:
             raise UnknownName("measure", name, MEASURES)
     return values
@@ -277,7 +284,7 @@ def measured(system: System, chosen: Setting, test: Cache, wanted: Sequence[str]
 PARTWISE = ("r2", "press_f1", "interval_cover")
 MEASURES = (
     *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
-    *PARTWISE, "shift",
+    *PARTWISE, "shift", *recall_figures.MEASURES,
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ FLOORS = (
     {"data", "envs", "models"},
     {"plan", "dream"},
     {"measure"},
-    {"run", "label", "check", "contract", "trial", "claims"},
+    {"run", "label", "check", "contract", "recall_figures", "trial", "claims"},
     {"recipes"},
     {"report", "serve", "cli", "doctor"},
 )
