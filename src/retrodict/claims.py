@@ -19,7 +19,7 @@ from retrodict.label.verdict import agree, commonest
 from retrodict.measure import intervals
 from retrodict.run.log import Log
 from retrodict.run.run import config_digest, versions
-from retrodict.trial import OF_ANSWERS, Answers, Setting, Trial, baselines, held_out, setting, trial
+from retrodict.trial import OF_ANSWERS, Answers, Setting, Trial, baselines, held_out, setting, trial, world_of
 
 UNBOUNDED = ("bits_recovered", "set_size", "gain_at_80", "r2", "shift")  # all other measures are shares
 
@@ -142,7 +142,8 @@ def world_floor(name: str, chosen: Setting, results: Path) -> dict[str, Any]:
     test = held_out(chosen)
     truth = Steps.all(test).known().target_actions()
     right = agree(test.space, commonest(test.space, truth).expand_as(truth), truth)
-    played = {key: _plain(value) for key, value in baselines(chosen).items()}
+    winnable = world_of(chosen, 1).tells_success
+    played = {key: _plain(value) for key, value in baselines(chosen).items()} if winnable else {}
     floor = {
         "setting": name, "episodes": chosen.episodes, "success": played,
         "majority": round(float(right.float().mean()), 4), "commit": commit_of_source(),
