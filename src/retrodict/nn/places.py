@@ -19,7 +19,7 @@ from retrodict.nn.masks import Mask
 from retrodict.nn.transformer import Attention, Pair, Sight, SpaceTime, offsets
 from retrodict.tree import Tree
 
-NEAREST, FARTHEST = 8.0, 64.0  # cells in which the fastest and the slowest rotation come round
+NEAREST, FARTHEST = 5.0, 60.0  # cells in which the fastest and the slowest rotation come round
 
 
 def turned(x: Float[Tensor, "b h s e"], places: Float[Tensor, "b s 2"]) -> Float[Tensor, "b h s e"]:
@@ -47,7 +47,7 @@ class Looking(nn.Module):
         self.around = Attention(width, heads, (2 * grid[0] - 1) * (2 * grid[1] - 1))
         self.register_buffer("around_sight", offsets(*grid).unsqueeze(0), persistent=False)
         self.asking, self.keeping = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        nn.init.ones_(self.asking.bias)  # so at first what lies near is found, whatever it is
+        nn.init.constant_(self.asking.bias, 2.0)  # so at first what lies near is found, whatever it is
         nn.init.ones_(self.keeping.bias[:width])
         self.nothing = nn.Parameter(torch.zeros(heads, 1, width // heads))
         self.outward = nn.Linear(width, width)
