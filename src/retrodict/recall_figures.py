@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MEASURES = ("recall", "event_persists")
 WORDS = "a ring in the middle"  # what is asked for; recorded as the action "paint"
 STEPS, LONG = 12, 24  # steps away: 1 to so many, and once farther than any recorded look
-ROWS = 128  # levels
+ROWS = 64  # levels
 PERSISTS = 10  # frames after a change at which it is looked for: half of them away, half back
 
 

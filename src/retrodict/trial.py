@@ -83,7 +83,7 @@ SETTINGS: dict[str, Setting] = {
     "arm_latency": Setting("arm", 4_000, options={"latency": 2}, unseen={"textures": "stripes"}, per_minute=1200),
     "arm_front": Setting("arm", 4_000, options={"cameras": "front"}, unseen={"textures": "stripes"}, per_minute=1200),
     # a player that never walks into the border
-    "scroll": Setting("scroll", random=0.0, copies=64, test_frames=2_000, episodes=64, options=WHOLE_TILES),
+    "scroll": Setting("scroll", 40_000, random=0.0, copies=64, test_frames=2_000, episodes=64, options=WHOLE_TILES),
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from retrodict.clip import Clip
 from retrodict.models.token_world import UNKNOWN_SHARE, MaskedWorld
-from retrodict.models.tokenizers import Tokenizer
+from retrodict.models.tokenizers import PatchTokenizer, Tokenizer
 from retrodict.nn.masks import Mask
 from retrodict.nn.places import Places
 from retrodict.segments import GAUSSIAN, normaliser
@@ -42,6 +42,8 @@ class RecallWorld(MaskedWorld):
         self.often = nn.Parameter(torch.zeros(tokenizer.codes))
         self.moves = nn.Linear(space.width, 2, bias=False)
         nn.init.zeros_(self.moves.weight)
+        if isinstance(tokenizer, PatchTokenizer):
+            _begin_alike(self.embed.weight, tokenizer.book)
         cells = torch.arange(tokenizer.cells)
         self.register_buffer("grid", torch.stack([cells // size[1], cells % size[1]], 1).float(), persistent=False)
 
@@ -100,6 +102,13 @@ class RecallWorld(MaskedWorld):
         known = self.led(clip)[1]
         told = torch.rand((clip.rows, 1, 1), generator=rng, device=known.device) >= UNKNOWN_SHARE
         return tokens, actions, known & told, times
+
+
+@torch.no_grad()
+def _begin_alike(embedding: Float[Tensor, "v d"], book: Float[Tensor, "v e"]) -> None:
+    """Makes what looks alike begin alike by half, so that what is learnt of one patch holds for its kin."""
+    look = (book - book.mean(0)) @ torch.randn(book.shape[1], embedding.shape[1])
+    embedding.add_(look / look.std().clamp_min(1e-6)).mul_(0.5**0.5)
 
 
 def _here(cache: Tree) -> Tensor:

@@ -47,7 +47,7 @@ class Looking(nn.Module):
         self.around = Attention(width, heads, (2 * grid[0] - 1) * (2 * grid[1] - 1))
         self.register_buffer("around_sight", offsets(*grid).unsqueeze(0), persistent=False)
         self.asking, self.keeping = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        nn.init.constant_(self.asking.bias, 2.0)  # so at first what lies near is found, whatever it is
+        nn.init.constant_(self.asking.bias, 2.0)  # at first what lies near is found, whatever it is
         nn.init.ones_(self.keeping.bias[:width])
         self.nothing = nn.Parameter(torch.zeros(heads, 1, width // heads))
         self.outward = nn.Linear(width, width)

@@ -51,12 +51,12 @@ class Config:
     width: int = 64  # of the transformer
     depth: int = 2  # blocks
     heads: int = 2  # of attention
-    memory: int = 56  # frames looked back at
+    memory: int = 48  # frames looked back at
     window: int = 27  # frames of a clip to learn from
     passes: int = 4  # to fill in a frame
     temperature: float = 1.0  # of the draw
     tokenise: Fit = field(default_factory=lambda: Fit(200, 64))
-    fill: Fit = field(default_factory=lambda: Fit(1500, 8, 3e-3))
+    fill: Fit = field(default_factory=lambda: Fit(1100, 8, 3e-3))
 
 
 def micro() -> Config:
