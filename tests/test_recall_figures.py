@@ -105,12 +105,36 @@ def test_a_world_that_forgets_recalls_nothing() -> None:
 def test_what_is_asked_for_and_what_is_painted_stays_where_it_is_kept_and_nothing_comes_unasked() -> None:
     kept = measured("event_persists", Plane(), scroll, 5)  # type: ignore[arg-type]
     assert kept == {
-        "event_persists": 1.0, "event_persists.at_once": 1.0, "event_persists.no_edit": 0.0,
-        "event_persists.painted": 1.0,
+        "event_persists": 1.0, "event_persists.at_once": 1.0, "event_persists.tile": 1.0,
+        "event_persists.no_edit": 0.0, "event_persists.painted": 1.0,
     }  # fmt: skip
     lost = measured("event_persists", Plane(forgets=True), scroll, 5)  # type: ignore[arg-type]
     assert lost["event_persists"] == lost["event_persists.painted"] == 0
     assert lost["event_persists.at_once"] == 1
+
+
+@pytest.mark.usefixtures("few")
+def test_an_object_on_another_ground_is_there_and_its_tile_is_not() -> None:
+    class Careless(Plane):
+        def imagine(self, state: Any, actions: Tensor, steps: int, generator: torch.Generator) -> tuple[Clip, Any]:
+            clip, state = super().imagine(state, actions, steps, generator)
+            for row in range(len(state["corner"])):
+                if self.space.describe(actions[row, 0])["event"] == WORDS:
+                    self.view(state, row)[16:24, 16:24] = ring(np.full((8, 8, 3), 7, np.uint8))
+            return clip, state
+
+    found = measured("event_persists", Careless(), scroll, 5)  # type: ignore[arg-type]
+    assert (found["event_persists"], found["event_persists.tile"]) == (1.0, 0.0)
+
+
+def test_the_object_is_what_changed_and_is_the_same_everywhere() -> None:
+    world = scroll(6)
+    frames, _ = world.reset(seed=3)
+    edited, *_ = world.step(np.full(6, 5))
+    found = recall_figures.drawn(*(torch.from_numpy(f).permute(0, 3, 1, 2) for f in (frames, edited)))
+    pink = (edited == np.array([255, 60, 230])).all(-1).all(0)
+    assert np.array_equal(found.numpy(), pink)
+    assert int(found.sum()) == int((ring(np.zeros((8, 8, 3), np.uint8)) > 0).all(-1).sum())
 
 
 def test_what_has_left_the_view_is_what_the_movement_leaves_behind() -> None:

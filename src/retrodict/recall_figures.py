@@ -35,9 +35,10 @@ def measured(name: str, world: ForwardModel, make: Callable[[int], World], first
     they were. Beside it each number of steps (k1 ...), `no_memory`: the same of the model whose state is that of the
     last frame before it turns back, and `copy`: of that frame itself.
 
-    event_persists: share of levels in which what is asked for in words is there PERSISTS frames later, after a look
-    away. Beside it `at_once`: in the first frame; `no_edit`: where nobody asked; `painted`: of what is painted on the
-    frame that the model is shown.
+    event_persists: share of levels in which an object that is asked for in words is there PERSISTS frames later, after
+    a look away, with all its pixels. Beside it `at_once`: in the first frame; `tile`: with the ground that it was put
+    on, exactly as the game would show it; `no_edit`: where nobody asked; `painted`: of an object that is painted on a
+    frame which the model is shown.
     """
     played = make(ROWS)
     frames, _ = played.reset(seed=first)
@@ -130,21 +131,32 @@ def event_persists(
     """Asks for what distinguishes the edited frames from the others, goes on, and looks for it (`measured`)."""
     rows, half = len(start), PERSISTS // 2
     away, back = _ways(world.space, rows)
-    changed = ~alike(start, edited)
+    pixels = drawn(start, edited)
     state = world.observe(Clip(frames=start.unsqueeze(1)))
 
     def there(frames: UInt8[Tensor, "n c h w"]) -> float:
-        return float(alike(frames, edited)[changed].float().mean())
+        return float(((frames == edited).all(1) | ~pixels).all(2).all(1).float().mean())
 
-    def later(state: State, name: str) -> float:
+    def later(state: State, name: str) -> UInt8[Tensor, "n c h w"]:
         state, _ = _played(world, state, away, half, name, "away")
-        return there(_played(world, state, back, half, name, "back")[1])
+        return _played(world, state, back, half, name, "back")[1]
 
     asked = spoken(world.space, "stay", WORDS).expand(rows, -1)
     told, shown = _played(world, state, asked, 1, "asked")
     quiet, _ = _played(world, state, spoken(world.space, "stay").expand(rows, -1), 1, "quiet")
     by_hand = world.observe(Clip(frames=torch.stack([start, edited], 1)), state)
+    reached = later(told, "asked")
     return {
-        "event_persists": later(told, "asked"), "event_persists.at_once": there(shown),
-        "event_persists.no_edit": later(quiet, "quiet"), "event_persists.painted": later(by_hand, "painted"),
+        "event_persists": there(reached), "event_persists.at_once": there(shown),
+        "event_persists.tile": float(alike(reached, edited)[~alike(start, edited)].float().mean()),
+        "event_persists.no_edit": there(later(quiet, "quiet")),
+        "event_persists.painted": there(later(by_hand, "painted")),
     }  # fmt: skip
+
+
+def drawn(start: UInt8[Tensor, "n c h w"], edited: UInt8[Tensor, "n c h w"]) -> Bool[Tensor, "h w"]:
+    """Which pixels are the object's: in tiles that are changed, those which then are the same in all levels."""
+    from retrodict.envs.scroll import TILE
+
+    tiles = (~alike(start, edited)).any(0).repeat_interleave(TILE, 0).repeat_interleave(TILE, 1)
+    return tiles & (edited == edited[:1]).all(1).all(0)
