@@ -81,21 +81,28 @@ def test_what_the_cache_finds_is_what_all_frames_at_once_find() -> None:
             assert torch.allclose(alone[:, 0], at_once[:, t - 1], atol=1e-4)
 
 
-def test_nothing_is_known_from_later_nor_of_what_is_masked() -> None:
+def test_nothing_is_known_from_later_nor_of_what_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     model, clip = world(memory=9), played(1, 5)
     assert clip.frames is not None
     tokens = model.tokenizer.tokens(clip.frames.flatten(0, 1).unsqueeze(1)).view(1, 5, -1)
-    seen: list[Tensor] = []
-    model.embed.register_forward_hook(lambda *given: seen.append(given[-1]) or given[-1].retain_grad())  # type: ignore[func-returns-value]
+    inputs, seen = model._inputs, []
+
+    def noted(*given: Tensor) -> Tensor:
+        seen.append(inputs(*given))
+        seen[-1].retain_grad()
+        return seen[-1]
+
+    monkeypatch.setattr(model, "_inputs", noted)
     open_ = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
     for t in range(4):
         seen.clear()
-        model.drafted(tokens, *model.led(clip), model.moments(clip), open_)[0, t].sum().backward()
-        taken_in, drafted = (value.grad for value in seen)
-        assert taken_in is not None
-        assert taken_in[0, : t + 1].abs().sum() > 0
-        assert taken_in[0, t + 1 :].abs().sum() == 0
-        assert drafted is None or drafted.abs().sum() == 0
+        logits = model.drafted(tokens, *model.led(clip), model.moments(clip), open_)[0, t]
+        logits.sum().backward()
+        taken_in, drafted = (value.grad[0].abs().sum((1, 2)) > 0 for value in seen)  # type: ignore[union-attr]
+        assert taken_in.tolist() == [frame <= t for frame in range(4)]
+        assert drafted.tolist() == [frame == t for frame in range(4)]
+        other = torch.cat([tokens[:, : t + 1], (tokens[:, t + 1 :] + 1) % 5], 1)
+        assert model.drafted(other, *model.led(clip), model.moments(clip), open_)[0, t].equal(logits)
 
 
 def test_only_how_far_apart_two_places_are_counts() -> None:
