@@ -20,7 +20,7 @@ from retrodict.label.verdict import agree, commonest
 from retrodict.measure import intervals
 from retrodict.run.log import Log
 from retrodict.run.run import config_digest, versions
-from retrodict.trial import Setting, Trial, baselines, held_out, setting, trial
+from retrodict.trial import Setting, Trial, baselines, held_out, setting, trial, world_of
 
 # Measures that are no shares, so that nothing cuts their intervals.
 UNBOUNDED = (
@@ -147,7 +147,7 @@ def world_floor(name: str, chosen: Setting, results: Path) -> dict[str, Any]:
     test = held_out(chosen)
     truth = Steps.all(test).known().target_actions()
     right = agree(test.space, commonest(test.space, truth).expand_as(truth), truth)
-    found = baselines(chosen)
+    found = baselines(chosen) if world_of(chosen, 1).tells_success else {}
     floor = {
         "setting": name, "episodes": chosen.episodes,
         "success": {key: _plain(value.success) for key, value in found.items()},

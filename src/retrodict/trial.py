@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retrodict import judge, rng, road_figures, world_figures
+from retrodict import judge, recall_figures, rng, road_figures, world_figures
 from retrodict.answers import OF_ANSWERS, PARTWISE, Answers, answers, bits, codes, partwise
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
@@ -62,6 +62,8 @@ class Setting:
     per_minute: int = 0
 
 
+WHOLE_TILES = {"screens": "7x7", "stride": 8, "paint": True}
+
 SETTINGS: dict[str, Setting] = {
     "sprites": Setting("sprites", random=0.3, copies=64, episodes=300, changed={"textures": "noise"}),
     "sprites_distractors": Setting("sprites", random=0.3, copies=64, episodes=300, options={"distractors": 3}),
@@ -83,6 +85,8 @@ SETTINGS: dict[str, Setting] = {
     "arm_latency": Setting("arm", 4_000, options={"latency": 2}, unseen={"textures": "stripes"}, per_minute=1200),
     "road": Setting("road", random=0.5, copies=64, episodes=64),
     "arm_front": Setting("arm", 4_000, options={"cameras": "front"}, unseen={"textures": "stripes"}, per_minute=1200),
+    # a player that never walks into the border
+    "scroll": Setting("scroll", 40_000, random=0.0, copies=64, test_frames=2_000, episodes=64, options=WHOLE_TILES),
 }
 
 
@@ -219,6 +223,8 @@ def measured(
             values |= partwise(_need(spoken.inverse, name), test, system.about.get(HELD_OUT), name)
         elif name in world_figures.MEASURES:
             values |= world_figures.measured(name, system, ground(chosen, test, folder))
+        elif name in recall_figures.MEASURES:
+            values |= recall_figures.measured(name, _need(spoken.forward, name), partial(world_of, chosen), TEST)
         else:
             raise UnknownName("measure", name, MEASURES)
     return values
@@ -226,7 +232,7 @@ def measured(
 
 MEASURES = (
     *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
-    *PARTWISE, "return", "shift", *world_figures.MEASURES, *road_figures.MEASURES,
+    *PARTWISE, "return", "shift", *world_figures.MEASURES, *road_figures.MEASURES, *recall_figures.MEASURES,
 )  # fmt: skip
 
 

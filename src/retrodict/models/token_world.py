@@ -289,11 +289,18 @@ class MaskedWorld(TokenWorld):
         open_ = torch.ones_like(tokens, dtype=torch.bool)
         table = schedule(self.tokenizer.cells, self.passes)
         for number, settled in enumerate(table):
-            drafted, _ = self.net(self._inputs(tokens[:, None], actions, knowns, open_[:, None]), times, cache, True)
+            x = self._inputs(tokens[:, None], actions, knowns, open_[:, None])
             doubt = self.doubt * self.temperature * (1 - (number + 1) / len(table))  # less as the frame takes shape
-            logits = self.head(drafted[:, 0])
-            tokens, open_ = settle(tokens, logits, open_, settled, rng, self.temperature, doubt)
+            logits = self.logits(x, actions, knowns, times, cache)
+            tokens, open_ = settle(tokens, logits[:, 0], open_, settled, rng, self.temperature, doubt)
         return tokens, self.absorb(cache, tokens[:, None], actions, knowns, times), {}
+
+    def logits(
+        self, x: Float[Tensor, "b t k d"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
+        times: Int[Tensor, "b t"], cache: Tree,
+    ) -> Float[Tensor, "b t k v"]:  # fmt: skip
+        """Of the tokens of frames that are drafted, each as if it came next; `x` are their inputs."""
+        return self.head(self.net(x, times, cache, True)[0])  # type: ignore[no-any-return]
 
     def drafted(
         self, tokens: Int[Tensor, "b t k"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
@@ -302,7 +309,7 @@ class MaskedWorld(TokenWorld):
         """Logits of every frame after the first, with these tokens masked, given the frames before it."""
         _, cache = self.net(self._inputs(tokens[:, :-1], actions[:, :-1], known[:, :-1]), times[:, :-1])
         x = self._inputs(tokens[:, 1:], actions[:, 1:], known[:, 1:], open_)
-        return self.head(self.net(x, times[:, 1:], cache, True)[0])  # type: ignore[no-any-return]
+        return self.logits(x, actions[:, 1:], known[:, 1:], times[:, 1:], cache)
 
     def likelihood(
         self, tokens: Int[Tensor, "b t k"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
