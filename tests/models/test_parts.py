@@ -31,6 +31,7 @@ from retrodict.models.latent_action import (
 )
 from retrodict.models.next_token_world import NextTokenWorld
 from retrodict.models.policy import ClipPolicy, Points
+from retrodict.models.recall_world import RecallWorld
 from retrodict.models.token_world import MaskedWorld, TokenWorld
 from retrodict.models.tokenizers import ConvTokenizer, LearnedTokenizer, PatchTokenizer, Tokenizer, VideoTokenizer
 from retrodict.nn.conv import normalise, to_bytes
@@ -107,6 +108,9 @@ PARTS = {
     "ConvTokenizer": lambda: ConvTokenizer(View(size=SIZE), VQ, 4, 4, 1),
     "VideoTokenizer": lambda: VideoTokenizer(View(2, 1, size=SIZE), VQ, 4, 4, 1, 2),
     "MaskedWorld": lambda: MaskedWorld(PatchTokenizer(View(size=SIZE), 4, 6), SPACE, 4, 1, 2, 2, 1, passes=2),
+    "RecallWorld": lambda: RecallWorld(
+        PatchTokenizer(View(size=SIZE), 4, 6), SPACE, width=8, depth=1, heads=2, memory=2
+    ),
     "NextTokenWorld": lambda: NextTokenWorld(PatchTokenizer(View(size=SIZE), 4, 6), SPACE, 4, 1, 2, 2, True),
     "ActorCritic": lambda: ActorCritic(View(size=SIZE), SPACE, "grid", 4, 4, 1, 4),
     "ThroughTokens": lambda: ThroughTokens(
