@@ -5,9 +5,10 @@ Because they are never opaque, planners can batch them, players branch and rewin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, Union
 
+import torch
 from torch import Tensor
 
 from retrodict.errors import UnusableInput
@@ -35,6 +36,34 @@ def repeat(tree: Tree, times: int) -> Tree:
 def pick(tree: Tree, index: Tensor) -> Tree:
     """Keeps the rows with these numbers, in this order."""
     return map_tensors(lambda tensor: tensor[index.to(tensor.device)], tree)
+
+
+def concatenate(trees: Sequence[Tree]) -> Tree:
+    """Puts the rows of trees of one structure one after the other: rows a and b become a b.
+
+    Raises:
+        UnusableInput: there is no tree, or they differ in structure, or in a tensor's other axes or kind of number.
+    """
+    if not trees or any(type(tree) is not type(trees[0]) for tree in trees):
+        raise UnusableInput(f"rows of trees of one structure can be joined; got {[type(tree) for tree in trees]}")
+    tensors = [tree for tree in trees if isinstance(tree, Tensor)]
+    if tensors:
+        kinds = {(tuple(tensor.shape[1:]), tensor.dtype) for tensor in tensors}
+        if len(kinds) > 1:
+            raise UnusableInput(f"rows of equal shape and kind can be joined; got {sorted(map(str, kinds))}")
+        return torch.cat(tensors)
+    dicts = [tree for tree in trees if isinstance(tree, dict)]
+    if dicts:
+        if any(tree.keys() != dicts[0].keys() for tree in dicts):
+            raise UnusableInput(f"trees of one structure can be joined; got {[sorted(tree) for tree in dicts]}")
+        return {name: concatenate([tree[name] for tree in dicts]) for name in dicts[0]}
+    lists = [tree for tree in trees if isinstance(tree, tuple | list)]
+    if not lists:
+        return None
+    if any(len(tree) != len(lists[0]) for tree in lists):
+        raise UnusableInput(f"trees of one structure can be joined; got {[len(tree) for tree in lists]} branches")
+    children = [concatenate(rows) for rows in zip(*lists, strict=True)]
+    return tuple(children) if isinstance(lists[0], tuple) else children
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:
