@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -57,6 +59,19 @@ def effect(before: Picture, after: Picture) -> Picture:
     """Returns `after` with everything that is as before turned down, so that what changed stands out."""
     quiet = (after * _QUIET).astype(np.uint8)
     return np.where(_apart(before, after)[..., None], after, quiet)
+
+
+def part(before: Picture, after: Sequence[Picture]) -> tuple[slice, slice]:
+    """Returns the square, of a third of the picture's height or more, in which anything changed."""
+    height, width = before.shape[:2]
+    rows, columns = np.nonzero(np.any([_apart(before, picture) for picture in after], 0)) if after else ((), ())
+    if len(rows) == 0:
+        return slice(0, height), slice(0, width)
+    ends = [(int(places.min()), int(places.max()) + 1) for places in (rows, columns)]
+    side = min(height, width, max([height // 3, *(last - first + height // 9 for first, last in ends)]))
+    corner = [(first + last - side) // 2 for first, last in ends]
+    top, left = (max(0, min(size - side, at)) for size, at in zip((height, width), corner, strict=True))
+    return slice(top, top + side), slice(left, left + side)
 
 
 def fitted(picture: Picture, shape: tuple[int, int]) -> Picture:

@@ -333,7 +333,8 @@ class Player:
         asked = actions if rest is None else [*actions, rest]
         frames = await self.game.model.do(outcomes, self.spoken, state, asked, self.game.model.seed)
         before = self.session.moment().frame if rest is None else frames.pop()
-        await self.send(screen.effects_message(self.spoken.name, keys, before, frames, self.game.view))
+        told = (self.spoken.name, self.session.at, keys, before, frames, self.game.view)
+        await self.send(screen.effects_message(*told))
 
     async def _show(self, seconds: Mapping[str, float] | None = None, rows: int = 0) -> None:
         """Shows where the player stands, beside the real world and the branch that is compared with."""
@@ -342,8 +343,18 @@ class Player:
         spent = {**(seconds or {}), "encode": time.perf_counter() - began}
         over, won = (self.beside.over, self.beside.won) if "real" in shown else (False, False)
         await self.send(
-            screen.frame_message(self.session, shown, spent, press=self.press, rows=rows, over=over, won=won)
+            screen.frame_message(
+                self.session, shown, spent, press=self.press, rows=rows, over=over, won=won, led=self._led()
+            )
         )
+
+    def _led(self) -> str:
+        """Returns what was pressed to come here, in words; "" at a start and after the brush."""
+        moment = self.session.moment()
+        if moment.action is None:
+            return ""
+        space = self.game.speeches[moment.speech].forward.space
+        return screen.said(self.game.keyboard(moment.speech), space, moment.action)
 
     async def _show_branches(self) -> None:
         await self.tell("branches", branches=screen.branch_values(self.session), branch=self.session.branch)

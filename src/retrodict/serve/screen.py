@@ -11,7 +11,7 @@ from torch import Tensor
 from retrodict.roles import View
 from retrodict.serve.keys import Key, Keyboard
 from retrodict.serve.messages import Picture, pack
-from retrodict.serve.pictures import differing, effect, picture_of
+from retrodict.serve.pictures import differing, effect, part, picture_of
 from retrodict.serve.session import Frame, Session
 from retrodict.spaces import ActionSpace
 
@@ -38,13 +38,16 @@ def frame_message(session: Session, shown: Mapping[str, Picture], seconds: Mappi
     return pack(told, list(shown.values()))
 
 
-def effects_message(speech: str, keys: Sequence[str], before: Frame, after: Sequence[Frame], view: View) -> bytes:
-    """Shows what each key changes, and says how much of the picture that is."""
+def effects_message(
+    speech: str, at: int, keys: Sequence[str], before: Frame, after: Sequence[Frame], view: View
+) -> bytes:
+    """Shows what each key changed at moment `at`, cut to where anything changed, and the share of all pixels."""
     base = picture_of(before, view)
     outcome = [picture_of(frame, view) for frame in after]
     changed = [differing(base, picture) for picture in outcome]
-    told = {"kind": "effects", "speech": speech, "keys": list(keys), "changed": changed}
-    return pack(told, [effect(base, picture) for picture in outcome])
+    where = part(base, outcome)
+    told = {"kind": "effects", "speech": speech, "at": at, "keys": list(keys), "changed": changed}
+    return pack(told, [effect(base, picture)[where] for picture in outcome])
 
 
 def key_values(keyboard: Keyboard, on: Collection[str]) -> list[dict[str, Any]]:

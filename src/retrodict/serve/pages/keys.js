@@ -73,7 +73,8 @@ export class Keys {
   }
 
   // Shows what each key changes: a small picture, and its share of the pixels.
-  effects({ keys, changed, pictures }) {
+  effects({ at, keys, changed, pictures }) {
+    $("keys-words").textContent = `Each picture is measured: what one step of this key changed at frame ${at}.`;
     keys.forEach((id, i) => {
       const button = document.querySelector(`[data-key="${CSS.escape(id)}"]`);
       const key = this.keys.find((one) => one.id === id);

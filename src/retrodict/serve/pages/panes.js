@@ -45,10 +45,10 @@ export function showPanes(message) {
     $(`${name}-words`).textContent = words;
   }
   $("stage").dataset.shown = shown.size;
-  const led = ["where it began", "", "after the brush"][message.by];
+  const led = ["where it began", message.led, "after the brush"][message.by];
   $("dream-words").textContent = led;
   for (const name of shown) {
     const what = { dream: "dreamt frame", real: "real frame", other: "frame of the other branch" }[name];
-    $(`pane-${name}`).querySelector("canvas").setAttribute("aria-label", `${what} ${message.at} of ${message.length - 1}`);
+    $(`pane-${name}`).querySelector("canvas").setAttribute("aria-label", `${what} ${message.at} of ${message.length - 1}, ${led}`);
   }
 }

@@ -159,8 +159,9 @@ function showTracks() {
 
 $("run").addEventListener("click", () => wire.tell("run", { on: !here.running }));
 $("step").addEventListener("click", () => { meters.pressed(++here.press); wire.tell("step", { press: here.press }); });
-$("back").addEventListener("click", () => here.at > 0 && wire.tell("rewind", { to: here.at - 1 }));
-$("forth").addEventListener("click", () => here.at < here.length - 1 && wire.tell("rewind", { to: here.at + 1 }));
+const go = (to) => to >= 0 && to < here.length && wire.tell("rewind", { to: (here.at = to) });
+$("back").addEventListener("click", () => go(here.at - 1));
+$("forth").addEventListener("click", () => go(here.at + 1));
 $("again").addEventListener("click", () => wire.tell("start", { level: -1 }));
 $("save").addEventListener("click", () => wire.tell("save"));
 $("measure").addEventListener("click", () => wire.tell("measure"));
