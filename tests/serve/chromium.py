@@ -1,4 +1,4 @@
-"""Drives headless Chromium through its DevTools protocol: pages, keys, screenshots, the tree that screen readers see."""
+"""Drives headless Chromium through its DevTools protocol: pages, keys, screenshots, what screen readers are told."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-extensions", "--hide-scrollbars", "--remote-debugging-port=0",
 )  # fmt: skip
+NUMBERS = {
+    "Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+}  # fmt: skip
 CODES = {" ": ("Space", 32), ".": ("Period", 190), "[": ("BracketLeft", 219), "]": ("BracketRight", 221)}
 
 
@@ -77,13 +80,13 @@ class Page:
             if value := self.run(script):
                 return value
             time.sleep(0.02)
-        raise AssertionError(f"never true: {script}; the page says {self.run('document.body.innerText')[:600]!r}, {self.logs}")
+        said = self.run("document.body?.innerText ?? ''")[:600]
+        raise AssertionError(f"never true: {script}; the page says {said!r}, {self.logs}")
 
     def key(self, key: str, code: str = "", ups: bool = True, modifiers: int = 0) -> None:
         """Presses a key, by the name that browsers give it."""
         code, number = CODES.get(key, (code or key, 0))
-        numbers = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
-        number = numbers.get(key, number or (ord(key.upper()) if len(key) == 1 else 0))
+        number = NUMBERS.get(key, number or (ord(key.upper()) if len(key) == 1 else 0))
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
         named: dict[str, Any] = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": modifiers}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **named)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -167,12 +166,14 @@ def app(game: Game) -> Starlette:
     table = Table(game)
 
     @asynccontextmanager
-    async def life(app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
-        yield {"table": table}
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        yield
         await table.close()
 
     routes: list[BaseRoute] = [_file(path, *content) for path, content in sorted(pages().items())]
-    return Starlette(routes=[*routes, WebSocketRoute("/socket", table.sit)], lifespan=life)
+    made = Starlette(routes=[*routes, WebSocketRoute("/socket", table.sit)], lifespan=life)
+    made.state.table = table
+    return made
 
 
 def _file(path: str, content: bytes, kind: str) -> Route:
