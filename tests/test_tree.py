@@ -51,7 +51,13 @@ def test_concatenate_puts_rows_one_after_the_other_and_pick_takes_them_apart_aga
 
 @pytest.mark.parametrize(
     "other",
-    [{"b": torch.zeros(1, 2)}, {"a": torch.zeros(1, 3)}, {"a": torch.zeros(1, 2, dtype=torch.int64)}, {"a": None}, None],
+    [
+        {"b": torch.zeros(1, 2)},
+        {"a": torch.zeros(1, 3)},
+        {"a": torch.zeros(1, 2, dtype=torch.int64)},
+        {"a": None},
+        None,
+    ],
 )
 def test_trees_of_another_structure_shape_or_kind_are_not_joined(other: Tree) -> None:
     with pytest.raises(UnusableInput, match="joined"):

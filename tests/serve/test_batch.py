@@ -14,7 +14,7 @@ from retrodict.clip import Clip
 from retrodict.envs.catalog import make
 from retrodict.errors import UnusableInput
 from retrodict.roles import View
-from retrodict.serve.batch import Failed, Model, Speech, Step, judged, observe, outcomes, translated, wholes
+from retrodict.serve.batch import Failed, Look, Model, Speech, Step, judge, observe, outcomes, translated, wholes
 from retrodict.serve.start import speeches_of
 from retrodict.spaces import ActionSpace, code
 
@@ -107,8 +107,10 @@ def test_the_judge_reads_what_was_pressed_and_the_adapter_says_what_a_code_is() 
         pressed = torch.eye(5)[2]
         step = together(speech, shown, pressed[None])[0]
         pair = torch.stack([shown[0], step.frame])
-        assert judged(speech, pair, pressed, 0)[0]
-        assert not judged(speech, pair, torch.eye(5)[1], 0)[0]
+        looks = [Look(speech, pair, pressed, 0), Look(speech, pair, torch.eye(5)[1], 0)]
+        judge([*looks, Look(speech, torch.cat([pair, pair[1:]]), torch.eye(5)[4], 1)])
+        assert [look.right for look in looks] == [True, False]
+        assert all(torch.equal(look.believed, pressed) for look in looks if look.believed is not None)
     assert translated(codes, shown[0], torch.eye(5)[2]).tolist() == torch.eye(5)[3].tolist()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import toy
 from retrodict.clip import MISSING, RECORDED
 from retrodict.data.guarded import decoder
 from retrodict.data.store import Store
+from retrodict.envs.sprites import Sprites
 from retrodict.errors import RetrodictError, UnusableInput
 from retrodict.run.collect import origin_of
 from retrodict.serve import save as saving
@@ -34,8 +34,7 @@ class Page:
 
     def __init__(self, game: Game) -> None:
         self.game = game
-        self.thread = ThreadPoolExecutor(1)
-        self.player = Player(game, Beside(game, self.thread), self.announce)
+        self.player = Player(game, Beside(game), self.announce)
         self.player.send = self.hear
         self.heard: list[dict[str, Any]] = []
         self.pictures: dict[str, Picture] = {}
@@ -78,8 +77,7 @@ def play(game: Game, script: Callable[[Page], Awaitable[None]]) -> Page:
         await page.player.begin()
         await script(page)
         await page.player.close()
-        page.thread.shutdown()
-        game.model.close()
+        game.close()
         return page
 
     return asyncio.run(whole())
@@ -242,6 +240,48 @@ def test_a_model_that_raises_is_told_once_and_the_session_goes_on(tmp_path: Path
     played = toy.game(tmp_path)
     walk = toy.walk(played)
     play(played, script)
+
+
+def test_a_real_world_that_fails_stays_behind_and_the_dream_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(page: Page) -> None:
+        await page.press(DOWN)
+        monkeypatch.setattr(Sprites, "_advance", broken)
+        await page.press(LEFT, LEFT)
+        assert page.count("real") == 1
+        assert page.last("real") == {
+            "kind": "real", "name": None, "why": "the real world failed with OverflowError: simulator",
+        }  # fmt: skip
+        assert page.last("frame")["panes"] == ["dream"]
+        assert page.last("frame")["at"] == 3
+        assert page.count("error") == 0
+
+    def broken(self: Sprites, actions: np.ndarray, live: np.ndarray) -> None:
+        raise OverflowError("simulator")
+
+    play(toy.game(tmp_path), script)
+
+
+def test_a_session_that_could_not_begin_may_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Sprites, mask: np.ndarray) -> None:
+        raise OverflowError("simulator")
+
+    async def script(page: Page) -> None:
+        assert "OverflowError" in page.last("error")["text"]
+        await page.press(DOWN)
+        await page.tell("save")
+        await page.player.paint(b"")
+        assert page.last("error")["text"].startswith("there is no frame yet")
+        assert page.count("frame") == 0
+        monkeypatch.setattr(Sprites, "_start", right)
+        await page.tell("start", level=-1)
+        await page.press(DOWN)
+        assert page.last("frame")["at"] == 1
+
+    right = Sprites._start
+    monkeypatch.setattr(Sprites, "_start", broken)
+    play(toy.game(tmp_path), script)
 
 
 def test_a_new_level_is_another_start(tmp_path: Path) -> None:

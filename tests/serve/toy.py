@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,8 @@ def game(out: Path, env: str | None = "sprites", frame: Tensor | None = None, **
     given: dict[str, Any] = {"title": "toy", **more}
     level = None if env is None else FIRST_LEVEL
     return Game(
-        speeches=speeches, shelf=shelf, model=Model(), names_file=out / "names.json", frame=frame, env=env,
+        speeches=speeches, shelf=shelf, model=Model(), worlds=ThreadPoolExecutor(1),
+        names_file=out / "names.json", frame=frame, env=env,
         level=level, **given,
     )  # fmt: skip
 

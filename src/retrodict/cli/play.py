@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from retrodict.cli.verb import DONE, Loading
-
-if TYPE_CHECKING:
-    import uvicorn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +36,7 @@ class Play(Loading):
 
     def run(self, line: str) -> int:
         """Serves the page until Ctrl-C."""
+        from retrodict.serve.browser import has_display, open_when_ready
         from retrodict.serve.guard import listen, server
         from retrodict.serve.server import guarded, largest
         from retrodict.serve.start import Wish, prepared
@@ -59,22 +55,3 @@ class Play(Loading):
             with suppress(KeyboardInterrupt):  # the way in which it ends
                 page.run(sockets=[socket])
         return DONE
-
-
-def has_display() -> bool:
-    """True where a browser has somewhere to open."""
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-def open_when_ready(page: uvicorn.Server, url: str) -> None:
-    """Opens the browser as soon as the server answers."""
-    import threading
-    import time
-    import webbrowser
-
-    def wait() -> None:
-        while not page.started:
-            time.sleep(0.05)
-        webbrowser.open(url)
-
-    threading.Thread(target=wait, daemon=True).start()

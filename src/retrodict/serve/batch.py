@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -25,6 +25,7 @@ from retrodict.rng import torch_rng
 from retrodict.roles import Adapter, ForwardModel, InverseModel, State, compatible
 from retrodict.spaces import Distribution
 
+J = TypeVar("J")
 R = TypeVar("R")
 WHOLES = 9  # actions that a world of vectors, or of several codes, is asked to draw for its keys
 _DRAWN = 64  # actions among which those are chosen
@@ -77,14 +78,69 @@ class Step:
     rows: int = 1  # steps that were answered together
 
 
+@dataclass(slots=True)
+class Look:
+    """A step of some frames at which the inverse model is to say what was pressed, and whether it was this action."""
+
+    speech: Speech
+    frames: UInt8[Tensor, "t c h w"]
+    action: Float[Tensor, "d"]
+    step: int
+    right: bool = False
+    believed: Float[Tensor, "d"] | None = None
+
+
+class Batch(Generic[J]):
+    """Jobs that wait while the model works, and are then done together, each by filling in its answer."""
+
+    def __init__(self, do: Callable[..., Awaitable[None]], together: Callable[[Sequence[J]], None]) -> None:
+        self._do, self._together = do, together
+        self._waiting: list[tuple[J, asyncio.Future[J]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def put(self, job: J) -> J:
+        """Does a job with others and returns it with its answer.
+
+        Raises:
+            Failed: the model raised.
+        """
+        answer: asyncio.Future[J] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, answer))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await answer
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                await self._do(self._together, [job for job, _ in batch])
+            except RetrodictError as error:
+                if len(batch) > 1:
+                    await self._apart(batch)
+                else:
+                    _tell(batch[0][1], error)
+            for job, answer in batch:
+                if not answer.done():
+                    answer.set_result(job)
+
+    async def _apart(self, batch: Sequence[tuple[J, asyncio.Future[J]]]) -> None:
+        """Does the jobs of a batch that failed one by one, so that one player's trouble is no other's."""
+        for job, answer in batch:
+            try:
+                await self._do(self._together, [job])
+            except RetrodictError as error:
+                _tell(answer, error)
+
+
 class Model:
-    """Answers steps of all players, in batches, on a thread of its own."""
+    """Answers all players: steps and looks in batches, other work in between, on a thread of its own."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed, self.ticks = seed, 0
         self.thread = ThreadPoolExecutor(1, "model")
-        self._waiting: list[tuple[Step, asyncio.Future[Step]]] = []
-        self._worker: asyncio.Task[None] | None = None
+        self._steps: Batch[Step] = Batch(self.do, self._imagine)
+        self._looks: Batch[Look] = Batch(self.do, judge)
 
     async def step(self, speech: Speech, state: State, action: Float[Tensor, "d"]) -> Step:
         """Imagines one step.
@@ -92,11 +148,15 @@ class Model:
         Raises:
             Failed: the model raised.
         """
-        answer: asyncio.Future[Step] = asyncio.get_running_loop().create_future()
-        self._waiting.append((Step(speech, state, action.unsqueeze(0)), answer))
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
-        return await answer
+        return await self._steps.put(Step(speech, state, action.unsqueeze(0)))
+
+    async def look(self, look: Look) -> Look:
+        """Lets the inverse model say what was pressed.
+
+        Raises:
+            Failed: the model raised.
+        """
+        return await self._looks.put(look)
 
     async def do(self, work: Callable[..., R], *given: object) -> R:
         """Does other work on the model's thread.
@@ -110,33 +170,8 @@ class Model:
         """Ends the thread."""
         self.thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _work(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                await self.do(self._together, [step for step, _ in batch])
-            except RetrodictError as error:
-                if len(batch) > 1:
-                    await self._apart(batch)
-                else:
-                    _tell(batch[0][1], error)
-            for step, answer in batch:
-                if not answer.done():
-                    answer.set_result(step)
-
-    async def _apart(self, batch: Sequence[tuple[Step, asyncio.Future[Step]]]) -> None:
-        """Answers the steps of a batch that failed one by one, so that one player's trouble is no other's."""
-        for step, answer in batch:
-            try:
-                await self.do(self._together, [step])
-            except RetrodictError as error:
-                _tell(answer, error)
-
-    def _together(self, steps: Sequence[Step]) -> None:
-        groups: dict[object, list[Step]] = {}
-        for step in steps:
-            groups.setdefault((step.speech.name, _kind(step.state)), []).append(step)
-        for group in groups.values():
+    def _imagine(self, steps: Sequence[Step]) -> None:
+        for group in _grouped(steps, lambda step: (step.speech.name, _kind(step.state))):
             self.ticks += 1
             began = time.perf_counter()
             imagine(group, torch_rng(self.seed, "play", self.ticks))
@@ -144,7 +179,14 @@ class Model:
                 step.waited, step.took, step.rows = began - step.asked, time.perf_counter() - began, len(group)
 
 
-def _tell(answer: asyncio.Future[Step], error: RetrodictError) -> None:
+def _grouped(jobs: Sequence[J], kind: Callable[[J], object]) -> Iterable[list[J]]:
+    groups: dict[object, list[J]] = {}
+    for job in jobs:
+        groups.setdefault(kind(job), []).append(job)
+    return groups.values()
+
+
+def _tell(answer: asyncio.Future[J], error: RetrodictError) -> None:
     if not answer.done():
         answer.set_exception(error)
 
@@ -188,13 +230,15 @@ def observe(speech: Speech, past: Clip) -> State:
     return speech.forward.observe(past)
 
 
-def judged(
-    speech: Speech, frames: UInt8[Tensor, "t c h w"], action: Float[Tensor, "d"], step: int
-) -> tuple[bool, Float[Tensor, "d"]]:
-    """Says what the inverse model thinks was pressed at a step of these frames, after whether that is this action."""
-    assert speech.judge is not None, "the caller asks only where there is a judge"
-    believed = speech.judge.infer(Clip(frames=frames.unsqueeze(0))).mode()[0, step]
-    return bool(agree(speech.judge.space, believed[None], action[None])), believed
+def judge(looks: Sequence[Look]) -> None:
+    """Lets the inverse model answer looks of equal length as one batch each."""
+    for group in _grouped(looks, lambda look: (look.speech.name, tuple(look.frames.shape))):
+        model = group[0].speech.judge
+        assert model is not None, "the caller asks only where there is a judge"
+        believed = model.infer(Clip(frames=torch.stack([look.frames for look in group]))).mode()
+        for row, look in enumerate(group):
+            look.believed = believed[row, look.step]
+            look.right = bool(agree(model.space, look.believed[None], look.action[None]))
 
 
 def translated(speech: Speech, frame: UInt8[Tensor, "c h w"], action: Float[Tensor, "d"]) -> Float[Tensor, "d"]:

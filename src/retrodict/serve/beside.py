@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,9 +12,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from retrodict.envs.world import MAX_SEED
-from retrodict.errors import UnknownName, UnusableInput
+from retrodict.errors import RetrodictError, UnknownName, UnusableInput
 from retrodict.roles import View
-from retrodict.serve.batch import translated
+from retrodict.serve.batch import Failed, translated
 from retrodict.serve.game import Game
 from retrodict.serve.messages import Picture
 from retrodict.serve.pictures import fitted, frame_of, shape_of
@@ -57,13 +56,13 @@ def _wide(frame: UInt8[np.ndarray, "h w c"]) -> Picture:
 
 
 class Beside:
-    """One player's copy of the real world. All of its work is done on one thread, which the copies share.
+    """One player's copy of the real world; what fails in it ends it, and not the dream.
 
     `why` says why none runs along, `at` is the number of the moment at which it stands.
     """
 
-    def __init__(self, game: Game, thread: ThreadPoolExecutor) -> None:
-        self.game, self.thread = game, thread
+    def __init__(self, game: Game) -> None:
+        self.game = game
         self.world: World | None = None
         self.at: int | None = None
         self.over = self.won = False
@@ -102,10 +101,14 @@ class Beside:
             return None
         here = session.number(session.branch, session.at)
         at, self.at = self.at, None  # until the step is done
-        if at != here and not await self._return(session):
-            return None
         true = await self._true(session, session.at, speech, action)
-        return None if true is None else await self._do(self._step, true)
+        try:
+            if true is None or (at != here and not await self._return(session)):
+                return None
+            return await self._do(self._step, true)
+        except Failed as error:
+            self.stop(str(error))
+            return None
 
     async def close(self) -> None:
         """Frees the world."""
@@ -138,7 +141,7 @@ class Beside:
         return await self.game.model.do(translated, spoken, session.moment(at).frame, action)
 
     async def _do(self, work: Callable[..., R], *given: object) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self.thread, work, *given)
+        return await asyncio.get_running_loop().run_in_executor(self.game.worlds, _tried, work, *given)
 
     def _begin(self, level: int) -> Frame:
         if self.game.env is None:
@@ -160,3 +163,12 @@ class Beside:
         for action in actions:
             frame = self._step(action)
         return frame
+
+
+def _tried(work: Callable[..., R], *given: object) -> R:
+    try:
+        return work(*given)
+    except RetrodictError:
+        raise
+    except Exception as error:  # a simulator may raise anything
+        raise Failed(f"the real world failed with {type(error).__name__}: {str(error)[:200]}") from error

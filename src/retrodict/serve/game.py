@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Game:
     speeches: tuple[Speech, ...]
     shelf: Shelf
     model: Model
+    worlds: ThreadPoolExecutor  # one thread, on which all simulators live: their pictures are often bound to it
     names_file: Path
     frame: UInt8[Tensor, "c h w"] | None = None
     env: str | None = None
@@ -70,6 +72,11 @@ class Game:
         """Returns the keys of a way of speaking, under their present names."""
         spoken = self.speeches[speech]
         return Keyboard(spoken.forward.space, self.names[spoken.name], self._wholes.get(spoken.name, ()))
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self.worlds.shutdown(wait=False)
+        self.model.close()
 
     def rename(self, speech: int, key: str, name: str) -> None:
         """Calls a key by a name, for all players and for later sessions; "" gives it its own name back.

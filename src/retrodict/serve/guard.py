@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 import secrets
 import socket
 from typing import Any
@@ -191,12 +192,17 @@ def listen(port: int) -> socket.socket:
     """
     if not 0 <= port <= 65535:
         raise UnusableInput(f"--port must be 1..65535, or 0 for a free one; got {port}")
+    opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio asks: else it sends late
     try:
-        return socket.create_server(("127.0.0.1", port), backlog=MOST_CONNECTIONS)
+        if os.name == "posix":  # elsewhere this option lets others take the port
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(("127.0.0.1", port))
+        opened.listen(MOST_CONNECTIONS)
     except OSError as error:
-        raise UnusableInput(
-            f"port {port} cannot be opened ({error.strerror}); leave --port out for a free one"
-        ) from error
+        opened.close()
+        why = f"port {port} cannot be opened ({error.strerror}); leave --port out for a free one"
+        raise UnusableInput(why) from error
+    return opened
 
 
 def server(app: Guard, largest: int) -> uvicorn.Server:

@@ -64,10 +64,12 @@ def effect(before: Picture, after: Picture) -> Picture:
 def part(before: Picture, after: Sequence[Picture]) -> tuple[slice, slice]:
     """Returns the square, of a third of the picture's height or more, in which anything changed."""
     height, width = before.shape[:2]
-    rows, columns = np.nonzero(np.any([_apart(before, picture) for picture in after], 0)) if after else ((), ())
-    if len(rows) == 0:
+    changed = np.zeros((height, width), bool)
+    for picture in after:
+        changed |= _apart(before, picture)
+    if not changed.any():
         return slice(0, height), slice(0, width)
-    ends = [(int(places.min()), int(places.max()) + 1) for places in (rows, columns)]
+    ends = [(int(places.min()), int(places.max()) + 1) for places in np.nonzero(changed)]
     side = min(height, width, max([height // 3, *(last - first + height // 9 for first, last in ends)]))
     corner = [(first + last - side) // 2 for first, last in ends]
     top, left = (max(0, min(size - side, at)) for size, at in zip((height, width), corner, strict=True))

@@ -24,7 +24,7 @@ from retrodict.clip import Clip
 from retrodict.errors import RetrodictError, UnusableInput
 from retrodict.roles import State
 from retrodict.serve import screen
-from retrodict.serve.batch import Speech, judged, observe, outcomes
+from retrodict.serve.batch import Look, Speech, observe, outcomes
 from retrodict.serve.beside import Beside
 from retrodict.serve.game import Game
 from retrodict.serve.keys import Keyboard
@@ -72,11 +72,11 @@ class Player:
 
     async def handle(self, command: str, fields: Mapping[str, Any]) -> None:
         """Does what the page tells; what cannot be done is told, and changes nothing."""
-        await self._try(lambda: self.commands[command](**fields))
+        await self._try(lambda: self._begun(command != "start", lambda: self.commands[command](**fields)))
 
     async def paint(self, pixels: bytes) -> None:
         """Takes a frame that a person changed, and goes on from it."""
-        await self._try(lambda: self._paint(pixels))
+        await self._try(lambda: self._begun(True, lambda: self._paint(pixels)))
 
     async def pace(self) -> None:
         """Steps in real time while the player lets it run; ends by being cancelled."""
@@ -115,6 +115,11 @@ class Player:
         """Tells the page which keys there are, and what they are called."""
         keyboard = self.keyboard
         await self.tell("keys", speech=self.spoken.name, keys=screen.key_values(keyboard, self.on))
+
+    async def _begun(self, needed: bool, work: Callable[[], Awaitable[None]]) -> None:
+        if needed and not self.session.branches:
+            raise UnusableInput("there is no frame yet: what kept it away was told; try to start again")
+        await work()
 
     async def _try(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
@@ -198,7 +203,7 @@ class Player:
 
     async def _advance(self, action: Float[Tensor, "d"]) -> None:
         """Takes a step, shows it, and lets the inverse model say what was pressed."""
-        began = time.perf_counter()
+        began, why = time.perf_counter(), self.beside.why
         state = await self._state()
         step, real = await asyncio.gather(
             self.game.model.step(self.spoken, state, action),
@@ -210,6 +215,8 @@ class Player:
         seconds = {"wait": step.waited, "model": step.took, "all": time.perf_counter() - began}
         if opened:
             await self._show_branches()
+        if why != self.beside.why:
+            await self.tell("real", name=self.beside.name, why=self.beside.why)
         await self._show(seconds, step.rows)
         await self._judge()
 
@@ -233,12 +240,14 @@ class Player:
             return
         assert moment.action is not None, "a key's moment has its action"
         assert seen.frames is not None, "a session is made of frames"
-        right, believed = await self.game.model.do(judged, speech, seen.frames[0], moment.action, step)
-        self.verdicts.append(right)
-        pressed, read = (screen.said(self.keyboard, speech.forward.space, told) for told in (moment.action, believed))
+        look = await self.game.model.look(Look(speech, seen.frames[0], moment.action, step))
+        assert look.believed is not None, "a look that was answered says what it saw"
+        self.verdicts.append(look.right)
+        told = (moment.action, look.believed)
+        pressed, read = (screen.said(self.keyboard, speech.forward.space, action) for action in told)
         share = sum(self.verdicts) / len(self.verdicts)
         at, of = session.at - speech.lag, len(self.verdicts)
-        await self.tell("judged", at=at, right=right, pressed=pressed, read=read, share=share, of=of)
+        await self.tell("judged", at=at, right=look.right, pressed=pressed, read=read, share=share, of=of)
 
     async def _paint(self, pixels: bytes) -> None:
         height, width = shape_of(self.game.view)

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 
@@ -68,7 +67,6 @@ class Table:
 
     def __init__(self, game: Game) -> None:
         self.game = game
-        self.worlds = ThreadPoolExecutor(1, "worlds")  # simulators are not made for several threads
         self.seats: dict[str, Player] = {}
         self.lines: dict[str, Line] = {}  # of the players that are here
 
@@ -98,7 +96,7 @@ class Table:
                 return None
             self._forget(left)
         seat = secrets.token_hex(8)
-        self.seats[seat] = Player(self.game, Beside(self.game, self.worlds), self.announce)
+        self.seats[seat] = Player(self.game, Beside(self.game), self.announce)
         return seat
 
     def _forget(self, seat: str) -> None:
@@ -144,8 +142,7 @@ class Table:
         """Ends all sessions and threads."""
         for player in self.seats.values():
             await player.close()
-        self.worlds.shutdown(wait=False)
-        self.game.model.close()
+        self.game.close()
 
 
 def pages() -> dict[str, tuple[bytes, str]]:

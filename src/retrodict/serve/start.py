@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -65,25 +66,22 @@ def prepared(wish: Wish) -> Game:
     elif wish.image:
         frame = _sized(opened(wish.image), view, notes, wish.image.name)
     env, options, level = _world(wish, told)
-    apart = ""
+    worlds, apart, fps = ThreadPoolExecutor(1, "worlds"), "", FPS
     if env is not None:
-        world = made(env, options)
-        apart = _apart(world, speeches, view, named=wish.env is not None)
-        fps = world.fps
-        world.close()
+        apart, fps = worlds.submit(_tried, env, options, speeches, wish.env is not None).result()
     if env is None and frame is None:
         raise UnusableInput(
             f"{folder} does not say in which world it was recorded; give a frame to begin with (--from D:EPISODE or "
             "--image PNG), or name the world (--env)"
         )
-    rate = round(view.rate) or (fps if env is not None else FPS)
+    rate = round(view.rate) or fps
     name = folder.resolve().name
     shelf = Shelf(
         wish.out or Path("runs/play") / name, view, rate, {s.name: s.forward.space for s in speeches},
         {"command": "play", "source": "dream", "run": name, "system": system_hash(folder), "env": env},
     )  # fmt: skip
     return Game(
-        name, speeches, shelf, Model(), shelf.out / f"names-{system_hash(folder)[:12]}.json", frame,
+        name, speeches, shelf, Model(), worlds, shelf.out / f"names-{system_hash(folder)[:12]}.json", frame,
         env, options, level, tuple(notes), apart,
     )  # fmt: skip
 
@@ -184,7 +182,16 @@ def _world(wish: Wish, told: Origin) -> tuple[str | None, Mapping[str, Any], int
     return env, options, None if env is None else FIRST_LEVEL
 
 
-def _apart(world: World, speeches: tuple[Speech, ...], view: View, *, named: bool) -> str:
+def _tried(env: str, options: Mapping[str, Any], speeches: tuple[Speech, ...], named: bool) -> tuple[str, int]:
+    """Makes the world once: returns why it cannot run along ("" where it can), and its rate in frames a second."""
+    world = made(env, options)
+    try:
+        return _apart(world, speeches, speeches[0].forward.view, named), world.fps
+    finally:
+        world.close()
+
+
+def _apart(world: World, speeches: tuple[Speech, ...], view: View, named: bool) -> str:
     """Says why a world gives first frames, but cannot run along; "" where it can.
 
     Raises:

@@ -40,7 +40,8 @@ export function showPanes(message) {
   for (const name of ["real", "other"]) {
     $(`pane-${name}`).hidden = !shown.has(name);
     if (!shown.has(name)) continue;
-    let words = `differs in ${percent(message.differs[name])} of its pixels`;
+    const share = message.differs[name];
+    let words = share ? `differs in ${percent(share)} of its pixels` : "the same picture";
     if (name === "real" && message.over) words += ` · ${message.won ? ENDS.won : ENDS.over}`;
     $(`${name}-words`).textContent = words;
   }

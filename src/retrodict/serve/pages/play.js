@@ -6,7 +6,7 @@ import { Meters } from "./meters.js";
 import { Wire } from "./wire.js";
 import { $, made, showPanes } from "./panes.js";
 
-const here = { at: 0, length: 1, branch: 0, branches: [], speech: "", running: false, other: -1, dream: null, press: 0 };
+const here = { at: 0, length: 1, branch: 0, branches: [], speech: "", running: false, other: -1, dream: null, press: 0, notes: [] };
 const meters = new Meters();
 const brush = new Brush((pixels) => wire.paint(pixels), (kept) => {
   document.body.classList.remove("painting");
@@ -28,13 +28,17 @@ const heard = {
     $("title").textContent = message.title;
     document.title = `${message.title} · play · retrodict`;
     $("speeches").hidden = message.speeches.length < 2;
-    $("real-name").textContent = message.real ?? "";
     $("event").hidden = !message.event;
     $("task").hidden = !message.task;
     $("task-words").textContent = message.task;
     $("again-words").textContent = message.levels ? "New level" : "Start again";
     if (!message.judge) $("obeyed-words").textContent = "This run has no inverse model that speaks as its keys do.";
-    const notes = [...message.notes, ...(message.real ? [] : [`No real world beside: ${message.why}.`])];
+    here.notes = message.notes;
+    heard.real({ name: message.real, why: message.why });
+  },
+  real({ name, why }) {
+    $("real-name").textContent = name ?? "";
+    const notes = [...here.notes, ...(name ? [] : [`No real world beside: ${why}.`])];
     $("notes").replaceChildren(...notes.map((words) => made("li", {}, words)));
     $("notes").hidden = !notes.length;
   },
