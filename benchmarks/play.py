@@ -11,6 +11,7 @@ are threads of this one, each on a websocket as the page opens it.
   sockets, the event loop, and reading the frame.
 - In real time: keys go down at random moments while the world runs at its own rate.
 - Several players at once, against one: frames per second of all together, as a ratio.
+- The frame rate of a player in real time while two others break every rule: as a share of its rate in peace.
 - Memory of the server over `--frames` frames of one session, from its thousandth on.
 
 Targets: 10 frames/s or more, median 120 ms and 95th percentile 200 ms from key to frame, memory constant.
@@ -26,12 +27,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from retrodict import rng
@@ -193,6 +195,39 @@ def together(host: str, token: str, players: int, steps: int) -> float:
     return rate
 
 
+def attacked(host: str, token: str, seconds: float) -> None:
+    """Prints the rate of one who plays in real time, in peace and beside two who send noise as fast as they can."""
+    client, stop = Client(host, token), threading.Event()
+    client.tell("run", on=True)
+
+    def noise() -> None:
+        while not stop.is_set():
+            with suppress(ConnectionClosed, OSError):
+                own: dict[str, Any] = {"origin": f"http://{host}", "subprotocols": [PROTOCOL, token]}
+                with connect(f"ws://{host}/socket", compression=None, **own) as line:
+                    line.send('{"do": "sit", "seat": ""}')
+                    while not stop.is_set():
+                        line.send("x" * 1000)
+                        line.ping()
+
+    def rate() -> float:
+        began, before = time.perf_counter(), client.frames
+        while time.perf_counter() - began < seconds:
+            client.heard()
+        return (client.frames - before) / seconds
+
+    peace = rate()
+    threads = [threading.Thread(target=noise) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    war = rate()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    client.close()
+    print(f"beside two who send noise: {war:.1f} frames/s, in peace {peace:.1f}: ratio {war / peace:.2f} (0.8)")
+
+
 def memory(host: str, token: str, pid: int, frames: int) -> None:
     """Plays one long session and prints the server's memory on the way."""
     client, pressed, marks = Client(host, token), keys(), []
@@ -239,6 +274,7 @@ def main() -> None:
         with served(run, image) as (host, token, _):
             step_by_step(host, token, given.steps)
             in_real_time(host, token, max(30, given.steps // 5))
+            attacked(host, token, 8.0)
         with served(run, image, free=True) as (host, token, pid):
             one, all_of_them = together(host, token, 1, given.steps), together(host, token, given.players, given.steps)
             print(f"{given.players} players: {all_of_them:.0f} frames/s together, one alone {one:.0f}: "

@@ -207,6 +207,68 @@ def test_painting_needs_no_pointer(tab: Callable[[], chromium.Page], served: toy
     assert page.run("document.querySelector('#moment-words').textContent") == "1 / 1"
 
 
+def test_fingers_and_gamepads_press_keys(tab: Callable[[], chromium.Page], served: toy.Served) -> None:
+    page = opened(tab, served, 360, 780)
+    page.size(360, 780, touch=True)
+    where = "document.querySelector('#moment-words').textContent"
+    box = page.run(
+        "(({ x, y }) => [x + 9, y + 9])(document.querySelector('[data-key=\"0:2\"]').getBoundingClientRect())"
+    )
+    page.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": box[0], "y": box[1]}])
+    page.wait("document.querySelector('[data-key=\"0:2\"]').classList.contains('down')")
+    page.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    page.wait(f"{where} === '1 / 1'")
+    assert page.run("document.querySelectorAll('.key.down').length") == 0
+    page.run("""(() => {
+        globalThis.pad = { buttons: Array.from({ length: 16 }, () => ({ pressed: false })), axes: [0, 0] };
+        navigator.getGamepads = () => [globalThis.pad];
+        dispatchEvent(new Event('gamepadconnected'));
+    })()""")
+    for press, want in (("buttons[12].pressed = true", "up"), ("axes[0] = -1", "left")):
+        page.run(f"pad.{press}")
+        page.wait(f"document.querySelector('#dream-words').textContent === '{want}'")
+        page.run("pad.buttons[12].pressed = false; pad.axes[0] = 0; 1")
+        page.wait("document.querySelectorAll('.key.down').length === 0")
+    page.run("pad.buttons[4].pressed = true")
+    page.wait(f"{where} === '2 / 3'")
+
+
+def test_a_pasted_picture_lands_where_the_brush_is(tab: Callable[[], chromium.Page], served: toy.Served) -> None:
+    page = opened(tab, served)
+    page.run("document.querySelector('#paint').click()")
+    page.run("""(async () => {
+        const board = new OffscreenCanvas(4, 4);
+        const ink = board.getContext('2d');
+        ink.fillStyle = '#00ff40';
+        ink.fillRect(0, 0, 4, 4);
+        const clipboardData = new DataTransfer();
+        clipboardData.items.add(new File([await board.convertToBlob()], 'x.png', { type: 'image/png' }));
+        document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }));
+    })()""")
+    page.wait("!document.querySelector('#undo').disabled")
+    page.run("document.querySelector('#apply').click()")
+    page.wait("document.querySelector('#dream-words').textContent === 'after the brush'")
+    frame = served.table.seats[next(iter(served.table.seats))].session.moment().frame
+    assert frame[:, 16:20, 16:20].permute(1, 2, 0).reshape(-1, 3).unique(dim=0).tolist() == [[0, 255, 64]]
+
+
+def test_a_name_moves_a_code_and_what_was_measured_stays(tab: Callable[[], chromium.Page], served: toy.Served) -> None:
+    page = opened(tab, served)
+    page.run("document.querySelectorAll('[name=speech]')[1].click()")
+    page.wait(
+        "document.querySelector('.name').textContent === 'code 0' && document.querySelector('.share').textContent"
+    )
+    page.run("document.querySelector('#naming').open = true; document.querySelectorAll('#names input')[1].focus()")
+    for letter in "down":
+        page.key(letter)
+    page.key("Tab")
+    page.wait("document.querySelector('[data-place=down]')?.textContent.includes('down')")
+    assert page.run("document.querySelector('[data-place=down] .share').textContent.endsWith('%')")
+    page.run("document.querySelector('#stage').focus()")
+    page.key("ArrowDown")
+    page.wait("document.querySelector('#dream-words').textContent === 'down'")
+
+
 def test_screen_readers_are_told_what_everything_is(tab: Callable[[], chromium.Page], served: toy.Served) -> None:
     page = opened(tab, served)
     page.key("ArrowDown")

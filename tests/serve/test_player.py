@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from retrodict.envs.sprites import Sprites
 from retrodict.errors import RetrodictError, UnusableInput
 from retrodict.run.collect import origin_of
 from retrodict.serve import save as saving
+from retrodict.serve.batch import Speech
 from retrodict.serve.beside import Beside
 from retrodict.serve.game import Game
 from retrodict.serve.messages import MOST_NAME, MOST_TEXT, Picture, pack, parse, unpack
 from retrodict.serve.player import Player
 from retrodict.serve.session import EDIT, KEY, START
+from retrodict.spaces import ActionSpace, Segment
 
 STAY, UP, DOWN, LEFT, RIGHT = (f"0:{i}" for i in range(5))
 
@@ -240,6 +243,49 @@ def test_a_model_that_raises_is_told_once_and_the_session_goes_on(tmp_path: Path
     played = toy.game(tmp_path)
     walk = toy.walk(played)
     play(played, script)
+
+
+class Weather(toy.Walk):
+    """Walks by true moves, and turns its first pixel white where an event is typed."""
+
+    space = ActionSpace((*toy.MOVE.segments, Segment("event", "text", tuple("abcdefgh"))))
+
+    @staticmethod
+    def moves(actions: torch.Tensor) -> torch.Tensor:
+        return actions[:, :5].argmax(-1)
+
+    def predict(self, frames: torch.Tensor, actions: torch.Tensor | None) -> torch.Tensor:
+        assert actions is not None
+        following = super().predict(frames, actions)
+        following[:, :, 0, 0] = torch.where(actions[:, 5:6] >= 0, 0.5, following[:, :, 0, 0])
+        return following
+
+
+def test_an_event_is_typed_into_a_world_that_takes_text(tmp_path: Path) -> None:
+    async def script(page: Page) -> None:
+        assert page.last("welcome")["event"] is True
+        assert page.last("welcome")["judge"] is False
+        await page.press(DOWN)
+        assert page.pictures["dream"][0, 0].tolist() != [255, 255, 255]
+        await page.tell("event", text="snow")
+        assert page.pictures["dream"][0, 0].tolist() == [255, 255, 255]
+        assert page.last("frame")["led"] == "move stay, event snow"
+        await page.tell("event", text="a long story")
+        assert "does not fit" in page.last("error")["text"]
+        await page.tell("event", text="")
+        assert "type what" in page.last("error")["text"]
+        await page.tell("save")
+
+    frame = torch.zeros(3, 36, 36, dtype=torch.uint8)
+    world = Weather()
+    played = toy.game(tmp_path, env=None, frame=frame)
+    played.speeches = (Speech("actions", world),)
+    played.shelf = replace(played.shelf, spaces={"actions": world.space})
+    play(played, script)
+    with Store.open(tmp_path / "actions") as store:
+        actions = store.read(store.ids[0]).actions
+        assert actions is not None
+        assert [world.space.describe(action)["event"] for action in actions[0]] == ["", "snow"]
 
 
 def test_a_real_world_that_fails_stays_behind_and_the_dream_goes_on(

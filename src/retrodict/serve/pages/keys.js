@@ -8,6 +8,8 @@ const cap = (button) => CAPS[button] ?? button.replace(/^(Key|Digit)/, "");
 const WRITING = "input:not([type=range]):not([type=radio]), textarea, select";
 const PAD_TIME = { 9: "run", 4: "back", 5: "forth" };
 const STICK = 0.5;
+const LAID = ["id", "name", "place", "buttons"]; // what decides where a key lies
+const find = (id) => document.querySelector(`[data-key="${CSS.escape(id)}"]`);
 
 export class Keys {
   // change(held, wentDown) is called when what is held changes; time(what) for run, step, back, forth.
@@ -26,7 +28,13 @@ export class Keys {
   }
 
   // Lays the keys out: those with a place as a cross, the others in rows.
-  show(keys) {
+  show(keys, speech) {
+    const same = keys.length === this.keys.length && keys.every((key, i) => LAID.every((field) => String(key[field]) === String(this.keys[i][field])));
+    if (same && speech === this.speech) {
+      for (const key of keys) if (key.kind === "toggle") find(key.id).setAttribute("aria-pressed", String(key.on));
+      return;
+    }
+    this.speech = speech;
     this.releaseAll();
     const focused = document.activeElement?.dataset?.key;
     this.keys = keys;
@@ -34,7 +42,8 @@ export class Keys {
     const row = keys.filter((key) => !key.place);
     $("pad").replaceChildren(...placed.map((key) => this.button(key)));
     $("row").replaceChildren(...row.map((key) => this.button(key)));
-    if (focused) document.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+    if (focused) find(focused)?.focus();
+    if (this.measured?.speech === speech) this.effects(this.measured);
   }
 
   button(key) {
@@ -73,10 +82,12 @@ export class Keys {
   }
 
   // Shows what each key changes: a small picture, and its share of the pixels.
-  effects({ at, keys, changed, pictures }) {
+  effects(message) {
+    const { at, keys, changed, pictures } = message;
+    this.measured = message;
     $("keys-words").textContent = `Each picture is measured: what one step of this key changed at frame ${at}.`;
     keys.forEach((id, i) => {
-      const button = document.querySelector(`[data-key="${CSS.escape(id)}"]`);
+      const button = find(id);
       const key = this.keys.find((one) => one.id === id);
       if (!button || !key) return;
       draw(button.querySelector("canvas"), pictures[i]);

@@ -46,7 +46,7 @@ const heard = {
     if (here.speech && here.speech !== message.speech) meters.forget();
     here.speech = message.speech;
     for (const radio of document.querySelectorAll("[name=speech]")) radio.checked = radio.value === message.speech;
-    keys.show(message.keys);
+    keys.show(message.keys, message.speech);
     showNames(message.keys);
   },
   effects(message) {
