@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -202,7 +203,7 @@ def attacked(host: str, token: str, seconds: float) -> None:
 
     def noise() -> None:
         while not stop.is_set():
-            with suppress(ConnectionClosed, OSError):
+            with suppress(ConnectionClosed, OSError, EOFError):
                 own: dict[str, Any] = {"origin": f"http://{host}", "subprotocols": [PROTOCOL, token]}
                 with connect(f"ws://{host}/socket", compression=None, **own) as line:
                     line.send('{"do": "sit", "seat": ""}')
@@ -264,6 +265,7 @@ def main() -> None:
         return
     from PIL import Image
 
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # of those who send noise
     with tempfile.TemporaryDirectory() as name:
         folder, image = Path(name) / "world", Path(name) / "first.png"
         noise = rng.numpy_rng("benchmark", "image").integers(0, 256, (given.size, given.size, 3), np.uint8)

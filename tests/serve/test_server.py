@@ -218,7 +218,8 @@ class Honest:
 def apart(out: Path) -> Iterator[tuple[str, str, int]]:
     """Runs the server as a process of its own: (host, token, process number)."""
     command = [sys.executable, str(Path(toy.__file__)), str(out)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    log = out.with_suffix(".log").open("w+")
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     host, _, token = process.stdout.readline().strip().removeprefix("http://").partition("/#")
     try:
@@ -226,6 +227,9 @@ def apart(out: Path) -> Iterator[tuple[str, str, int]]:
         assert process.poll() is None, "the server is alive"
     finally:
         process.communicate(timeout=20)
+    log.seek(0)
+    assert len(log.read().splitlines()) < 20, "a flood is not written down"
+    log.close()
 
 
 def megabytes(pid: int) -> float:

@@ -171,13 +171,15 @@ class Wire(WebSocketsSansIOProtocol):
 
     def handle_cont(self, event: Frame) -> None:
         """Takes in a further fragment."""
-        if len(self.frames) >= MOST_FRAGMENTS:
-            self.transport.abort()
-        else:
+        if len(self.frames) < MOST_FRAGMENTS:
             super().handle_cont(event)
+        else:
+            self.transport.abort()
 
     def handle_ping(self) -> None:
-        """Answers a ping."""
+        """Answers a ping; of those that came in one piece with too many, none after the end."""
+        if self.transport.is_closing():
+            return
         if self.pings.take(self.loop.time()):
             super().handle_ping()
         else:

@@ -26,6 +26,7 @@ from retrodict.serve.player import Player
 
 PLAYERS = 4
 MESSAGES, BURST = 60.0, 120.0  # a second, and at once
+SEATS, CROWD = 4.0, 16.0  # new sessions a second, and at once
 SEATING = 10.0  # seconds within which a page says who it is
 REFUSED, MOVED = 4000, 4001  # codes with which a websocket is closed: told why; the page is open elsewhere
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -52,6 +53,7 @@ class Line:
 
     async def receive(self) -> str | bytes | None:
         """Returns the next message; None when the other side is gone, or is closed for telling too much."""
+        await asyncio.sleep(0)  # many messages of one page wait in a row; the others have their turn in between
         message = await self.socket.receive()
         if message["type"] == "websocket.disconnect":
             return None
@@ -69,6 +71,7 @@ class Table:
         self.game = game
         self.seats: dict[str, Player] = {}
         self.lines: dict[str, Line] = {}  # of the players that are here
+        self.arrivals = Rate(SEATS, CROWD)
 
     async def sit(self, socket: WebSocket) -> None:
         """Serves one page from its first message to its last."""
@@ -82,14 +85,16 @@ class Table:
             return
         seat = self._seat(fields["seat"]) if command == "sit" else None
         if seat is None:
-            await line.close(REFUSED, f"{PLAYERS} players are here already")
+            await line.close(REFUSED, f"{PLAYERS} players are here already, or too many came at once")
             return
         await self._play(seat, line)
 
     def _seat(self, wanted: str) -> str | None:
-        """Returns the seat that a page had, else a free one; None where all are taken."""
+        """Returns the seat that a page had, else a free one; None where all are taken, or a crowd comes in."""
         if wanted in self.seats:
             return wanted
+        if not self.arrivals.take(time.monotonic()):
+            return None
         if len(self.seats) >= PLAYERS:
             left = next((seat for seat in self.seats if seat not in self.lines), None)
             if left is None:
