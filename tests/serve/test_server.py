@@ -28,9 +28,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from retrodict.rng import key
 from retrodict.serve import guard
-from retrodict.serve.guard import MOST_CONNECTIONS, MOST_FRAGMENTS, MOST_PINGS, PROTOCOL, Rate, listen
+from retrodict.serve.guard import LONGEST_REQUEST, MOST_CONNECTIONS, MOST_FRAGMENTS, MOST_PINGS, PROTOCOL, Rate, listen
 from retrodict.serve.messages import COMMANDS, unpack
-from retrodict.serve.server import PLAYERS, app, largest
+from retrodict.serve.server import PLAYERS, SEATING, app, largest
 
 FULL = os.environ.get("RETRODICT_FAULTS") == "full"
 WEBSOCKET = (
@@ -298,7 +298,8 @@ def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
 
 
 def ended(line: socket.socket) -> bool:
-    """True where the server ended the connection."""
+    """True where the server ended the connection, long before it would for other reasons."""
+    line.settimeout(SEATING / 2)
     try:
         while line.recv(65536):
             pass
@@ -352,8 +353,11 @@ def test_w3_hostile_messages_and_connections_do_no_harm_and_the_honest_player_go
                 send_all(waiting, b"GET / HT")
             for _ in range(20):
                 honest.step()
-            while len(select.select(slow, [], [], 10)[0]) < len(slow) - MOST_CONNECTIONS:  # ended ones can be read
+            gone, end = 0, time.monotonic() + LONGEST_REQUEST / 2
+            while gone < len(slow) - MOST_CONNECTIONS and time.monotonic() < end:
+                gone = len(select.select(slow, [], [], 1)[0])  # those that were ended can be read
                 time.sleep(0.01)
+            assert gone >= len(slow) - MOST_CONNECTIONS
         honest.step()
         assert megabytes(pid) - before < 100
 
