@@ -429,6 +429,16 @@ def at(line: ClientConnection) -> int:
             return int(unpack(message)[0]["at"])
 
 
+def test_one_who_tells_too_much_is_closed_with_the_reason(served: toy.Served) -> None:
+    with served.connect() as line:
+        line.send('{"do": "sit", "seat": ""}')
+        with suppress(ConnectionClosed):
+            for _ in range(1000):
+                line.send("x")
+        with pytest.raises(ConnectionClosed, match="60 messages a second"):
+            until(line, "never")
+
+
 def test_the_first_message_says_who_one_is(served: toy.Served) -> None:
     seats = dict(served.table.seats)
     for first in ('{"do": "save"}', "x", b"\0", '{"do": "sit"}'):
