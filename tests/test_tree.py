@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from retrodict.errors import UnusableInput
-from retrodict.tree import Tree, flatten, join, pick, repeat
+from retrodict.tree import Tree, concatenate, flatten, pick, repeat
 
 
 def same(a: Tree, b: Tree) -> bool:
@@ -39,14 +39,31 @@ def test_repeat_and_pick_move_rows_of_every_tensor() -> None:
     assert same(pick(repeat(tree, 3), torch.tensor([0, 3])), tree)
 
 
-def test_join_puts_rows_under_one_another() -> None:
-    tree: Tree = {"a": torch.tensor([[1.0], [2.0]]), "b": [torch.tensor([3, 4]), None], "c": (torch.zeros(2),)}
-    rows = [pick(tree, torch.tensor([number])) for number in range(2)]
-    assert same(join(rows), tree)
-    assert same(join([tree, rows[0]]), pick(tree, torch.tensor([0, 1, 0])))
-    assert join([None, None]) is None
-    with pytest.raises(UnusableInput, match="one structure"):
-        join([tree, {"a": torch.zeros(1, 1)}])
+def test_concatenate_puts_rows_one_after_the_other_and_pick_takes_them_apart_again() -> None:
+    one: Tree = {"a": torch.tensor([[1.0]]), "b": (torch.tensor([3]), None, [torch.tensor([True])])}
+    two: Tree = {"a": torch.tensor([[2.0], [5.0]]), "b": (torch.tensor([4, 6]), None, [torch.tensor([False, True])])}
+    both = concatenate([one, two])
+    joined = (torch.tensor([3, 4, 6]), None, [torch.tensor([True, False, True])])
+    assert same(both, {"a": torch.tensor([[1.0], [2.0], [5.0]]), "b": joined})
+    assert same(pick(both, torch.tensor([0])), one)
+    assert same(pick(both, torch.tensor([1, 2])), two)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"b": torch.zeros(1, 2)},
+        {"a": torch.zeros(1, 3)},
+        {"a": torch.zeros(1, 2, dtype=torch.int64)},
+        {"a": None},
+        None,
+    ],
+)
+def test_trees_of_another_structure_shape_or_kind_are_not_joined(other: Tree) -> None:
+    with pytest.raises(UnusableInput, match="joined"):
+        concatenate([{"a": torch.zeros(1, 2)}, other])
+    with pytest.raises(UnusableInput, match="joined"):
+        concatenate([(torch.zeros(1),), (torch.zeros(1), torch.zeros(1))])
 
 
 @pytest.mark.parametrize("name", ["a.b", ""])

@@ -153,7 +153,7 @@ class Dream(World):
     def _asked(
         self, rows: list[int], taken: Float[Tensor, "n d"], noise: torch.Generator
     ) -> tuple[Int64[np.ndarray, "k"], Clip, State]:
-        joined = tree.join([self._states[row] for row in rows])  # a copy, so the model may write into it
+        joined = tree.concatenate([self._states[row] for row in rows])  # a copy, so the model may write into it
         with torch.no_grad():
             return np.array(rows), *self.forward.imagine(joined, taken[rows].unsqueeze(1), 1, noise)
 

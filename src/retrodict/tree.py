@@ -38,17 +38,32 @@ def pick(tree: Tree, index: Tensor) -> Tree:
     return map_tensors(lambda tensor: tensor[index.to(tensor.device)], tree)
 
 
-def join(trees: Sequence[Tree]) -> Tree:
-    """Puts the rows of trees of one structure under one another.
+def concatenate(trees: Sequence[Tree]) -> Tree:
+    """Puts the rows of trees of one structure one after the other: rows a and b become a b.
 
     Raises:
-        UnusableInput: their structures differ.
+        UnusableInput: there is no tree, or they differ in structure, or in a tensor's other axes or kind of number.
     """
-    paths = [list(flatten(tree)) for tree in trees]
-    if any(path != paths[0] for path in paths):
-        raise UnusableInput(f"only trees of one structure can be joined; got {paths}")
-    rest = [iter(flatten(tree).values()) for tree in trees[1:]]
-    return map_tensors(lambda tensor: torch.cat([tensor, *map(next, rest)]), trees[0])
+    if not trees or any(type(tree) is not type(trees[0]) for tree in trees):
+        raise UnusableInput(f"rows of trees of one structure can be joined; got {[type(tree) for tree in trees]}")
+    tensors = [tree for tree in trees if isinstance(tree, Tensor)]
+    if tensors:
+        kinds = {(tuple(tensor.shape[1:]), tensor.dtype) for tensor in tensors}
+        if len(kinds) > 1:
+            raise UnusableInput(f"rows of equal shape and kind can be joined; got {sorted(map(str, kinds))}")
+        return torch.cat(tensors)
+    dicts = [tree for tree in trees if isinstance(tree, dict)]
+    if dicts:
+        if any(tree.keys() != dicts[0].keys() for tree in dicts):
+            raise UnusableInput(f"trees of one structure can be joined; got {[sorted(tree) for tree in dicts]}")
+        return {name: concatenate([tree[name] for tree in dicts]) for name in dicts[0]}
+    lists = [tree for tree in trees if isinstance(tree, tuple | list)]
+    if not lists:
+        return None
+    if any(len(tree) != len(lists[0]) for tree in lists):
+        raise UnusableInput(f"trees of one structure can be joined; got {[len(tree) for tree in lists]} branches")
+    children = [concatenate(rows) for rows in zip(*lists, strict=True)]
+    return tuple(children) if isinstance(lists[0], tuple) else children
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:

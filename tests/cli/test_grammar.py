@@ -30,6 +30,7 @@ GRAMMAR = {
     "[--frame-size] [--precision=0.8] [--keep-all] [--strict] [--seed] [--cache-gb=20.0] "
     f"[--engine=torch] {LOADING}",
     "measure": f"FOLDER --data [--episodes] {LOADING}",
+    "play": f"[FOLDER] [--from] [--image] [--env] [--port] [--out] [--no-browser] {LOADING}",
     "recipes": COMMON,
     "record": f"ENV --out [--episodes] [--frames] [--policy=expert] [--random] [--seed] [--set] {LOADING}",
     "train": "RECIPE --data --out [--size=tiny] [--labels] [--minutes] [--seed] [--set] [--frame-size] [--budget] "

@@ -21,6 +21,7 @@ _PACKAGES = {
     "torch": "torch", "numpy": "numpy", "pyarrow": "pyarrow", "av": "av", "safetensors": "safetensors",
     "gymnasium": "gymnasium", "einops": "einops", "tyro": "tyro", "rich": "rich", "jaxtyping": "jaxtyping",
     "PIL": "pillow", "h5py": "'retrodict[h5]'", "minigrid": "'retrodict[envs]'", "tensorboard": "'retrodict[track]'",
+    "starlette": "'retrodict[web]'", "uvicorn": "'retrodict[web]'", "websockets": "'retrodict[web]'",
 }  # fmt: skip
 
 

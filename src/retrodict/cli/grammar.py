@@ -17,6 +17,7 @@ from retrodict.cli.doctor import Doctor
 from retrodict.cli.export import ExportRun
 from retrodict.cli.label import Label
 from retrodict.cli.measure import Measure
+from retrodict.cli.play import Play
 from retrodict.cli.recipes import CheckRecipe, Recipes
 from retrodict.cli.record import Record
 from retrodict.cli.train import Train
@@ -30,6 +31,7 @@ VERBS: dict[str, type[Verb]] = {
     "record": Record,
     "train": Train,
     "act": Act,
+    "play": Play,
     "measure": Measure,
     "export": ExportRun,
     "recipes": Recipes,
@@ -86,7 +88,8 @@ def _words(verb: type[Verb]) -> list[str]:
 def _word(verb: type[Verb], field: Field[Any]) -> str:
     marks = get_args(get_type_hints(verb, include_extras=True)[field.name])
     if tyro.conf.Positional in marks:
-        return field.name.upper()
+        place = field.name.upper()
+        return place if field.default is MISSING else f"[{place}]"
     given = [name for mark in marks if isinstance(name := getattr(mark, "name", None), str)]
     flag = f"--{(given or [field.name])[0].replace('_', '-')}"
     if field.default is MISSING:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from retrodict.envs.world import World
 
 ROWS = 16  # copies of the world side by side; what is recorded does not depend on it
-LEVELS = 1_000_000  # levels that belong to one --seed
 MOST_SEEDS = 800  # levels above are for validation and tests: see retrodict.trial
 
 
@@ -74,6 +73,8 @@ class Record(Loading):
         return DONE
 
     def _check(self) -> None:
+        from retrodict.run.collect import LEVELS
+
         if (self.episodes > 0) == (self.frames > 0):
             raise UnusableInput("give either --episodes or --frames, a positive number")
         if self.episodes > LEVELS:
@@ -85,6 +86,8 @@ class Record(Loading):
 
     def _levels(self, store: Store) -> range:
         """Returns the levels that are still to be played, more than enough of them for --frames."""
+        from retrodict.run.collect import LEVELS
+
         first = self.seed * LEVELS + len(store.ids)
         if self.episodes:
             return range(first, max(first, self.seed * LEVELS + self.episodes))

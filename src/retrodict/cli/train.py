@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -60,6 +60,7 @@ class Train(Telling):
         from retrodict.data.foreign import open_dataset
         from retrodict.label import auto
         from retrodict.label.gate import gated
+        from retrodict.run.collect import origin_of
         from retrodict.run.log import Log
         from retrodict.run.run import Run
 
@@ -72,7 +73,13 @@ class Train(Telling):
         cached = (size(self.frame_size), self.out / "cache", self.cache_gb)
         data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0, needed=needed)
         with Run(self.out, data, self.seed, log=log, restart=self.restart, resume=line) as run:
-            seen = {"source": source.digest, "labels": len(data.labelled), "steps": len(data.unlabelled)}
+            seen: dict[str, Any] = {
+                "source": source.digest,
+                "labels": len(data.labelled),
+                "steps": len(data.unlabelled),
+            }
+            if (origin := origin_of(source)).env is not None:
+                seen["world"] = {"env": origin.env, "options": dict(origin.options)}
             system = run.finish(gated(train(run), run), {"data": seen})
             stages = [{"stage": stage, **spent} for stage, spent in run.stages.items()]
         parts, name = sorted(system.parts()), system.about["recipe"]

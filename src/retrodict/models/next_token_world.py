@@ -14,7 +14,7 @@ from retrodict.nn.decoding import draw
 from retrodict.nn.masks import Mask
 from retrodict.nn.transformer import SpaceTime
 from retrodict.spaces import ActionSpace
-from retrodict.tree import Tree, join, pick
+from retrodict.tree import Tree, concatenate, pick
 
 SIGNS = (-1.0, 0.0, 1.0)  # of rewards, as IRIS tells them apart
 
@@ -74,7 +74,7 @@ class NextTokenWorld(TokenWorld):
         if guided:  # the same rows once more, without this frame's words
             wordless = known & ~words
             action, known, time = action.repeat(2, 1), torch.cat([known, wordless]), time.repeat(2)
-            cache = join([cache, cache])
+            cache = concatenate([cache, cache])
         x = self.act_tokens(action.unsqueeze(1), known.unsqueeze(1))[:, 0] + self.place[:lead]
         at = time[:, None] * self.block + torch.arange(lead, device=time.device)
         said: list[Tensor] = []

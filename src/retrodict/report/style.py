@@ -11,12 +11,14 @@ _DARK = """
   --teal: #4fd1c0; --orange: #ff9d61; --violet: #b8a3ff; --blue: #7ab8ff; --rose: #ff8fbd; --heat: #1f9384;
 """
 
+# The colours of every page of ours, in the reader's own theme.
+THEME = (
+    ":root { color-scheme: light dark;" + _LIGHT + "}\n@media (prefers-color-scheme: dark) { :root {" + _DARK + "} }\n"
+)
+
 CSS = (
-    ":root { color-scheme: light dark;"
-    + _LIGHT
-    + "}\n@media (prefers-color-scheme: dark) { :root {"
-    + _DARK
-    + "} }\n@media print { :root { color-scheme: light;"
+    THEME
+    + "@media print { :root { color-scheme: light;"
     + _LIGHT
     + """} }
 html { font-size: max(clamp(16px, 0.42vw + 10.5px, 19px), 0.9vw); -webkit-text-size-adjust: 100%; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,33 @@ from retrodict.data.schema import IMAGE_PIXELS, Schema
 from retrodict.data.store import Store
 
 if TYPE_CHECKING:
+    from retrodict.data.schema import Episodes
     from retrodict.envs.rollout import Actor
     from retrodict.envs.world import World
 
 GROUP = 50  # episodes that one commit acknowledges
+LEVELS = 1_000_000  # levels that belong to one seed of a recording
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The world in which a dataset was recorded, by `retrodict record`; and the level of one of its episodes."""
+
+    env: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    level: int | None = None
+
+
+def origin_of(source: Episodes, id: str | None = None) -> Origin:
+    """Returns what a dataset says of the world that it was recorded in; nothing where it was made in another way."""
+    told: list[dict[str, Any]] = []
+    for commit in getattr(source, "commits", ()):  # datasets of others say nothing
+        if dict(commit.provenance) not in told:
+            told.append(dict(commit.provenance))
+    if len(told) != 1 or told[0].get("command") != "record":
+        return Origin()
+    level = None if id is None else int(told[0]["seed"]) * LEVELS + list(source.ids).index(id)
+    return Origin(str(told[0]["env"]), dict(told[0]["options"]), level)
 
 
 def schema_of(world: World, rewards: bool = True) -> Schema:

@@ -1,0 +1,289 @@
+"""Steering a world through the browser's own door: key to frame, frames per second, and memory, by a scripted client.
+
+Usage: python benchmarks/play.py [--run FOLDER] [--size 64] [--players 4] [--steps 300] [--frames 10000]
+
+Without --run, the world is a next-frame model of `--size` pixels with random weights (speed does not depend on them)
+and an inverse model that judges every step. The server is a process of its own with one thread for torch, the players
+are threads of this one, each on a websocket as the page opens it.
+
+- Step by step: a key is told, and the time until its frame is here is taken. The server says how long the model took
+  (waiting for the batch before it included) and how long frames took to become bytes; the rest is the network: both
+  sockets, the event loop, and reading the frame.
+- In real time: keys go down at random moments while the world runs at its own rate.
+- Several players at once, against one: frames per second of all together, as a ratio.
+- The frame rate of a player in real time while two others break every rule: as a share of its rate in peace.
+- Memory of the server over `--frames` frames of one session, from its thousandth on.
+
+Targets: 10 frames/s or more, median 120 ms and 95th percentile 200 ms from key to frame, memory constant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from retrodict import rng
+from retrodict.models.frame_world import FrameForward
+from retrodict.models.inverse import Inverse
+from retrodict.roles import System, View
+from retrodict.run.checkpoint import save_system
+from retrodict.serve import server as page
+from retrodict.serve.guard import PROTOCOL, listen, server
+from retrodict.serve.messages import unpack
+from retrodict.serve.server import guarded, largest
+from retrodict.serve.start import Wish, prepared
+from retrodict.spaces import ActionSpace, categorical
+
+SPACE = ActionSpace((categorical("move", ("stay", "up", "down", "left", "right")),))
+
+
+def world(folder: Path, size: int) -> None:
+    """Saves a world and an inverse model with random weights."""
+    with rng.isolated("benchmark"):
+        forward = FrameForward(View(size=(size, size)), SPACE)
+        inverse = Inverse(View(frames=2, size=(size, size)), SPACE)
+    save_system(folder / "system", System(forward=forward, inverse=inverse))
+
+
+def serve(run: Path, image: Path, free: bool) -> None:
+    """The server's process: prints its address, and lasts until its input ends."""
+    torch.set_num_threads(1)
+    if free:  # to measure memory over many frames in little time
+        page.MESSAGES = page.BURST = 1e9
+    with listen(0) as socket, tempfile.TemporaryDirectory() as out:
+        game = prepared(Wish(run, Path(out), image=image))
+        app = guarded(game, socket.getsockname()[1])
+        running = server(app, largest(game))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [socket]})
+        thread.start()
+        print(app.url, flush=True)
+        sys.stdin.read()
+        running.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def served(run: Path, image: Path, free: bool = False) -> Iterator[tuple[str, str, int]]:
+    """Runs the server apart: (host, token, process number)."""
+    command = [sys.executable, __file__, "--serve", str(run), str(image), *(["--free"] if free else [])]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    host, _, token = process.stdout.readline().strip().removeprefix("http://").partition("/#")
+    try:
+        yield host, token, process.pid
+    finally:
+        process.communicate(timeout=20)
+
+
+class Client:
+    """One player: what is told, and when which frame came."""
+
+    def __init__(self, host: str, token: str) -> None:
+        own: dict[str, Any] = {"origin": f"http://{host}", "subprotocols": [PROTOCOL, token], "compression": None}
+        self.line: ClientConnection = connect(f"ws://{host}/socket", **own).__enter__()
+        self.presses, self.frames = 0, 0
+        self.tell("sit", seat="")
+        while self.heard()["kind"] != "effects":
+            pass
+
+    def tell(self, command: str, **fields: Any) -> None:
+        """Tells the server something."""
+        self.line.send(json.dumps({"do": command, **fields}))
+
+    def heard(self, timeout: float = 60.0) -> dict[str, Any]:
+        """Returns the next message without its pictures, which are read as the page reads them."""
+        message = self.line.recv(timeout=timeout)
+        told: dict[str, Any] = json.loads(message) if isinstance(message, str) else unpack(message)[0]
+        assert told["kind"] != "error", told
+        self.frames += told["kind"] == "frame"
+        return told
+
+    def until_frame(self) -> dict[str, Any]:
+        """Waits for the first frame that knows the last press."""
+        while True:
+            told = self.heard()
+            if told["kind"] == "frame" and told["press"] >= self.presses:
+                return told
+
+    def step(self, key: str) -> tuple[float, dict[str, float]]:
+        """Presses a key: milliseconds until its frame, and what the server says of them."""
+        self.presses += 1
+        began = time.perf_counter()
+        self.tell("hold", keys=[key], press=self.presses)
+        told = self.until_frame()
+        passed = 1000 * (time.perf_counter() - began)
+        self.tell("hold", keys=[], press=self.presses)
+        return passed, told["ms"]
+
+    def close(self) -> None:
+        """Leaves."""
+        self.line.close()
+
+
+def keys() -> Iterator[str]:
+    """Random keys, the same every time."""
+    dice = rng.numpy_rng("benchmark", "keys")
+    while True:
+        yield f"0:{dice.integers(1, 5)}"
+
+
+def step_by_step(host: str, token: str, steps: int) -> None:
+    """Presses one key after the other, as often as a page may, and prints where the time goes."""
+    client, pressed, rows = Client(host, token), keys(), []
+    for _ in range(steps):
+        total, ms = client.step(next(pressed))
+        model = ms["wait"] + ms["model"]
+        rows.append((total, model, ms["encode"], total - ms["all"] - ms["encode"], ms["all"] - model))
+        time.sleep(max(0.0, (40 - total) / 1000))  # within the messages that a page may send
+    client.close()
+    table = np.array(rows)
+    print(f"step by step, {steps} keys (milliseconds)       median   95th percentile")
+    for name, column in zip(("key to frame", "  model", "  encode", "  network", "  session"), table.T, strict=True):
+        print(f"  {name:36} {np.median(column):10.1f} {np.quantile(column, 0.95):10.1f}")
+
+
+def in_real_time(host: str, token: str, presses: int) -> None:
+    """Lets the world run, presses keys at random moments, and prints rate and latency."""
+    client, pressed, dice, passed = Client(host, token), keys(), rng.numpy_rng("benchmark", "moments"), []
+    client.tell("run", on=True)
+    began, before = time.perf_counter(), client.frames
+    for _ in range(presses):
+        end = time.perf_counter() + dice.uniform(0.05, 0.35)
+        with suppress(TimeoutError):
+            while (left := end - time.perf_counter()) > 0:
+                client.heard(left)
+        total, _ = client.step(next(pressed))
+        passed.append(total)
+    rate = (client.frames - before) / (time.perf_counter() - began)
+    client.close()
+    half, most = np.quantile(passed, [0.5, 0.95])
+    print(f"in real time, {presses} keys: {rate:.1f} frames/s (10), key to frame median {half:.1f} ms (120), "
+          f"95th percentile {most:.1f} ms (200)")  # fmt: skip
+
+
+def together(host: str, token: str, players: int, steps: int) -> float:
+    """Returns frames per second of so many players who press as fast as frames come."""
+    clients = [Client(host, token) for _ in range(players)]
+
+    def play(client: Client) -> None:
+        pressed = keys()
+        for _ in range(steps):
+            client.step(next(pressed))
+
+    threads = [threading.Thread(target=play, args=(client,)) for client in clients]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rate = players * steps / (time.perf_counter() - began)
+    for client in clients:
+        client.close()
+    return rate
+
+
+def attacked(host: str, token: str, seconds: float) -> None:
+    """Prints the rate of one who plays in real time, in peace and beside two who send noise as fast as they can."""
+    client, stop = Client(host, token), threading.Event()
+    client.tell("run", on=True)
+
+    def noise() -> None:
+        while not stop.is_set():
+            with suppress(ConnectionClosed, OSError, EOFError):
+                own: dict[str, Any] = {"origin": f"http://{host}", "subprotocols": [PROTOCOL, token]}
+                with connect(f"ws://{host}/socket", compression=None, **own) as line:
+                    line.send('{"do": "sit", "seat": ""}')
+                    while not stop.is_set():
+                        line.send("x" * 1000)
+                        line.ping()
+
+    def rate() -> float:
+        began, before = time.perf_counter(), client.frames
+        while time.perf_counter() - began < seconds:
+            client.heard()
+        return (client.frames - before) / seconds
+
+    peace = rate()
+    threads = [threading.Thread(target=noise) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    war = rate()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    client.close()
+    print(f"beside two who send noise: {war:.1f} frames/s, in peace {peace:.1f}: ratio {war / peace:.2f} (0.8)")
+
+
+def memory(host: str, token: str, pid: int, frames: int) -> None:
+    """Plays one long session and prints the server's memory on the way."""
+    client, pressed, marks = Client(host, token), keys(), []
+    for i in range(frames):
+        client.step(next(pressed))
+        if (i + 1) % max(1, frames // 10) == 0:
+            marks.append(megabytes(pid))
+    client.close()
+    shown = " ".join(f"{mark:.0f}" for mark in marks)
+    print(
+        f"memory over {frames:,} frames, MB at each tenth: {shown}; growth from the first: {marks[-1] - marks[0]:+.1f}"
+    )
+
+
+def megabytes(pid: int) -> float:
+    """Memory that a process holds."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    """Measures all of it."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--run", type=Path)
+    options.add_argument("--size", type=int, default=64)
+    options.add_argument("--players", type=int, default=4)
+    options.add_argument("--steps", type=int, default=300)
+    options.add_argument("--frames", type=int, default=10_000)
+    options.add_argument("--serve", nargs=2, type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--free", action="store_true", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.serve:
+        serve(*given.serve, given.free)
+        return
+    from PIL import Image
+
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # of those who send noise
+    with tempfile.TemporaryDirectory() as name:
+        folder, image = Path(name) / "world", Path(name) / "first.png"
+        noise = rng.numpy_rng("benchmark", "image").integers(0, 256, (given.size, given.size, 3), np.uint8)
+        Image.fromarray(noise).save(image)
+        if given.run is None:
+            world(folder, given.size)
+        run = given.run or folder
+        with served(run, image) as (host, token, _):
+            step_by_step(host, token, given.steps)
+            in_real_time(host, token, max(30, given.steps // 5))
+            attacked(host, token, 8.0)
+        with served(run, image, free=True) as (host, token, pid):
+            one, all_of_them = together(host, token, 1, given.steps), together(host, token, given.players, given.steps)
+            print(f"{given.players} players: {all_of_them:.0f} frames/s together, one alone {one:.0f}: "
+                  f"ratio {all_of_them / one:.2f}")  # fmt: skip
+            memory(host, token, pid, given.frames)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Pages in the browser: a server for this machine alone, and what it shows."""

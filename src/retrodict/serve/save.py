@@ -1,0 +1,158 @@
+"""A session on disk: an ordinary dataset, whose source is a dream, and one video of each branch.
+
+Every step is saved once: a branch begins at the frame where it left its parent, and what was saved before is not
+saved again. Long branches become several episodes, so that memory stays bounded. A step by the brush has no action:
+its source is missing, so that nothing learns that an action painted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from retrodict.clip import MISSING, RECORDED, Clip
+from retrodict.data.schema import IMAGE_PIXELS, Schema
+from retrodict.data.store import Store
+from retrodict.errors import UnusableInput
+from retrodict.roles import View
+from retrodict.serve.messages import Picture
+from retrodict.serve.pictures import cameras, picture_of
+from retrodict.serve.session import KEY, Branch, Session
+from retrodict.spaces import ActionSpace
+
+EPISODE = 1000  # steps of one episode at most
+_TALL = 288  # pixels that a video's frames are enlarged to, by whole factors
+_GAP = 8  # pixels between the dreamt and the real world in a video
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where sessions are saved: OUT/actions and OUT/codes are datasets, OUT/videos holds the videos.
+
+    `spaces` are those of each way of speaking, in the order of `Moment.speech`; `provenance` goes into every commit.
+    """
+
+    out: Path
+    view: View
+    fps: int
+    spaces: Mapping[str, ActionSpace]
+    provenance: Mapping[str, Any]
+
+    def schema(self, speech: str) -> Schema:
+        """Returns the schema of what is saved in a way of speaking."""
+        return Schema(self.spaces[speech], cameras(self.view), self.fps, video=max(self.view.size) > IMAGE_PIXELS)
+
+    def opened(self, speech: str) -> Store:
+        """Opens the dataset of a way of speaking for writing, or makes it; raises as `Store.open_or_create`."""
+        schema = self.schema(speech)
+        store = Store.open_or_create(self.out / speech, schema)
+        if store.schema != schema:
+            store.close()
+            raise UnusableInput(f"{self.out / speech} holds what another run dreamt; name another folder with --out")
+        return store
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """An episode to be: moments first..last of a branch, all steps told in one way."""
+
+    branch: int
+    first: int
+    last: int
+    speech: int
+
+
+def save(session: Session, shelf: Shelf, name: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Commits what is not saved yet, group by group, and writes the videos; returns what was written.
+
+    Raises:
+        UnusableInput: the folder holds a dataset of something else.
+        Locked: another process saves there now.
+    """
+    parts = [part for i, branch in enumerate(session.branches) for part in _parts(session, i, branch)]
+    speeches = list(shelf.spaces)
+    with ExitStack() as opened:
+        stores = {
+            number: opened.enter_context(shelf.opened(speeches[number]))
+            for number in sorted({part.speech for part in parts})
+        }
+        for part in parts:
+            _commit(session, stores[part.speech], part, name, {**shelf.provenance, **more})
+    grown = sorted({part.branch for part in parts})
+    videos = [_video(session, shelf, i, f"{name}-{i}.mp4") for i in grown]
+    return {"episodes": len(parts), "steps": sum(part.last - part.first for part in parts), "videos": len(videos)}
+
+
+def _parts(session: Session, number: int, branch: Branch) -> Iterator[_Part]:
+    """Cuts what is new of a branch into episodes: where the way of speaking changes, and where one gets long."""
+    first = branch.fork + branch.saved - 1  # the last moment that lies in the dataset, or where the branch began
+    first, end = max(0, first), len(branch)
+    speeches = [session.moment(at, number).speech for at in range(first + 1, end)]
+    start = first
+    for at in range(first + 1, end):
+        last = at == end - 1
+        if last or at - start == EPISODE or speeches[at - first] != speeches[at - first - 1]:
+            yield _Part(number, start, at, speeches[at - first - 1])
+            start = at
+
+
+def _commit(session: Session, store: Store, part: _Part, name: str, provenance: Mapping[str, Any]) -> None:
+    branch = session.branches[part.branch]
+    told = {"session": name, "branch": branch.name, "parent": branch.parent, "first": part.first}
+    id = f"{name}-{part.branch}-{part.first:05d}"
+    store.append([_clip(session, part, store.schema)], {**provenance, **told}, [id])
+    branch.saved = part.last + 1 - branch.fork
+
+
+def _clip(session: Session, part: _Part, schema: Schema) -> Clip:
+    moments = [session.moment(at, part.branch) for at in range(part.first, part.last + 1)]
+    nothing = torch.zeros(schema.space.width)
+    actions = [nothing if moment.action is None else moment.action for moment in moments[1:]]
+    source = [RECORDED if moment.kind == KEY else MISSING for moment in moments[1:]]
+    return Clip(
+        frames=torch.stack([moment.frame for moment in moments])[None], actions=torch.stack(actions)[None],
+        source=torch.tensor([source], dtype=torch.uint8), text=("",),
+    )  # fmt: skip
+
+
+def _video(session: Session, shelf: Shelf, number: int, name: str) -> Path:
+    """Writes all of a branch from its start as mp4, beside the real world where one ran along."""
+    from retrodict.data.video import Writer
+
+    path = shelf.out / "videos" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times = max(1, round(_TALL / shelf.view.size[0]))
+    length = len(session.branches[number])
+    paired = any(session.moment(at, number).real is not None for at in range(length))
+    first = _wide(session, shelf.view, number, 0, times, paired)
+    aside = path.with_name(f".{name}.{os.getpid()}.tmp")
+    try:
+        with Writer(aside, first.shape[0], first.shape[1], shelf.fps) as writer:
+            for at in range(length):
+                writer.add(_wide(session, shelf.view, number, at, times, paired)[None])
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def _wide(session: Session, view: View, branch: int, at: int, times: int, paired: bool) -> Picture:
+    """One frame of a video, of even sides."""
+    moment = session.moment(at, branch)
+    dream = _large(picture_of(moment.frame, view), times)
+    if paired:
+        real = np.zeros_like(dream) if moment.real is None else _large(picture_of(moment.real, view), times)
+        dream = np.concatenate([dream, np.zeros((len(dream), _GAP, 3), np.uint8), real], 1)
+    odd = [(0, side % 2) for side in dream.shape[:2]]
+    return np.pad(dream, (*odd, (0, 0)), mode="edge")
+
+
+def _large(picture: Picture, times: int) -> Picture:
+    return picture.repeat(times, 0).repeat(times, 1)

@@ -1,0 +1,214 @@
+"""From a run's folder to a game: what it speaks, the real world beside it, and the frame where play begins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+from torch import Tensor
+
+from retrodict.errors import Incompatible, UnusableInput
+from retrodict.roles import System, View
+from retrodict.run.checkpoint import load_system, system_hash
+from retrodict.run.collect import Origin, origin_of
+from retrodict.serve.batch import Model, Speech
+from retrodict.serve.beside import made
+from retrodict.serve.game import Game
+from retrodict.serve.messages import Picture
+from retrodict.serve.pictures import cameras, fitted, frame_of, picture_of, shape_of
+from retrodict.serve.save import Shelf
+from retrodict.spaces import ActionSpace
+
+if TYPE_CHECKING:
+    from retrodict.envs.world import World
+
+FIRST_LEVEL = 900_000_000  # levels that no recording has, as of `retrodict act`
+FPS = 10  # of a run that does not say its own
+OWN = "sprites"  # the world that comes with the package
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the person asked for: a run (None: the package's own), a frame to begin with, a real world."""
+
+    folder: Path | None
+    out: Path | None = None
+    episode: str | None = None  # D:EPISODE
+    image: Path | None = None
+    env: str | None = None
+
+
+def prepared(wish: Wish) -> Game:
+    """Loads what was asked for and returns it ready to be played.
+
+    Raises:
+        UnusableInput: there is no such run, episode or picture, or nothing to begin with.
+        Incompatible: the run has no world, or one that needs more than pictures; the real world is another.
+    """
+    if wish.episode and wish.image:
+        raise UnusableInput("give either --from or --image: play begins with one frame")
+    folder = own_world() if wish.folder is None else wish.folder
+    system = load_system(folder)
+    speeches = speeches_of(system, str(folder))
+    view = speeches[0].forward.view
+    notes: list[str] = []
+    told, frame = told_by(system, OWN if wish.folder is None else None), None
+    if wish.episode:
+        picture, told = first_frame(wish.episode, view)
+        frame = _sized(picture, view, notes, wish.episode)
+    elif wish.image:
+        frame = _sized(opened(wish.image), view, notes, wish.image.name)
+    env, options, level = _world(wish, told)
+    worlds, apart, fps = ThreadPoolExecutor(1, "worlds"), "", FPS
+    if env is not None:
+        apart, fps = worlds.submit(_tried, env, options, speeches, wish.env is not None).result()
+    if env is None and frame is None:
+        raise UnusableInput(
+            f"{folder} does not say in which world it was recorded; give a frame to begin with (--from D:EPISODE or "
+            "--image PNG), or name the world (--env)"
+        )
+    rate = round(view.rate) or fps
+    name = folder.resolve().name
+    shelf = Shelf(
+        wish.out or Path("runs/play") / name, view, rate, {s.name: s.forward.space for s in speeches},
+        {"command": "play", "source": "dream", "run": name, "system": system_hash(folder), "env": env},
+    )  # fmt: skip
+    return Game(
+        name, speeches, shelf, Model(), worlds, shelf.out / f"names-{system_hash(folder)[:12]}.json", frame,
+        env, options, level, tuple(notes), apart,
+    )  # fmt: skip
+
+
+def own_world() -> Path:
+    """Returns the folder of the world that comes with the package.
+
+    Raises:
+        UnusableInput: it is not there.
+    """
+    folder = Path(str(files("retrodict") / "worlds" / OWN))
+    if not folder.is_dir():
+        raise UnusableInput("this installation has no world of its own; name a run, as in: retrodict play runs/lapo")
+    return folder
+
+
+def speeches_of(system: System, name: str) -> tuple[Speech, ...]:
+    """Returns the ways to steer a system's world: true actions first, then codes.
+
+    Raises:
+        Incompatible: it has no world, or one that no person can play.
+    """
+    forward, adapter = system.forward, system.adapter
+    if forward is None:
+        parts = ", ".join(sorted(system.parts()))
+        raise Incompatible(f"{name} has no world to play, only {parts}; train one that has, such as lapo")
+    if forward.view.proprio:
+        raise Incompatible(f"the world of {name} is shown {forward.view.proprio} recorded numbers beside its frames")
+    cameras(forward.view)
+    if adapter is None:
+        return (Speech("codes" if forward.space.latent else "actions", forward, system.inverse),)
+    true = system.decoded()
+    assert true.forward is not None, "a system with a world has it decoded, too"
+    codes = Speech("codes", forward, system.inverse, adapter)
+    return Speech("actions", true.forward, true.inverse), codes
+
+
+def told_by(system: System, own: str | None) -> Origin:
+    """Returns the world that a run says it was recorded in."""
+    world = dict(system.about.get("data", {})).get("world") or {}
+    return Origin(world.get("env", own), world.get("options", {}))
+
+
+def first_frame(named: str, view: View) -> tuple[Picture, Origin]:
+    """Returns the first frame of D:EPISODE as a picture, and where it was recorded.
+
+    Raises:
+        UnusableInput: it is not written so, or there is no such dataset or episode.
+    """
+    from retrodict.data.foreign import open_dataset
+
+    folder, mark, id = named.rpartition(":")
+    if not (mark and folder and id):
+        raise UnusableInput(f"--from takes a dataset and an episode, as in data/test:000003; got {named!r}")
+    source = open_dataset(Path(folder))
+    if id not in source.ids and re.fullmatch(r"[0-9]{1,6}", id):
+        id = f"{int(id):06d}"
+    if source.schema.channels != view.channels:
+        raise Incompatible(f"{folder} has {source.schema.channels} channels, the run's world sees {view.channels}")
+    frame = next(iter(source.stream(id, 1)))[0, 0]
+    shown = View(size=source.schema.size, channels=view.channels, cameras=view.cameras)
+    return picture_of(frame, shown), origin_of(source, id)
+
+
+def opened(image: Path) -> Picture:
+    """Reads a picture file.
+
+    Raises:
+        UnusableInput: it is none, or a very large one.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(image) as picture:
+            if picture.width * picture.height > 1 << 25:
+                raise UnusableInput(f"{image} has {picture.width}x{picture.height} pixels; give a smaller picture")
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnusableInput(f"{image} cannot be read as a picture: {error}") from error
+
+
+def _sized(picture: Picture, view: View, notes: list[str], name: str) -> UInt8[Tensor, "c h w"]:
+    height, width = shape_of(view)
+    if picture.shape[:2] != (height, width):
+        was = f"{picture.shape[1]}x{picture.shape[0]}"
+        notes.append(f"{Path(name).name} has {was} pixels: its middle is shown at {width}x{height}, as the world sees")
+    return frame_of(fitted(picture, (height, width)), view)
+
+
+def _world(wish: Wish, told: Origin) -> tuple[str | None, Mapping[str, Any], int | None]:
+    """Returns the real world, its options and the first level; no level where the first frame is of none."""
+    env = wish.env or told.env
+    options = told.options if env == told.env else {}
+    if wish.image:
+        return None, {}, None
+    if wish.episode:
+        return (env, options, told.level) if env == told.env and told.level is not None else (None, {}, None)
+    return env, options, None if env is None else FIRST_LEVEL
+
+
+def _tried(env: str, options: Mapping[str, Any], speeches: tuple[Speech, ...], named: bool) -> tuple[str, int]:
+    """Makes the world once: returns why it cannot run along ("" where it can), and its rate in frames a second."""
+    world = made(env, options)
+    try:
+        return _apart(world, speeches, speeches[0].forward.view, named), world.fps
+    finally:
+        world.close()
+
+
+def _apart(world: World, speeches: tuple[Speech, ...], view: View, named: bool) -> str:
+    """Says why a world gives first frames, but cannot run along; "" where it can.
+
+    Raises:
+        Incompatible: it shows something else than the run's world sees; or, where it was `named`, takes other actions.
+    """
+    if len(world.cameras) != len(view.cameras) or 3 * len(world.cameras) != view.channels:
+        raise Incompatible(f"{world.name} shows {len(world.cameras)} cameras, the run's world sees {len(view.cameras)}")
+    true = speeches[0].forward.space if speeches[0].name == "actions" else None
+    if true is None:
+        return "nothing says which true actions this run's codes are"
+    if true == world.actions:
+        return ""
+    why = f"{world.name} takes {_columns(world.actions)}, the run {_columns(true)}"
+    if named:
+        raise Incompatible(why)
+    return why
+
+
+def _columns(space: ActionSpace) -> str:
+    return ", ".join(space.columns[:8]) + (" …" if space.width > 8 else "")

@@ -1,0 +1,156 @@
+"""Players are rows of one batch: each gets what it would have got alone, and one's trouble is no other's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import torch
+import toy
+from torch import Tensor
+
+from retrodict.clip import Clip
+from retrodict.envs.catalog import make
+from retrodict.errors import UnusableInput
+from retrodict.roles import View
+from retrodict.serve.batch import Failed, Look, Model, Speech, Step, judge, observe, outcomes, translated, wholes
+from retrodict.serve.start import speeches_of
+from retrodict.spaces import ActionSpace, code
+
+
+def frames(count: int) -> Tensor:
+    shown, _ = make("sprites", count).reset(seed=list(range(count)))
+    return torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous()
+
+
+def toys() -> tuple[Speech, Speech]:
+    actions, codes = speeches_of(toy.System(forward=toy.Walk(), inverse=toy.Reader(), adapter=toy.Shift()), "toy")
+    return actions, codes
+
+
+def together(speech: Speech, shown: Tensor, actions: Tensor) -> list[Any]:
+    async def play() -> list[Any]:
+        model = Model()
+        states = [await model.do(observe, speech, Clip(frames=frame[None, None])) for frame in shown]
+        asked = [model.step(speech, state, action) for state, action in zip(states, actions, strict=True)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        model.close()
+        return list(answers)
+
+    return asyncio.run(play())
+
+
+def test_four_players_are_one_batch_and_each_gets_its_own_frame() -> None:
+    _, codes = toys()
+    shown, actions = frames(4), torch.eye(5)[[0, 3, 1, 4]]
+    alone = [together(codes, shown[i : i + 1], actions[i : i + 1])[0] for i in range(4)]
+    walk = codes.forward
+    assert isinstance(walk, toy.Walk)
+    walk.rows.clear()
+    four = together(codes, shown, actions)
+    assert walk.rows == [4]
+    assert [step.rows for step in four] == [4] * 4
+    for mine, ours in zip(alone, four, strict=True):
+        assert torch.equal(mine.frame, ours.frame)
+        assert torch.equal(mine.following["frames"], ours.following["frames"])
+
+
+def test_decoded_actions_move_the_sprite_as_they_say() -> None:
+    actions, _ = toys()
+    shown = frames(1)
+    before = toy.agent(shown)[0]
+    for move in range(5):
+        step = together(actions, shown, toy.MOVE.one_hot(torch.tensor([move])))[0]
+        there = (before + torch.tensor(toy.MOVES[move])).clamp(0, 8)
+        assert toy.agent(step.frame[None])[0].tolist() == there.tolist()
+
+
+def test_states_of_another_shape_or_speech_go_in_apart() -> None:
+    actions, codes = toys()
+
+    async def play() -> list[Step]:
+        model, shown = Model(), frames(1)[0]
+        state = await model.do(observe, codes, Clip(frames=shown[None, None]))
+        longer = {"frames": torch.cat([state["frames"]] * 2, 1)}  # type: ignore[index]
+        asked = [(codes, state), (codes, longer), (actions, state), (codes, state)]
+        steps = await asyncio.gather(*(model.step(speech, given, torch.eye(5)[2]) for speech, given in asked))
+        model.close()
+        return list(steps)
+
+    assert [step.rows for step in asyncio.run(play())] == [2, 1, 1, 2]
+
+
+def test_a_row_that_fails_leaves_the_others_their_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, codes = toys()
+    right = toy.Walk.predict
+
+    def picky(self: toy.Walk, seen: Tensor, actions: Tensor | None) -> Tensor:
+        assert actions is not None
+        if bool((actions.argmax(1) == 4).any()):
+            raise ZeroDivisionError("no code 4")
+        return right(self, seen, actions)
+
+    monkeypatch.setattr(toy.Walk, "predict", picky)
+    first, second, third = together(codes, frames(3), torch.eye(5)[[1, 4, 2]])
+    assert isinstance(second, Failed)
+    assert "ZeroDivisionError: no code 4" in str(second)
+    assert first.frame is not None
+    assert third.frame is not None
+
+
+def test_the_judge_reads_what_was_pressed_and_the_adapter_says_what_a_code_is() -> None:
+    actions, codes = toys()
+    shown = frames(1)
+    for speech in (actions, codes):
+        assert (speech.reach, speech.lag) == (0, 0)
+        pressed = torch.eye(5)[2]
+        step = together(speech, shown, pressed[None])[0]
+        pair = torch.stack([shown[0], step.frame])
+        looks = [Look(speech, pair, pressed, 0), Look(speech, pair, torch.eye(5)[1], 0)]
+        judge([*looks, Look(speech, torch.cat([pair, pair[1:]]), torch.eye(5)[4], 1)])
+        assert [look.right for look in looks] == [True, False]
+        assert all(torch.equal(look.believed, pressed) for look in looks if look.believed is not None)
+    assert translated(codes, shown[0], torch.eye(5)[2]).tolist() == torch.eye(5)[3].tolist()
+
+
+def test_what_keys_change_is_imagined_from_one_state() -> None:
+    _, codes = toys()
+    shown = frames(1)
+    state = observe(codes, Clip(frames=shown[:, None]))
+    after = outcomes(codes, state, [*torch.eye(5)], 0)
+    assert torch.equal(after[4], shown[0]), "code 4 stays"
+    for number, frame in enumerate(after):
+        there = toy.agent(shown)[0] + torch.tensor(toy.MOVES[(number + 1) % 5])
+        assert toy.agent(frame[None])[0].tolist() == there.clamp(0, 8).tolist()
+
+
+class Drawn:
+    """A world that chooses one of two pairs of codes, the first three times as often."""
+
+    view = View()
+    space = ActionSpace((code("a", 2), code("b", 2)))
+
+    def imagine(self, state: Any, actions: Any, steps: int, rng: torch.Generator) -> tuple[Clip, Any]:
+        drawn = torch.tensor([[1.0, 0, 0, 1], [1, 0, 0, 1], [1, 0, 0, 1], [0, 1, 1, 0]]).repeat(16, 1)
+        return Clip(actions=drawn[:, None]), state
+
+
+class Vectors(Drawn):
+    def imagine(self, state: Any, actions: Any, steps: int, rng: torch.Generator) -> tuple[Clip, Any]:
+        return Clip(actions=torch.linspace(0, 1, 64)[:, None, None]), state
+
+
+def test_whole_actions_are_the_commonest_codes_or_vectors_far_apart() -> None:
+    state = {"x": torch.zeros(1, 1)}
+    codes = wholes(Speech("codes", Drawn()), state, 0)  # type: ignore[arg-type]
+    assert [action.tolist() for action in codes] == [[1, 0, 0, 1], [0, 1, 1, 0]]
+    vectors = wholes(Speech("codes", Vectors()), state, 0)  # type: ignore[arg-type]
+    assert [round(float(v), 2) for v in vectors[:3]] == [0.0, 1.0, 0.51]
+    with pytest.raises(UnusableInput, match="choose"):
+        wholes(toys()[1], {"frames": frames(1)[:, None]}, 0)
+
+
+def test_a_judge_that_speaks_otherwise_is_none() -> None:
+    _, codes = toys()
+    assert Speech("actions", toys()[0].forward, codes.inverse).judge is None
