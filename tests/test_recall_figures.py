@@ -96,7 +96,9 @@ def test_a_world_that_keeps_its_plane_recalls_all_and_its_control_nothing() -> N
 
 
 @pytest.mark.usefixtures("few")
-def test_a_world_that_forgets_recalls_nothing() -> None:
+def test_a_world_that_forgets_recalls_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall_figures, "STEPS", 3)
+    monkeypatch.setattr(recall_figures, "LONG", 4)
     found = measured("recall", Plane(forgets=True), scroll, 5)  # type: ignore[arg-type]
     assert found["recall"] == 0
 

@@ -2,7 +2,8 @@
 
 Every action moves the view by a vector that is learnt, and the sum of them is where one is: path integration, as in
 Whittington, Warren and Behrens, Relating transformers to models of the hippocampal formation (ICLR 2022). Nothing is
-told of what an action does, or that the way back undoes the way there.
+told of what an action does, or that the way back undoes the way there. An action that something stops (a border)
+counts as if it had led on, and places are wrong after it.
 """
 
 from __future__ import annotations

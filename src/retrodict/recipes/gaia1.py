@@ -7,6 +7,11 @@ Run     retrodict train gaia1 --data D --out RUN --size tiny
 
 An action gets one more part, the caption of the frame that it leads to. The published model turns tokens into video by
 diffusion; that decoder would be one more stage behind `world`. Here each frame is decoded by the tokenizer alone.
+
+What holds the figures of `tiny` back (seen on other levels than theirs): under full lock the imagined car goes to the
+right side, but about a third as far as it should, so single steps are often read wrongly. The tokens are not at fault:
+the real road through the tokenizer is read nearly without a mistake. The loss of the world still falls when it ends.
+Words for bends and cars are limited by the tokenizer: of held-out frames it keeps 73 % of bends, 92 % of traffic.
 """
 
 from __future__ import annotations
