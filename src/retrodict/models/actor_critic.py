@@ -22,7 +22,7 @@ class ActorCritic(Part):
     """A policy over single frames that remembers by an LSTM, and the value of what it has seen (IRIS)."""
 
     def __init__(
-        self, view: View, space: ActionSpace, kind: str = "impala", patch: int = 8, width: int = 16, depth: int = 2,
+        self, view: View, space: ActionSpace, kind: str = "refine", patch: int = 4, width: int = 32, depth: int = 2,
         hidden: int = 64,
     ) -> None:  # fmt: skip
         super().__init__()

@@ -81,12 +81,17 @@ class Refine(nn.Module):
 
 
 def stem(kind: str, channels: int, patch: int, width: int, depth: int) -> nn.Module:
-    """Builds the front of a net: `grid` (patches) or `impala` (three stacks of width, 2 width, 2 width)."""
+    """Builds the front of a net: `grid` (patches), `impala` (three stacks of width, 2 width, 2 width) or `refine`.
+
+    The last normalises features over each frame, so that small things on an even ground stand out.
+    """
     if kind == "grid":
         return PatchGrid(channels, patch, width, depth)
     if kind == "impala":
         return Impala(channels, (width, 2 * width, 2 * width))
-    raise UnusableInput(f"stem must be 'grid' or 'impala'; got {kind!r}")
+    if kind == "refine":
+        return nn.Sequential(nn.Conv2d(channels, width, patch, stride=patch), *(Refine(width) for _ in range(depth)))
+    raise UnusableInput(f"stem must be 'grid', 'impala' or 'refine'; got {kind!r}")
 
 
 def stem_shape(module: nn.Module, channels: int, size: tuple[int, int]) -> tuple[int, int, int]:

@@ -35,7 +35,7 @@ class Config:
     tokens: int = 128  # values of a token (paper: 512)
     code_width: int = 16  # of a token's vector (paper: 512)
     channels: int = 128  # of the tokenizer (paper: 64)
-    actor: int = 16  # channels of the actor's first layers (paper: 32)
+    actor: int = 32  # channels of the actor (paper: 32)
     width: int = 64  # of the transformer (paper: 256)
     depth: int = 2  # of the transformer (paper: 10)
     heads: int = 4  # of attention (paper: 4)
@@ -46,10 +46,10 @@ class Config:
     horizon: int = 12  # imagined steps (paper: 20)
     discount: float = 0.995  # of a reward, per step (paper: 0.995)
     trace: float = 0.95  # λ of the returns (paper: 0.95)
-    entropy: float = 0.01  # weight (paper: 0.001)
+    entropy: float = 0.03  # weight, beside gains of size 1 (paper: 0.001, beside gains as they are)
     tokenise: Fit = field(default_factory=lambda: Fit(1500, 64, 3e-3, 0.0))
     say: Fit = field(default_factory=lambda: Fit(3000, 32, 2e-3))
-    practise: Fit = field(default_factory=lambda: Fit(800, 64, 2e-3, 0.0, clip=10.0))
+    practise: Fit = field(default_factory=lambda: Fit(700, 64, 2e-3, 0.0, clip=10.0))
 
 
 def micro() -> Config:
