@@ -91,7 +91,7 @@ def test_a_world_that_obeys_foresees_and_one_that_is_deaf_shows_the_last_frame(c
 
 
 def test_rewards_and_ends_are_compared_where_both_have_them(clip: Clip) -> None:
-    assert horizon(Drawn(), clip, 0).rewards is None
+    assert horizon(Drawn(), clip.with_(rewards=None, ends=None), 0).rewards is None
     assert clip.actions is not None
     up = (clip.actions.argmax(-1) == 1).float()
     found = horizon(Drawn(), clip.with_(rewards=up, ends=torch.zeros_like(up)), 0)
