@@ -248,11 +248,11 @@ class Ring:
 
 def test_an_actor_learns_in_a_world_what_pays_there() -> None:
     with rng.isolated("actor"):
-        actor = ActorCritic(VIEW, SPACE, "grid", 2, 16, 1, 16)
+        actor = ActorCritic(VIEW, SPACE, "refine", 2, 16, 1, 16)
     optimiser = torch.optim.Adam(actor.parameters(), 5e-3)
     near = Clip(frames=ring(torch.tensor([1, 2, 7, 6]).repeat(16)[:, None].expand(-1, 2)))
-    for step in range(120):
-        loss = practising(actor, near, rng.torch_rng("practice", step), Ring(), 4, 0.9, 0.95, 0.01)["all"]
+    for step in range(200):
+        loss = practising(actor, near, rng.torch_rng("practice", step), Ring(), 4, 0.9, 0.95, 0.03)["all"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
