@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ from retrodict.clip import MISSING, Clip, stack
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
-from retrodict.envs.catalog import make
 from retrodict.envs.road_view import captions, read_attributes, read_pose
-from retrodict.envs.rollout import Actor, expert, rollout, uniform
 from retrodict.errors import UnusableInput
 from retrodict.measure import intervals, labels
 from retrodict.models.inverse import Inverse
@@ -35,6 +33,9 @@ from retrodict.run.collect import schema_of
 from retrodict.run.log import Log
 from retrodict.run.loop import Fit, Stage, fit
 from retrodict.spaces import ActionSpace
+
+if TYPE_CHECKING:
+    from retrodict.envs.rollout import Actor
 
 HELD, TAUGHT = 910_000_000, 960_000_000  # first level of the starts, and of what the judge learns from
 STARTS, SEEN, AHEAD, ASKED = 64, 8, 40, 5  # levels; steps before a roll-out; its steps; those steered hard
@@ -65,6 +66,9 @@ MEASURES = ("steering_agreement", "caption_change", "road_kept")
 
 def drives(options: Mapping[str, Any]) -> tuple[Clip, list[int]]:
     """Plays the expert, half at random, on held-out levels: all that stay on the road, and which they are."""
+    from retrodict.envs.catalog import make
+    from retrodict.envs.rollout import expert, rollout
+
     world = make("road", 32, **{**options, "limit": SEEN + AHEAD})
     levels = range(HELD, HELD + STARTS)
     clips = [clip for clip, _, _ in rollout(world, levels, expert(world, 0.5, 0))]
@@ -143,6 +147,9 @@ def agreed(judge: Inverse, frames: Tensor, side: Float[Tensor, "b"]) -> Bool[np.
 
 def _really(seen: Clip, levels: Sequence[int], drive: Tensor, options: Mapping[str, Any]) -> list[Clip]:
     """The same starts and drives on the real road, each until the car leaves it."""
+    from retrodict.envs.catalog import make
+    from retrodict.envs.rollout import rollout
+
     assert seen.actions is not None
     clips: list[Clip] = []
     for half in drive.chunk(2):
@@ -176,6 +183,9 @@ def _real_agreement(judge: Inverse, clips: Sequence[Clip], side: Tensor) -> floa
 @lru_cache(maxsize=4)
 def judged(options: tuple[tuple[str, Any], ...]) -> tuple[Inverse, float]:
     """Trains the judge, an inverse model, on levels of its own; returns it and its R² of steering on others."""
+    from retrodict.envs.catalog import make
+    from retrodict.envs.rollout import expert, rollout, uniform
+
     caches = []
     for first, count in ((TAUGHT, 12_000), (TAUGHT + 10_000_000, 2_000)):
         world = make("road", 32, **dict(options))

@@ -265,3 +265,23 @@ assert not seen, seen
 def test_importing_the_package_loads_no_torch_and_touches_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", SILENT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+BARE = """
+import importlib, pkgutil, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("av", "gymnasium", "tyro"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import retrodict.recipes
+for module in pkgutil.iter_modules(retrodict.recipes.__path__):
+    importlib.import_module(f"retrodict.recipes.{module.name}")
+"""
+
+
+def test_recipes_need_no_simulator_no_video_and_no_command_line() -> None:
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from retrodict import rng
 from retrodict.clip import MISSING, RECORDED, Clip, stack
-from retrodict.envs.rollout import expert, rollout, uniform
-from retrodict.envs.world import World
 from retrodict.errors import UnusableInput
 from retrodict.measure.inputs import Ints
 from retrodict.spaces import ActionSpace
+
+if TYPE_CHECKING:
+    from retrodict.envs.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ def counterfactuals(
         UnusableInput: the action is not a single choice, the world has another number of rows, its rows differ after
             the same actions, or no moment is left.
     """
+    from retrodict.envs.rollout import expert, rollout, uniform
+
     segment = world.actions.discrete
     if segment is None:
         raise UnusableInput(f"{world.name} has no single choice of values, so not every action can be tried")
