@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from retrodict import road_figures
 from retrodict.clip import Clip
 from retrodict.envs.road_view import BENDS, TRAFFIC, WEATHERS, captions, read_pose, render
 from retrodict.errors import UnusableInput
+from retrodict.judge import Judge
+from retrodict.measure.intervals import wilson
 from retrodict.roles import System, View
 from retrodict.segments import Segment, continuous
 from retrodict.spaces import ActionSpace, Distribution
+from retrodict.trial import ground, setting
 
 DRIVE = ActionSpace((continuous("drive", ("steer", "speed"), relative=True),))
 SPACE = ActionSpace((*DRIVE.segments, Segment("caption", "text", tuple(map(str, range(44))))))
@@ -78,20 +82,23 @@ class Reader:
         return Distribution(DRIVE, torch.stack([moved, *[torch.zeros_like(moved)] * 3], -1))
 
 
+GROUND = replace(ground(setting("road"), None), judge=lambda: Judge(Reader(), wilson(9, 10)))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"STARTS": 12, "SEEN": 2, "AHEAD": 6, "ASKED": 3}.items():
         monkeypatch.setattr(road_figures, name, value)
-    monkeypatch.setattr(road_figures, "judged", lambda options: (Reader(), 1.0))
 
 
 def test_a_world_that_steers_agrees_with_what_was_asked(few: None) -> None:
-    found = road_figures.measured(System(forward=Known()), {}, None, "steering_agreement")  # type: ignore[arg-type]
+    found = road_figures.measured("steering_agreement", System(forward=Known()), GROUND)
     assert found["steering_agreement"] == 1.0
     assert found["steering_agreement.pose"] == 1.0
     assert found["steering_agreement.real"] == 1.0
+    assert found["steering_agreement.judge_r2"] == 0.9
     assert 0.2 <= found["steering_agreement.shuffled"] <= 0.8
-    deaf = road_figures.measured(System(forward=Known(False)), {}, None, "steering_agreement")  # type: ignore[arg-type]
+    deaf = road_figures.measured("steering_agreement", System(forward=Known(False)), GROUND)
     assert deaf["steering_agreement"] <= 0.6
 
 
@@ -139,7 +146,7 @@ def test_the_caption_is_laid_out_as_bytes() -> None:
 
 def test_figures_need_a_world_that_fits() -> None:
     with pytest.raises(UnusableInput, match="forward"):
-        road_figures.measured(System(encoder=None, policy=Known()), {}, None, "road_kept")  # type: ignore[arg-type]
+        road_figures.measured("road_kept", System(policy=Known()), GROUND)  # type: ignore[arg-type]
     mute = Known()
     mute.space = DRIVE
     with pytest.raises(UnusableInput, match="words"):

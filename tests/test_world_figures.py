@@ -12,13 +12,15 @@ from drawn import SPACE, Drawn, Reader
 
 from retrodict import judge, trial, world_figures
 from retrodict.clip import Clip
+from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.label.infer import infer_steps
 from retrodict.measure.intervals import wilson
 from retrodict.roles import System
 from retrodict.run.loop import Fit
-from retrodict.spaces import ActionSpace, Distribution, categorical, code, continuous
-from retrodict.trial import Setting, ground, held_out, measured
+from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, code, continuous
+from retrodict.trial import Setting, ground, held_out, measured, setting
 
 CODES = ActionSpace((code("z", 6),))
 ORDER = (3, 0, 4, 1, 2)  # which move each of the codes in use is; the sixth is never read
@@ -153,8 +155,19 @@ def test_a_judge_is_trained_once_on_levels_of_its_own(
     weights = [one.inverse.state_dict() for one in (first, again)]
     assert all(torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
     assert len(list((tmp_path / "run/stages").iterdir())) == 1
+    keys = ActionSpace((Segment("keys", "binary", ("jump",)),))
     with pytest.raises(UnusableInput, match="reads a single choice"):
         judge.trained(tmp_path, record, Cache(
-            video.frames, video.starts, video.ids, ActionSpace((continuous("v", ("x",)),)), video.columns, video.texts,
-            10, "other", video.cameras,
+            video.frames, video.starts, video.ids, keys, video.columns, video.texts, 10, "other", video.cameras,
         ))  # fmt: skip
+
+
+def test_a_judge_of_numbers_is_told_with_its_r2_on_held_out_steps(tmp_path: Path) -> None:
+    small = replace(setting("road"), frames=600, copies=4, test_frames=200)
+    video = held_out(small)
+    made = judge.trained(tmp_path, lambda folder: trial.recorded(small, judge.SEED, folder), video, Fit(60, 16))
+    steps = Steps.all(video).known()
+    read, true = infer_steps(made.inverse, steps).mode(), steps.target_actions()
+    by_hand = 1 - (read - true).square().sum(0) / (true - true.mean(0)).square().sum(0)
+    assert made.accuracy.value == pytest.approx(float(by_hand.mean()), abs=1e-5)
+    assert made.accuracy.count == len(true)

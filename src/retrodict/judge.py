@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from retrodict import rng
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -17,6 +19,7 @@ from retrodict.data.store import Store
 from retrodict.errors import UnusableInput
 from retrodict.label.infer import infer_steps
 from retrodict.measure.intervals import Estimate, wilson
+from retrodict.measure.labels import axis_scores
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import labelled
 from retrodict.run.loop import Fit
@@ -29,9 +32,10 @@ FIT = Fit(500, 64, 2e-3)
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """The inverse model, and the share of held-out steps that it reads rightly, always told beside what it judges.
+    """The inverse model, and how well it reads held-out steps, always told beside what it judges.
 
-    Steps whose action does not show, such as moves into a wall, are among them.
+    Of choices that is the share which it reads rightly, of numbers their mean R². Steps whose action does not show,
+    such as moves into a wall, are among them.
     """
 
     inverse: Inverse
@@ -42,13 +46,13 @@ def trained(folder: Path | None, record: Callable[[Path], Store], test: Cache, f
     """Records what a judge learns from and trains it, in a folder where it is found again; tests it on `test`.
 
     Raises:
-        UnusableInput: there is no folder to keep it in, or the action is not a single choice of values.
+        UnusableInput: there is no folder to keep it in, or the action is neither a single choice nor numbers alone.
     """
     if folder is None:
         raise UnusableInput("a judge has to be trained first; name a folder to keep it in")
     space = test.space
-    if space.discrete is None:
-        raise UnusableInput(f"a judge reads a single choice of values; the actions are {space.columns}")
+    if space.discrete is None and not all(segment.kind == "continuous" for segment in space.segments):
+        raise UnusableInput(f"a judge reads a single choice of values, or numbers; the actions are {space.columns}")
     with record(folder / "data") as store:
         steps = Steps.all(Cache.build(store, folder=folder / "cache")).known()
     with rng.isolated(SEED, "judge"):
@@ -57,5 +61,8 @@ def trained(folder: Path | None, record: Callable[[Path], Store], test: Cache, f
         inverse = run.fit("judge", part, labelled, steps.shown(part.view), fit)
     held = Steps.all(test).known()
     read, true = infer_steps(inverse, held).mode(), held.target_actions()
+    if space.discrete is None:
+        fits = axis_scores(true.numpy(), read.numpy(), space.columns).r2_by_axis.values()
+        return Judge(inverse, Estimate(float(np.mean([fit for fit in fits if fit is not None])), None, None, len(true)))
     right = space.classes(read) == space.classes(true)
     return Judge(inverse, wilson(int(right.sum()), len(right)))

@@ -7,10 +7,7 @@ exact readers of `envs.road_view`. All starts are levels that nothing has looked
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,31 +18,26 @@ from torch import Tensor
 from retrodict.clip import MISSING, Clip, stack
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
-from retrodict.data.memory import MemoryStore
 from retrodict.envs.road_view import captions, read_attributes, read_pose
 from retrodict.errors import UnusableInput
-from retrodict.measure import intervals, labels
-from retrodict.models.inverse import Inverse
-from retrodict.models.losses import labelled
-from retrodict.rng import isolated, numpy_rng, torch_rng
-from retrodict.roles import ForwardModel, System
-from retrodict.run.collect import schema_of
-from retrodict.run.log import Log
-from retrodict.run.loop import Fit, Stage, fit
+from retrodict.measure import intervals
+from retrodict.rng import numpy_rng, torch_rng
+from retrodict.roles import ForwardModel, InverseModel, System
 from retrodict.spaces import ActionSpace
+from retrodict.world_figures import Ground
 
 if TYPE_CHECKING:
     from retrodict.envs.rollout import Actor
 
-HELD, TAUGHT = 910_000_000, 960_000_000  # first level of the starts, and of what the judge learns from
+HELD = 910_000_000  # first level of the starts
 STARTS, SEEN, AHEAD, ASKED = 64, 8, 40, 5  # levels; steps before a roll-out; its steps; those steered hard
 NEAR = 0.25  # half widths of the road that an offset may be away from the true one
 SAID = ("weather", "traffic", "bend")
 Told = Mapping[str, Int64[np.ndarray, "n"]]
 
 
-def measured(system: System, options: Mapping[str, Any], test: Cache, name: str) -> dict[str, float]:
-    """Measures the forward model of a system: {name: value, name.part: ...}; `options` are those of the world.
+def measured(name: str, system: System, ground: Ground) -> dict[str, float]:
+    """Measures the forward model of a system: {name: value, name.part: ...}.
 
     steering_agreement: share of imagined steps under full lock whose side, as the judge reads it, is the one asked for.
     caption_change: share of captions changed in one word of which the picture shows the change and nothing else.
@@ -53,23 +45,21 @@ def measured(system: System, options: Mapping[str, Any], test: Cache, name: str)
     """
     if system.forward is None:
         raise UnusableInput(f"{name} needs a system with a forward model")
-    found = {
-        "steering_agreement": partial(steering, options=options),
-        "caption_change": captioned,
-        "road_kept": partial(kept, options=options, test=test),
-    }[name](system.forward)  # type: ignore[operator]
+    if name == "caption_change":
+        found = captioned(system.forward)
+    else:
+        found = {"steering_agreement": steering, "road_kept": kept}[name](system.forward, ground)
     return {f"{name}.{part}".rstrip("."): float(value) for part, value in found.items()}
 
 
 MEASURES = ("steering_agreement", "caption_change", "road_kept")
 
 
-def drives(options: Mapping[str, Any]) -> tuple[Clip, list[int]]:
+def drives(ground: Ground) -> tuple[Clip, list[int]]:
     """Plays the expert, half at random, on held-out levels: all that stay on the road, and which they are."""
-    from retrodict.envs.catalog import make
     from retrodict.envs.rollout import expert, rollout
 
-    world = make("road", 32, **{**options, "limit": SEEN + AHEAD})
+    world = ground.world(32, limit=SEEN + AHEAD)
     levels = range(HELD, HELD + STARTS)
     clips = [clip for clip, _, _ in rollout(world, levels, expert(world, 0.5, 0))]
     whole = [number for number, clip in enumerate(clips) if clip.steps == SEEN + AHEAD]
@@ -117,43 +107,43 @@ def pictures(frames: Tensor) -> np.ndarray:
     return np.asarray(frames.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def steering(forward: ForwardModel, options: Mapping[str, Any]) -> dict[str, float]:
+def steering(forward: ForwardModel, ground: Ground) -> dict[str, float]:
     """Steers hard to the left and to the right from every start; the judge says what was done."""
-    seen, levels = drives(options)
-    judge, worth = judged(tuple(sorted(options.items())))
+    seen, levels = drives(ground)
+    judge = ground.judge()
     assert seen.actions is not None
     drive = seen.actions[:, SEEN : SEEN + ASKED].repeat(2, 1, 1).clone()
     side = torch.ones(len(drive)).index_fill(0, torch.arange(len(levels)), -1.0)
     drive[..., 0] = side[:, None]
     frames = imagined(forward, stack([seen.cut(0, SEEN + 1)] * 2), drive, "steering")
-    right = agreed(judge, frames, side)
-    real = _really(seen, levels, drive, options)
+    right = agreed(judge.inverse, frames, side)
+    real = _really(seen, levels, drive, ground)
     moved = np.diff(offsets(frames)[:, [0, -1]], axis=1)[:, 0]
     order = torch.randperm(len(side), generator=torch_rng("road", "shuffled"))
     estimate = intervals.bootstrap_mean(right.mean(1))
     return {
         "": estimate.value, "low": estimate.low or 0.0, "high": estimate.high or 0.0,
-        "shuffled": float(agreed(judge, frames, side[order]).mean()), "real": _real_agreement(judge, real, side),
-        "pose": float((np.sign(moved) == side.numpy()).mean()), "judge_r2": worth,
+        "shuffled": float(agreed(judge.inverse, frames, side[order]).mean()),
+        "real": _real_agreement(judge.inverse, real, side),
+        "pose": float((np.sign(moved) == side.numpy()).mean()), "judge_r2": judge.accuracy.value,
     }  # fmt: skip
 
 
 @torch.no_grad()
-def agreed(judge: Inverse, frames: Tensor, side: Float[Tensor, "b"]) -> Bool[np.ndarray, "b k"]:
+def agreed(judge: InverseModel, frames: Tensor, side: Float[Tensor, "b"]) -> Bool[np.ndarray, "b k"]:
     """Whether the judge reads off each step that it went to this side."""
     read = judge.infer(Clip(frames=frames)).mode()[..., 0]
     return np.asarray((read.sign() == side[:, None]).numpy())
 
 
-def _really(seen: Clip, levels: Sequence[int], drive: Tensor, options: Mapping[str, Any]) -> list[Clip]:
+def _really(seen: Clip, levels: Sequence[int], drive: Tensor, ground: Ground) -> list[Clip]:
     """The same starts and drives on the real road, each until the car leaves it."""
-    from retrodict.envs.catalog import make
     from retrodict.envs.rollout import rollout
 
     assert seen.actions is not None
     clips: list[Clip] = []
     for half in drive.chunk(2):
-        world = make("road", 32, **{**options, "limit": SEEN + ASKED})
+        world = ground.world(32, limit=SEEN + ASKED)
         plan = torch.cat([seen.actions[:, :SEEN], half], 1)
         clips += [
             clip for clip, _, _ in rollout(world, levels, replay(dict(zip(levels, plan, strict=True)), world.fps))
@@ -175,39 +165,9 @@ def replay(plans: Mapping[int, Tensor], fps: int) -> Actor:
     return act
 
 
-def _real_agreement(judge: Inverse, clips: Sequence[Clip], side: Tensor) -> float:
+def _real_agreement(judge: InverseModel, clips: Sequence[Clip], side: Tensor) -> float:
     right = [agreed(judge, clip.frames, side[n : n + 1])[0] for n, clip in enumerate(clips) if clip.frames is not None]
     return float(np.concatenate(right).mean())
-
-
-@lru_cache(maxsize=4)
-def judged(options: tuple[tuple[str, Any], ...]) -> tuple[Inverse, float]:
-    """Trains the judge, an inverse model, on levels of its own; returns it and its R² of steering on others."""
-    from retrodict.envs.catalog import make
-    from retrodict.envs.rollout import expert, rollout, uniform
-
-    caches = []
-    for first, count in ((TAUGHT, 12_000), (TAUGHT + 10_000_000, 2_000)):
-        world = make("road", 32, **dict(options))
-        clips: list[Clip] = []
-        for actor, share in ((uniform(world), 0.3), (expert(world, 0.5), 1.0)):
-            for clip, _, _ in rollout(world, range(first, first + 1000), actor):
-                clips.append(clip)
-                if sum(c.steps for c in clips) >= share * count:
-                    break
-            first += 1000
-        caches.append(Cache.build(MemoryStore(schema_of(world), clips)))
-    taught, held = caches
-    with isolated("road", "judge"):
-        model = Inverse(taught.view(2), taught.space, "both", "flatten", "grid", 4, 32, 2, 128)
-    with tempfile.TemporaryDirectory(prefix="retrodict-judge-") as folder:
-        stage = Stage(Path(folder), "judge", 99, {}, "measure again")
-        fit(stage, model, labelled, Steps.all(taught).known(), Fit(800, 64, 2e-3), Log(quiet=True))
-    steps = Steps.all(held).known()
-    with torch.no_grad():
-        said = torch.cat([model.infer(clip).mode()[:, 0] for _, clip in steps.batches(512)])
-    worth = labels.axis_scores(steps.target_actions().numpy(), said.numpy(), list(held.space.columns))
-    return model, float(worth.r2_by_axis[held.space.columns[0]] or 0.0)
 
 
 def captioned(forward: ForwardModel, count: int = 128) -> dict[str, float]:
@@ -250,9 +210,9 @@ def _begun(forward: Any, asked: Told | None, count: int = 0) -> Told:
     return read_attributes(pictures(clip.frames[:, -1]))
 
 
-def kept(forward: ForwardModel, options: Mapping[str, Any], test: Cache) -> dict[str, float]:
+def kept(forward: ForwardModel, ground: Ground) -> dict[str, float]:
     """Rolls out under the recorded actions, beside the last frame for ever and another start's actions."""
-    whole, _ = drives(options)
+    whole, _ = drives(ground)
     assert whole.frames is not None
     assert whole.actions is not None
     seen, drive, true = whole.cut(0, SEEN + 1), whole.actions[:, SEEN:], offsets(whole.frames[:, SEEN + 1 :])
@@ -267,7 +227,7 @@ def kept(forward: ForwardModel, options: Mapping[str, Any], test: Cache) -> dict
         surest = copy.copy(forward)
         surest.temperature = 0.0
         found["repeated_argmax"] = repeated(imagined(surest, seen, drive, "kept"))
-    return found | surprise(forward, test)
+    return found | surprise(forward, ground.test)
 
 
 def steps_kept(read: Float[np.ndarray, "b t"], true: Float[np.ndarray, "b t"]) -> float:

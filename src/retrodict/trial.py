@@ -218,7 +218,7 @@ def measured(
         elif name == "shift":
             values[name] = float(system.about["shift"])
         elif name in road_figures.MEASURES:
-            values |= road_figures.measured(system, chosen.options, test, name)
+            values |= road_figures.measured(name, system, ground(chosen, test, folder))
         elif name in PARTWISE:
             values |= partwise(_need(spoken.inverse, name), test, system.about.get(HELD_OUT), name)
         elif name in world_figures.MEASURES:

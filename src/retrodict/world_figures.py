@@ -42,7 +42,7 @@ class Ground:
     """Where worlds are measured: test video, the real world in so many copies, levels of it, and who judges."""
 
     test: Cache
-    world: Callable[[int], World]
+    world: Callable[..., World]  # (copies, **options)
     levels: Sequence[int]
     random: float  # share of random actions on the way to a state
     judge: Callable[[], Judge]
