@@ -276,6 +276,15 @@ def test_an_actor_remembers_and_forgets_where_an_episode_begins() -> None:
         assert torch.allclose(found[1], whole.params[1], atol=1e-6)
 
 
+def test_outcomes_are_learnt_from_data_that_has_them() -> None:
+    model = world("next")
+    assert isinstance(model, NextTokenWorld)
+    clip = played(2, 3)
+    assert bool(saying(model, clip, rng.torch_rng(0))["all"].isfinite())
+    with pytest.raises(UnusableInput, match="rewards and ends"):
+        saying(model, clip.with_(rewards=None, ends=None), rng.torch_rng(0))
+
+
 def test_practice_needs_rewards() -> None:
     with rng.isolated("actor"):
         actor = ActorCritic(VIEW, SPACE, "grid", 2, 8, 1, 8)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from retrodict.clip import Clip
+from retrodict.errors import UnusableInput
 from retrodict.models.token_world import TokenWorld
 from retrodict.models.tokenizers import Tokenizer
 from retrodict.nn.decoding import draw
@@ -120,7 +121,11 @@ def _outcomes(logits: Float[Tensor, "b o"]) -> dict[str, Tensor]:
 
 
 def saying(world: NextTokenWorld, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
-    """Cross entropy of the tokens of every frame after the first, and of the outcome of every step."""
+    """Cross entropy of the tokens of every frame after the first, and of the outcome of every step.
+
+    Raises:
+        UnusableInput: the world is to say outcomes, and the clips have none.
+    """
     with torch.no_grad():
         tokens, actions, known, times = world.learnt_from(clip, noise)
     said, ends = world.features(tokens, actions, known, times)
@@ -129,7 +134,9 @@ def saying(world: NextTokenWorld, clip: Clip, noise: torch.Generator) -> dict[st
     logits = world.head(said[:, 1:])
     losses = F.cross_entropy(logits.flatten(0, 2), tokens[:, 1:].flatten(), reduction="none")
     total = (losses.view(*real.shape, -1).mean(-1) * real).sum() / count
-    if world.outcome is not None and clip.rewards is not None and clip.ends is not None:
+    if world.outcome is not None:
+        if clip.rewards is None or clip.ends is None:
+            raise UnusableInput("this world learns rewards and ends, and the data has none; record a world that has")
         found = world.outcome(ends[:, 1:])
         signs = (clip.rewards.sign() + 1).long()
         reward = F.cross_entropy(found[..., :-1].flatten(0, 1), signs.flatten(), reduction="none").view_as(real)
