@@ -12,6 +12,7 @@ from retrodict import rng, tree
 from retrodict.clip import RECORDED, Clip
 from retrodict.errors import UnusableInput
 from retrodict.models.recall_world import RecallWorld
+from retrodict.models.token_world import filling_in
 from retrodict.models.tokenizers import PatchTokenizer
 from retrodict.nn.places import turned
 from retrodict.roles import View
@@ -65,6 +66,20 @@ def test_a_clip_taken_in_at_once_or_frame_by_frame_gives_one_state() -> None:
             assert torch.allclose(following(model, found), following(model, whole), atol=1e-4)
 
 
+def test_the_first_frame_that_is_never_forgotten_is_that_of_the_same_episode() -> None:
+    model, clip = world(memory=1), played(2, 6)
+    segment = torch.tensor([[4, 4, 4, 9, 9, 9], [5, 5, 5, 5, 5, 5]], dtype=torch.int32)
+    with torch.no_grad():
+        together = model.log_prob(clip.with_(segment=segment))
+        alone = [model.log_prob(clip.cut(0, 3))[0], model.log_prob(clip.cut(3, 6))[0]]
+        assert torch.allclose(together[0, :2], alone[0], atol=1e-4)
+        assert torch.allclose(together[0, 3:], alone[1], atol=1e-4)
+        assert float(together[0, 2]) == 0  # between them nothing happened
+        assert torch.allclose(together[1], model.log_prob(clip)[1], atol=1e-4)
+    with pytest.raises(UnusableInput, match="one episode a row"):
+        filling_in(model, clip.with_(segment=segment), rng.torch_rng(0))
+
+
 def test_what_the_cache_finds_is_what_all_frames_at_once_find() -> None:
     model, clip = world(memory=9), played(2, 6)
     assert clip.frames is not None
@@ -72,7 +87,7 @@ def test_what_the_cache_finds_is_what_all_frames_at_once_find() -> None:
         tokens = model.tokenizer.tokens(clip.frames.flatten(0, 1).unsqueeze(1)).view(2, 6, -1)
         open_ = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
         actions, known = model.led(clip)
-        at_once = model.drafted(tokens, actions, known, model.moments(clip), open_)
+        at_once = model.drafted(tokens, actions, known, model.times(clip), open_)
         for t in range(1, 6):
             state: Any = model.observe(clip.cut(0, t))
             x = model._inputs(tokens[:, t : t + 1], actions[:, t : t + 1], known[:, t : t + 1], open_[:, :1])
@@ -96,13 +111,13 @@ def test_nothing_is_known_from_later_nor_of_what_is_masked(monkeypatch: pytest.M
     open_ = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
     for t in range(4):
         seen.clear()
-        logits = model.drafted(tokens, *model.led(clip), model.moments(clip), open_)[0, t]
+        logits = model.drafted(tokens, *model.led(clip), model.times(clip), open_)[0, t]
         logits.sum().backward()
         taken_in, drafted = (value.grad[0].abs().sum((1, 2)) > 0 for value in seen)  # type: ignore[union-attr]
         assert taken_in.tolist() == [frame <= t for frame in range(4)]
         assert drafted.tolist() == [frame == t for frame in range(4)]
         other = torch.cat([tokens[:, : t + 1], (tokens[:, t + 1 :] + 1) % 5], 1)
-        assert model.drafted(other, *model.led(clip), model.moments(clip), open_)[0, t].equal(logits)
+        assert model.drafted(other, *model.led(clip), model.times(clip), open_)[0, t].equal(logits)
 
 
 def test_only_how_far_apart_two_places_are_counts() -> None:

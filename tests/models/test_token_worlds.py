@@ -127,7 +127,7 @@ def test_what_comes_next_is_what_the_cached_and_the_uncached_net_find_likeliest(
         frames = torch.cat([clip.frames, dream.frames[:, 1:]], 1)
         whole = Clip(frames=frames, actions=torch.cat([clip.actions, actions], 1))
         tokens = model.tokenizer.tokens(frames.flatten(0, 1).unsqueeze(1)).view(2, 5, -1)
-        said, ended = model.features(tokens, *model.led(whole), model.moments(whole))
+        said, ended = model.features(tokens, *model.led(whole), model.times(whole))
         assert model.head(said)[:, 3:].argmax(-1).equal(tokens[:, 3:])
         assert model.outcome is not None
         assert dream.ends is not None

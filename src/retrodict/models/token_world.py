@@ -182,15 +182,25 @@ class TokenWorld(Part):
         if clip.frames is None or clip.actions is None:
             raise NoLikelihood("scoring the next frame needs a clip with frames and actions")
         tokens = self.tokenizer.tokens(frame_windows(clip, self.view)).view(clip.rows, clip.length, -1)
-        return self.likelihood(tokens, *self.led(clip), self.moments(clip))
+        actions, known = self.led(clip)
+        number = _episodes(clip)
+        found = torch.zeros(clip.rows, clip.steps, device=clip.device)
+        for episode in range(int(number.max()) + 1):  # each as if nothing else were in the row
+            here = number == episode
+            logs = self.likelihood(tokens, actions, known, _times(here))
+            found = torch.where(here[:, 1:] & here[:, :-1], logs, found)
+        return found
 
-    def moments(self, clip: Clip) -> Int[Tensor, "b t"]:
-        """Times of all frames of a clip; those of different episodes lie so far apart that they do not meet."""
-        times = torch.arange(clip.length, device=clip.device).expand(clip.rows, -1)
-        if clip.segment is None:
-            return times
-        change = (clip.segment[:, 1:] != clip.segment[:, :-1]).cumsum(1)
-        return torch.where(clip.segment < 0, NEVER, times + F.pad(change, (1, 0)) * (self.memory + 1))
+    def times(self, clip: Clip) -> Int[Tensor, "b t"]:
+        """Counts the frames of each row's episode from 0; NEVER where they are padding.
+
+        Raises:
+            UnusableInput: a row has several episodes.
+        """
+        number = _episodes(clip)
+        if int(number.max()) > 0:
+            raise UnusableInput("this world learns from clips of one episode a row, as `Steps` draws them")
+        return _times(number == 0)
 
     def learnt_from(self, clip: Clip, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns (tokens, actions, known, times) of a clip to learn from, with some actions and frames withheld."""
@@ -199,12 +209,25 @@ class TokenWorld(Part):
         actions, known = self.led(clip)
         shares = torch.tensor(self.withheld, device=known.device)
         known = known & (torch.rand(known.shape, generator=rng, device=known.device) >= shares)
-        times = self.moments(clip)
+        times = self.times(clip)
         if self.begun and clip.length > 1:
             first = torch.rand(clip.rows, generator=rng, device=known.device) < self.begun
             times = torch.cat([torch.where(first, NEVER, times[:, 0]).unsqueeze(1), times[:, 1:]], 1)
             known = torch.cat([known[:, :1], self._worded(known[:, 1], first).unsqueeze(1), known[:, 2:]], 1)
         return tokens, actions, known, times
+
+
+def _episodes(clip: Clip) -> Int[Tensor, "b t"]:
+    """Numbers the episodes of each row from 0; -1 where frames are padding."""
+    if clip.segment is None:
+        return torch.zeros(clip.rows, clip.length, dtype=torch.long, device=clip.device)
+    begins = F.pad(clip.segment[:, 1:] != clip.segment[:, :-1], (1, 0), value=True) & (clip.segment >= 0)
+    return torch.where(clip.segment < 0, -1, begins.cumsum(1) - 1)
+
+
+def _times(here: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+    """Counts the frames that are here, from 0; NEVER for all others."""
+    return torch.where(here, here.cumsum(1) - 1, NEVER)
 
 
 def _since(past: Clip, before: Tensor | None) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b"]]:

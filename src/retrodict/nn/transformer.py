@@ -21,7 +21,6 @@ from retrodict.tree import Tree
 
 Pair = tuple[Tensor, Tensor]  # keys and values: b g h s e
 STRIDE = 8.0  # of a bias in logits: at the others' pace it would take thousands of steps to point anywhere
-REACH = 16  # moments apart, above which all distances are alike
 
 
 @dataclass(frozen=True)
