@@ -202,6 +202,16 @@ def _name(space: ActionSpace) -> str:
     return " + ".join(f"{segment.name}[{segment.kind} {segment.width}]" for segment in space.segments)
 
 
+def next_action(
+    actions: Float[Tensor, "b k d"] | Policy, step: int, seen: Clip, memory: Memory, rng: torch.Generator
+) -> tuple[Float[Tensor, "b d"], Memory]:
+    """The action of a step that is imagined: the one that was given, or what a policy does that is shown `seen`."""
+    if isinstance(actions, Tensor):
+        return actions[:, step], memory
+    belief, memory = actions.act(seen, memory)
+    return belief.rsample(rng), memory
+
+
 class DecodedInverse:
     """An inverse model that answers in true actions through an adapter."""
 
@@ -252,12 +262,8 @@ class DecodedForward:
         for step in range(steps):
             if actions is None:
                 raise Incompatible("this world chooses codes, not true actions; give it actions or a policy")
-            if isinstance(actions, Tensor):
-                action = actions[:, step]
-            else:
-                seen = shown if actions.view.features or shown.frames is not None else self.inner.decode(shown)
-                belief, memory = actions.act(seen, memory)
-                action = belief.rsample(rng)
+            given = isinstance(actions, Tensor) or actions.view.features or shown.frames is not None
+            action, memory = next_action(actions, step, shown if given else self.inner.decode(shown), memory, rng)
             inner_action = self.adapter.encode(action.unsqueeze(1), shown.cut(shown.length - 1, shown.length))
             clip, state = self.inner.imagine(state, inner_action, 1, rng)
             shown = clip.with_(actions=action.unsqueeze(1))

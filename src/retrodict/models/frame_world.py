@@ -16,7 +16,7 @@ from retrodict.models.encoder import FrameEncoder
 from retrodict.models.windows import continued, frame_windows, last_window
 from retrodict.nn.conv import normalise, to_bytes
 from retrodict.nn.part import Part
-from retrodict.roles import Memory, Policy, State, View
+from retrodict.roles import Memory, Policy, State, View, next_action
 from retrodict.spaces import ActionSpace
 
 
@@ -135,27 +135,21 @@ class FrameWorld(Part):
         self, state: State, actions: Float[Tensor, "b k d"] | Policy | None, steps: int, rng: torch.Generator
     ) -> tuple[Clip, State]:
         """Rolls out `steps` steps, showing a policy the decoded frames."""
-        window, memory = _window(state), None
+        window = _window(state)
+        memory: Memory = None
         frames, taken = [window[:, -1]], []
         for step in range(steps):
             past = window if memory is None else torch.stack(frames[-2:], 1)
-            action, memory = self._next_action(past, actions, step, memory, rng)
+            if actions is None:
+                action = self.choose(past, rng)
+            else:
+                action, memory = next_action(actions, step, Clip(frames=past), memory, rng)
             following = to_bytes(self.predict(window, action))
             window = torch.cat([window[:, 1:], following[:, None]], 1)
             frames.append(following)
             taken.append(action)
         clip = Clip(frames=torch.stack(frames, 1), actions=torch.stack(taken, 1) if taken else None)
         return clip, {"frames": window}
-
-    def _next_action(
-        self, past: Tensor, actions: Tensor | Policy | None, step: int, memory: Memory, rng: torch.Generator
-    ) -> tuple[Tensor, Memory]:
-        if actions is None:
-            return self.choose(past, rng), memory
-        if isinstance(actions, Tensor):
-            return actions[:, step], memory
-        belief, memory = actions.act(Clip(frames=past), memory)
-        return belief.rsample(rng), memory
 
     def decode(self, clip: Clip) -> Clip:
         """Returns the clip as it is: its frames are pixels already."""

@@ -22,7 +22,7 @@ from retrodict.nn.decoding import schedule, settle
 from retrodict.nn.masks import Mask
 from retrodict.nn.part import Part
 from retrodict.nn.transformer import SpaceTime
-from retrodict.roles import Policy, State
+from retrodict.roles import Memory, Policy, State, next_action
 from retrodict.spaces import ActionSpace
 from retrodict.tree import Tree
 
@@ -140,17 +140,15 @@ class TokenWorld(Part):
     ) -> tuple[Clip, State]:
         """Rolls out `steps` steps. A policy is shown decoded frames; without actions, the model goes on unguided."""
         shown, tokens = _tensor(state, "frames"), _tensor(state, "tokens")
-        time, cache, memory = _tensor(state, "time"), _child(state, "cache"), None
+        time, cache = _tensor(state, "time"), _child(state, "cache")
+        memory: Memory = None
         frames, taken, told = [shown[:, -1]], [], []
         for step in range(steps):
-            if isinstance(actions, Tensor):
-                action = actions[:, step]
-            elif actions is None:
+            if actions is None:
                 action = torch.zeros(len(time), self.space.width, device=time.device)
             else:
                 seen = shown if memory is None else torch.stack(frames[-2:], 1)
-                belief, memory = actions.act(Clip(frames=seen), memory)
-                action = belief.rsample(rng)
+                action, memory = next_action(actions, step, Clip(frames=seen), memory, rng)
             known = torch.full((len(time), self.act_tokens.count), actions is not None, device=time.device)
             known = self._worded(known, time == NEVER)
             time = time + 1
