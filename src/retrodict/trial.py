@@ -28,15 +28,14 @@ from retrodict.label.gate import gated, refused
 from retrodict.label.verdict import HELD_OUT
 from retrodict.measure import intervals, labels
 from retrodict.roles import InverseModel, Policy, System
-from retrodict.run.collect import collect, schema_of
+from retrodict.run.collect import LEVELS, UNSEEN, collect, schema_of
 from retrodict.run.log import Log
 from retrodict.run.run import Run, Views
 
 if TYPE_CHECKING:
     from retrodict.envs.world import World
 
-LEVELS = 1_000_000  # levels per seed: seed s records levels from s * LEVELS
-TEST, BLIND = 900_000_000, 850_000_000  # first level of each held-out set
+TEST, BLIND = UNSEEN, 850_000_000  # first level of each held-out set
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from retrodict.data.store import Store
 from retrodict.errors import RetrodictError
 from retrodict.roles import View
 from retrodict.run.checkpoint import load_system, save_system
+from retrodict.run.collect import UNSEEN
 from retrodict.serve import start
 from retrodict.serve.guard import PROTOCOL
 from retrodict.serve.pictures import effect, fitted, frame_of, part, picture_of
-from retrodict.serve.start import FIRST_LEVEL, Wish, prepared
+from retrodict.serve.start import Wish, prepared
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_names_its_world_and_speaks_actions_and_codes(here: Path) -> None:
     game = prepared(Wish(here / "lapo"))
     assert load_system(here / "lapo").about["data"]["world"] == {"env": "sprites", "options": {}}
-    assert (game.env, game.level, game.frame, game.apart) == ("sprites", FIRST_LEVEL, None, "")
+    assert (game.env, game.level, game.frame, game.apart) == ("sprites", UNSEEN, None, "")
     assert [speech.name for speech in game.speeches] == ["actions", "codes"]
     assert [speech.judge is not None for speech in game.speeches] == [True, True]
     assert game.shelf.out == Path("runs/play/lapo")

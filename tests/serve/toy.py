@@ -26,12 +26,13 @@ from retrodict.envs.sprites import ACTIONS, MOVES
 from retrodict.models.frame_world import FrameWorld
 from retrodict.nn.conv import normalise
 from retrodict.roles import System, View
+from retrodict.run.collect import UNSEEN
 from retrodict.serve.batch import Model
 from retrodict.serve.game import Game
 from retrodict.serve.guard import PROTOCOL, Guard, listen, server
 from retrodict.serve.save import Shelf
 from retrodict.serve.server import Table, app, largest
-from retrodict.serve.start import FIRST_LEVEL, speeches_of
+from retrodict.serve.start import speeches_of
 from retrodict.spaces import ActionSpace, Distribution, categorical, code
 
 CELL, SIZE = 4, 36
@@ -117,7 +118,7 @@ def game(out: Path, env: str | None = "sprites", frame: Tensor | None = None, **
     told = {"command": "play", "source": "dream", "run": "toy", "env": env}
     shelf = Shelf(out, VIEW, 10, {speech.name: speech.forward.space for speech in speeches}, told)
     given: dict[str, Any] = {"title": "toy", **more}
-    level = None if env is None else FIRST_LEVEL
+    level = None if env is None else UNSEEN
     return Game(
         speeches=speeches, shelf=shelf, model=Model(), worlds=ThreadPoolExecutor(1),
         names_file=out / "names.json", frame=frame, env=env,

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from retrodict.envs.rollout import Actor
     from retrodict.envs.world import World
 
-UNSEEN = 900_000_000  # first level that `retrodict record` never plays; published figures are measured from here
-
 
 @dataclass(frozen=True, kw_only=True)
 class Act(Loading):
@@ -42,8 +40,9 @@ class Act(Loading):
         if self.episodes < 1 or not 0 <= self.seed < 1000:
             raise UnusableInput(f"--episodes must be positive and --seed 0..999; got {self.episodes} and {self.seed}")
         from retrodict.envs.catalog import make
+        from retrodict.run.collect import LEVELS, UNSEEN
 
-        first = UNSEEN + self.seed * 1_000_000
+        first = UNSEEN + self.seed * LEVELS
         levels = range(first, first + self.episodes)
         self.admit()
         world = make(self.env, min(ROWS, self.episodes), **options(self.set))

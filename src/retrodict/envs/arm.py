@@ -15,7 +15,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from retrodict.envs.arm_scene import CAMERAS, CUBE, FINGERS, HAND, RATE, SIDE, SUBSTEPS, TEXTURES, scene
-from retrodict.envs.world import World, joined_names
+from retrodict.envs.world import World, joined_names, refuse_other
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.rng import numpy_rng
 from retrodict.spaces import ActionSpace, Segment, continuous
@@ -126,9 +126,7 @@ class Arm(World):
 
     def restore(self, state: Mapping[str, Any]) -> UInt8[np.ndarray, "n h w c"]:
         """Puts every row back into a state that `state` returned, and returns its frames."""
-        for name, value in self.state().items():
-            if name not in state or state[name].shape != value.shape:
-                raise UnusableInput(f"this state has no {name!r} of shape {value.shape}: it is another world's")
+        refuse_other(state, self.state())
         self._set_clock(state)
         mj, self._waiting, self._held = self._scene.mj, state["waiting"].copy(), state["held"].copy()
         for row, data in enumerate(self._rows):

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from retrodict.envs.world import World, joined_names
+from retrodict.envs.world import ArrayWorld, joined_names
 from retrodict.errors import UnusableInput
 from retrodict.rng import numpy_rng
 from retrodict.spaces import ActionSpace, categorical
@@ -29,7 +29,7 @@ _DRIFT = 24  # largest change of a sprite's colour between textured levels, per 
 State = Mapping[str, np.ndarray]
 
 
-class Sprites(World):
+class Sprites(ArrayWorld):
     """The sprite world; `textures` is one of TEXTURES or several joined by "+", of which each level draws one."""
 
     def __init__(
@@ -41,66 +41,61 @@ class Sprites(World):
             raise UnusableInput(f"distractors must be 0 or more; got {distractors}")
         actions = ActionSpace((categorical("move", ACTIONS),))
         super().__init__("sprites", n, (size, size), actions, fps, limit, spaces.Discrete(len(ACTIONS)))
-        self._agent = np.zeros((n, 2), np.int64)
-        self._goal = np.zeros((n, 2), np.int64)
-        self._others = np.zeros((n, distractors, 2), np.int64)
-        self._velocity = np.zeros((n, distractors, 2), np.int64)
+        self._now = {
+            "agent": np.zeros((n, 2), np.int64),
+            "goal": np.zeros((n, 2), np.int64),
+            "distractors": np.zeros((n, distractors, 2), np.int64),
+            "velocity": np.zeros((n, distractors, 2), np.int64),
+            "ties": np.zeros((n, limit)),  # the expert's coin for each step of the episode
+        }
         self._grounds, self._colours = np.zeros((n, size, size, 3), np.uint8), np.zeros((n, 3, 3), np.uint8)
-        self._ties = np.zeros((n, limit))  # the expert's coin for each step of the episode
 
     def _start(self, mask: Bool[np.ndarray, "n"]) -> None:
+        now = self._now
         for row in np.flatnonzero(mask):
             rng = numpy_rng(int(self.seeds[row]), "sprites")
             start, goal = rng.choice(GRID * GRID, 2, replace=False)
-            self._agent[row], self._goal[row] = divmod(start, GRID), divmod(goal, GRID)
-            self._others[row] = rng.integers(0, GRID, self._others[row].shape)
-            drift = rng.integers(0, 8, len(self._velocity[row]))  # one of the eight directions: none stands still
-            self._velocity[row] = np.stack(np.divmod(drift + (drift >= 4), 3), -1) - 1
+            now["agent"][row], now["goal"][row] = divmod(start, GRID), divmod(goal, GRID)
+            now["distractors"][row] = rng.integers(0, GRID, now["distractors"][row].shape)
+            drift = rng.integers(0, 8, len(now["velocity"][row]))  # one of the eight directions: none stands still
+            now["velocity"][row] = np.stack(np.divmod(drift + (drift >= 4), 3), -1) - 1
             self._grounds[row], self._colours[row] = _look(self.kinds, int(self.seeds[row]), self.size[0])
-            self._ties[row] = numpy_rng(int(self.seeds[row]), "sprites/expert").random(self.limit)
+            now["ties"][row] = numpy_rng(int(self.seeds[row]), "sprites/expert").random(self.limit)
 
     def _advance(
         self, actions: np.ndarray, live: Bool[np.ndarray, "n"]
     ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
         if actions.min() < 0 or actions.max() >= len(ACTIONS):
             raise UnusableInput(f"sprites takes actions 0..{len(ACTIONS) - 1}; got {actions.tolist()}")
-        moved = np.clip(self._agent + MOVES[actions], 0, GRID - 1)
-        self._agent = np.where(live[:, None], moved, self._agent)
-        ahead = self._others + self._velocity
-        velocity = np.where((ahead < 0) | (ahead >= GRID), -self._velocity, self._velocity)  # bounce
-        self._velocity = np.where(live[:, None, None], velocity, self._velocity)
-        self._others = np.where(live[:, None, None], self._others + velocity, self._others)
-        reached = (self._agent == self._goal).all(1)
+        now = self._now
+        moved = np.clip(now["agent"] + MOVES[actions], 0, GRID - 1)
+        now["agent"] = np.where(live[:, None], moved, now["agent"])
+        ahead = now["distractors"] + now["velocity"]
+        velocity = np.where((ahead < 0) | (ahead >= GRID), -now["velocity"], now["velocity"])  # bounce
+        now["velocity"] = np.where(live[:, None, None], velocity, now["velocity"])
+        now["distractors"] = np.where(live[:, None, None], now["distractors"] + velocity, now["distractors"])
+        reached = (now["agent"] == now["goal"]).all(1)
         return reached.astype(float), reached, reached
 
     def _frames(self) -> UInt8[np.ndarray, "n h w 3"]:
-        where = {"agent": self._agent, "goal": self._goal, "distractors": self._others}
-        return _paint(where, self._grounds.copy(), self._colours)
+        return _paint(self._now, self._grounds.copy(), self._colours)
 
     def expert(self) -> Int64[np.ndarray, "n"]:
         """Returns a step of a shortest path to the goal, its axis drawn in proportion to the distance along it."""
-        gap = self._goal - self._agent
+        gap = self._now["goal"] - self._now["agent"]
         far = np.abs(gap)
-        coin = self._ties[np.arange(self.num_envs), np.minimum(self.steps, self.limit - 1)]
+        coin = self._now["ties"][np.arange(self.num_envs), np.minimum(self.steps, self.limit - 1)]
         vertical = coin * far.sum(1) < far[:, 0]
         move = np.where(vertical, np.where(gap[:, 0] < 0, 1, 2), np.where(gap[:, 1] < 0, 3, 4))
         return np.where(far.sum(1) == 0, 0, move)
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the exact state: cells (row, column) of all sprites, and what `restore` needs besides."""
-        exact = {"agent": self._agent, "goal": self._goal, "distractors": self._others, "velocity": self._velocity}
-        more = {"texture": self.seeds, "ties": self._ties}
-        return {name: value.copy() for name, value in (exact | more).items()} | self._clock()
+        return super().state() | {"texture": self.seeds.copy()}
 
     def restore(self, state: State) -> UInt8[np.ndarray, "n h w 3"]:
         """Puts every row back into a state that `state` returned, and returns its frames."""
-        for name, value in self.state().items():
-            if name not in state or state[name].shape != value.shape:
-                raise UnusableInput(f"this state has no {name!r} of shape {value.shape}: it is another world's")
-        self._set_clock(state)
-        self._agent, self._goal = state["agent"].copy(), state["goal"].copy()
-        self._others, self._velocity = state["distractors"].copy(), state["velocity"].copy()
-        self._ties = state["ties"].copy()
+        super().restore(state)
         self._grounds, self._colours = _looks(self.seeds, self.kinds, self.size[0])
         return self._frames()
 

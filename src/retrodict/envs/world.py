@@ -224,12 +224,17 @@ class ArrayWorld(World):
         Raises:
             UnusableInput: the state lacks an array, or holds one of another shape.
         """
-        for name, value in self.state().items():
-            if name not in state or state[name].shape != value.shape:
-                raise UnusableInput(f"this state has no {name!r} of shape {value.shape}: it is another world's")
+        refuse_other(state, self.state())
         self._set_clock(state)
         self._now = {name: state[name].copy() for name in self._now}
         return self._frames()
+
+
+def refuse_other(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raises UnusableInput unless a state has all arrays of a world's own, in their shapes."""
+    for name, value in own.items():
+        if name not in state or state[name].shape != value.shape:
+            raise UnusableInput(f"this state has no {name!r} of shape {value.shape}: it is another world's")
 
 
 def joined_names(kind: str, given: str, known: Sequence[str]) -> tuple[str, ...]:

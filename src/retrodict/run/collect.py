@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from retrodict.envs.world import World
 
 GROUP = 50  # episodes that one commit acknowledges
-LEVELS = 1_000_000  # levels that belong to one seed of a recording
+LEVELS = 1_000_000  # levels that belong to one seed: seed s records levels from s * LEVELS
+UNSEEN = 900_000_000  # first level that no recording has: what is published is measured from here, and played
 
 
 @dataclass(frozen=True)

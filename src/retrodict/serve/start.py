@@ -17,7 +17,7 @@ from torch import Tensor
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.roles import System, View
 from retrodict.run.checkpoint import load_system, system_hash
-from retrodict.run.collect import Origin, origin_of
+from retrodict.run.collect import UNSEEN, Origin, origin_of
 from retrodict.serve.batch import Model, Speech
 from retrodict.serve.beside import made
 from retrodict.serve.game import Game
@@ -29,7 +29,6 @@ from retrodict.spaces import ActionSpace
 if TYPE_CHECKING:
     from retrodict.envs.world import World
 
-FIRST_LEVEL = 900_000_000  # levels that no recording has, as of `retrodict act`
 FPS = 10  # of a run that does not say its own
 OWN = "sprites"  # the world that comes with the package
 
@@ -179,7 +178,7 @@ def _world(wish: Wish, told: Origin) -> tuple[str | None, Mapping[str, Any], int
         return None, {}, None
     if wish.episode:
         return (env, options, told.level) if env == told.env and told.level is not None else (None, {}, None)
-    return env, options, None if env is None else FIRST_LEVEL
+    return env, options, None if env is None else UNSEEN
 
 
 def _tried(env: str, options: Mapping[str, Any], speeches: tuple[Speech, ...], named: bool) -> tuple[str, int]:
