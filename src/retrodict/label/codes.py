@@ -14,10 +14,10 @@ from retrodict.label.infer import infer_episode
 from retrodict.label.symptoms import Finding, Found
 from retrodict.measure.inputs import Ints
 from retrodict.measure.latents import code_usage, information, joint_codes
+from retrodict.nn.quantize import COLLAPSED
 from retrodict.roles import InverseModel, System
 
 MOST = 20_000  # steps whose codes are looked at
-COLLAPSED = 1.5  # perplexity below which codes say nothing
 USELESS = 0.95  # error of the next frame, as a share of that of the last one, above which nothing was learnt
 STILL = 0.005  # of the frame's side: a smaller mean displacement is called none
 

@@ -24,7 +24,7 @@ from retrodict.models.inverse import TransitionNet
 from retrodict.models.windows import windows
 from retrodict.nn.conv import normalise
 from retrodict.nn.part import Part
-from retrodict.nn.quantize import bottleneck, widths
+from retrodict.nn.quantize import COLLAPSED, bottleneck, widths
 from retrodict.roles import View
 from retrodict.spaces import ActionSpace, Distribution
 
@@ -238,7 +238,9 @@ class LatentAction(Part, Generic[W]):
     def alarm(self) -> str:
         """Says that the codes have collapsed, if they have."""
         used = self.inverse.quantiser.perplexity
-        return "" if used is None or used >= 1.5 else f"its codes collapsed: they are worth {used:.1f}; train longer"
+        if used is None or used >= COLLAPSED:
+            return ""
+        return f"its codes collapsed: they are worth {used:.1f}; train longer"
 
     def after_step(self, step: int, rate: float) -> None:
         """Restarts dead codes while the net moves, and moves the target."""

@@ -30,7 +30,7 @@ from retrodict.nn.quantize import Codes, bottleneck
 from retrodict.nn.transformer import SpaceTime
 from retrodict.roles import View
 
-COLLAPSED = 0.02  # of the codes in use (perplexity), below which a codebook counts as collapsed
+FEW = 0.02  # of the codes in use (perplexity), below which a codebook counts as collapsed
 
 
 class Tokenizer(Part):
@@ -150,7 +150,7 @@ class LearnedTokenizer(Tokenizer):
     def alarm(self) -> str:
         """Says that the codebook has collapsed, if it has."""
         used = self.quantiser.perplexity
-        if used >= max(2.0, COLLAPSED * self.codes):
+        if used >= max(2.0, FEW * self.codes):
             return ""
         return f"its codebook collapsed: {self.codes} codes are worth {used:.1f}; train longer, or use FSQ"
 

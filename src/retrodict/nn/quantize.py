@@ -28,6 +28,7 @@ from retrodict.rng import isolated
 from retrodict.segments import code, vector
 from retrodict.spaces import ActionSpace, Distribution
 
+COLLAPSED = 1.5  # perplexity below which codes say nothing
 EXACT = "donot_use_mm_for_euclid_dist"  # else distances depend on how many there are to find
 Passed = tuple[Tensor, Tensor | None, Tensor]  # quantised z (n e), code per position (n p) or None, loss
 
