@@ -156,10 +156,11 @@ def test_a_judge_is_trained_once_on_levels_of_its_own(
     assert all(torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
     assert len(list((tmp_path / "run/stages").iterdir())) == 1
     keys = ActionSpace((Segment("keys", "binary", ("jump",)),))
+    pressed = Cache(
+        video.frames, video.starts, video.ids, keys, video.columns, video.texts, 10, "other", video.cameras
+    )  # fmt: skip
     with pytest.raises(UnusableInput, match="reads a single choice"):
-        judge.trained(tmp_path, record, Cache(
-            video.frames, video.starts, video.ids, keys, video.columns, video.texts, 10, "other", video.cameras,
-        ))  # fmt: skip
+        judge.trained(tmp_path, record, pressed, Fit(12, 16))
 
 
 def test_a_judge_of_numbers_is_told_with_its_r2_on_held_out_steps(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Judge:
     accuracy: Estimate
 
 
-def trained(folder: Path | None, record: Callable[[Path], Store], test: Cache, fit: Fit = FIT) -> Judge:
+def trained(folder: Path | None, record: Callable[[Path], Store], test: Cache, fit: Fit) -> Judge:
     """Records what a judge learns from and trains it, in a folder where it is found again; tests it on `test`.
 
     Raises:

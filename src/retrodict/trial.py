@@ -241,7 +241,7 @@ MEASURES = (
 def ground(chosen: Setting, test: Cache, folder: Path | None = None) -> world_figures.Ground:
     """Where the worlds of a setting are measured; its judge is kept in `folder`, one for all recipes and seeds."""
     taught = replace(chosen, frames=judge.FRAMES, random=judge.RANDOM)
-    judged_by = partial(judge.trained, folder, lambda place: recorded(taught, judge.SEED, place), test)
+    judged_by = partial(judge.trained, folder, lambda place: recorded(taught, judge.SEED, place), test, judge.FIT)
     world, levels = partial(world_of, chosen, **chosen.unseen), range(TEST, TEST + chosen.test_frames)
     return world_figures.Ground(test, world, levels, chosen.random, judged_by)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from retrodict import check, trial
+from retrodict import check, judge, trial
 from retrodict.cli import main
 from retrodict.cli.grammar import parse
 from retrodict.data.foreign import open_dataset
@@ -23,6 +23,7 @@ from retrodict.data.video import Writer
 from retrodict.envs.catalog import make
 from retrodict.errors import UnusableInput
 from retrodict.recipes import bc
+from retrodict.run.loop import Fit
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -83,6 +84,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         for preset in {figure.preset for figure in recipe.FIGURES.values()}:
             monkeypatch.setattr(recipe, preset, recipe.micro)
     monkeypatch.setattr(check, "RULES", {})
+    monkeypatch.setattr(judge, "FRAMES", 400)
+    monkeypatch.setattr(judge, "FIT", Fit(10, 16))
 
 
 def _arm_or_skip() -> None:
