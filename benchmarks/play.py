@@ -1,10 +1,11 @@
 """Steering a world through the browser's own door: key to frame, frames per second, and memory, by a scripted client.
 
-Usage: python benchmarks/play.py [--run FOLDER] [--size 64] [--players 4] [--steps 300] [--frames 10000]
+Usage: python benchmarks/play.py [--run FOLDER] [--size 64] [--players 4] [--steps 300] [--frames 10000] [--out FILE]
 
-Without --run, the world is a next-frame model of `--size` pixels with random weights (speed does not depend on them)
-and an inverse model that judges every step. The server is a process of its own with one thread for torch, the players
-are threads of this one, each on a websocket as the page opens it.
+Prints what it measured, and writes it to --out (docs/play.md shows results/comparisons/play.json). Without --run, the
+world is a next-frame model of `--size` pixels with random weights (speed does not depend on them) and an inverse model
+that judges every step. The server is a process of its own with one thread for torch, the players are threads of this
+one, each on a websocket as the page opens it.
 
 - Step by step: a key is told, and the time until its frame is here is taken. The server says how long the model took
   (waiting for the batch before it included) and how long frames took to become bytes; the rest is the network: both
@@ -38,10 +39,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from retrodict import rng
+from retrodict.claims import commit_of_source
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.inverse import Inverse
 from retrodict.roles import System, View
-from retrodict.run.checkpoint import save_system
+from retrodict.run.checkpoint import load_system, save_system
+from retrodict.run.run import versions
 from retrodict.serve import server as page
 from retrodict.serve.guard import PROTOCOL, listen, server
 from retrodict.serve.messages import unpack
@@ -49,6 +52,7 @@ from retrodict.serve.server import guarded, largest
 from retrodict.serve.start import Wish, prepared
 from retrodict.spaces import ActionSpace, categorical
 
+Row = tuple[str, str, str]  # what, measured, target
 SPACE = ActionSpace((categorical("move", ("stay", "up", "down", "left", "right")),))
 
 
@@ -142,8 +146,8 @@ def keys() -> Iterator[str]:
         yield f"0:{dice.integers(1, 5)}"
 
 
-def step_by_step(host: str, token: str, steps: int) -> None:
-    """Presses one key after the other, as often as a page may, and prints where the time goes."""
+def step_by_step(host: str, token: str, steps: int) -> list[Row]:
+    """Presses one key after the other, as often as a page may, and says where the time goes."""
     client, pressed, rows = Client(host, token), keys(), []
     for _ in range(steps):
         total, ms = client.step(next(pressed))
@@ -151,14 +155,16 @@ def step_by_step(host: str, token: str, steps: int) -> None:
         rows.append((total, model, ms["encode"], total - ms["all"] - ms["encode"], ms["all"] - model))
         time.sleep(max(0.0, (40 - total) / 1000))  # within the messages that a page may send
     client.close()
-    table = np.array(rows)
-    print(f"step by step, {steps} keys (milliseconds)       median   95th percentile")
-    for name, column in zip(("key to frame", "  model", "  encode", "  network", "  session"), table.T, strict=True):
-        print(f"  {name:36} {np.median(column):10.1f} {np.quantile(column, 0.95):10.1f}")
+    middle, most = np.median(rows, 0), np.quantile(rows, 0.95, 0)
+    parts = ", ".join(
+        f"{n} {m:.1f}" for n, m in zip(("model", "encoding", "network", "session"), middle[1:], strict=True)
+    )
+    told = f"{middle[0]:.0f} ms median, {most[0]:.0f} ms at the 95th percentile ({parts})"
+    return [(f"key to frame, step by step, {steps} keys", told, "")]
 
 
-def in_real_time(host: str, token: str, presses: int) -> None:
-    """Lets the world run, presses keys at random moments, and prints rate and latency."""
+def in_real_time(host: str, token: str, presses: int) -> list[Row]:
+    """Lets the world run, presses keys at random moments, and says rate and latency."""
     client, pressed, dice, passed = Client(host, token), keys(), rng.numpy_rng("benchmark", "moments"), []
     client.tell("run", on=True)
     began, before = time.perf_counter(), client.frames
@@ -172,8 +178,11 @@ def in_real_time(host: str, token: str, presses: int) -> None:
     rate = (client.frames - before) / (time.perf_counter() - began)
     client.close()
     half, most = np.quantile(passed, [0.5, 0.95])
-    print(f"in real time, {presses} keys: {rate:.1f} frames/s (10), key to frame median {half:.1f} ms (120), "
-          f"95th percentile {most:.1f} ms (200)")  # fmt: skip
+    told = f"{half:.0f} ms median, {most:.0f} ms at the 95th percentile"
+    return [
+        (f"key to frame, in real time, {presses} keys", told, "120, 200"),
+        ("frames a second in real time", f"{rate:.1f}", "10"),
+    ]
 
 
 def together(host: str, token: str, players: int, steps: int) -> float:
@@ -197,8 +206,8 @@ def together(host: str, token: str, players: int, steps: int) -> float:
     return rate
 
 
-def attacked(host: str, token: str, seconds: float) -> None:
-    """Prints the rate of one who plays in real time, in peace and beside two who send noise as fast as they can."""
+def attacked(host: str, token: str, seconds: float) -> list[Row]:
+    """Says the rate of one who plays in real time, in peace and beside two who send noise as fast as they can."""
     client, stop = Client(host, token), threading.Event()
     client.tell("run", on=True)
 
@@ -227,21 +236,19 @@ def attacked(host: str, token: str, seconds: float) -> None:
     for thread in threads:
         thread.join()
     client.close()
-    print(f"beside two who send noise: {war:.1f} frames/s, in peace {peace:.1f}: ratio {war / peace:.2f} (0.8)")
+    return [("the same beside two who send noise", f"{war / peace:.2f} of the rate in peace", "0.8")]
 
 
-def memory(host: str, token: str, pid: int, frames: int) -> None:
-    """Plays one long session and prints the server's memory on the way."""
+def memory(host: str, token: str, pid: int, frames: int) -> list[Row]:
+    """Plays one long session and says the server's memory on the way."""
     client, pressed, marks = Client(host, token), keys(), []
     for i in range(frames):
         client.step(next(pressed))
         if (i + 1) % max(1, frames // 10) == 0:
             marks.append(megabytes(pid))
     client.close()
-    shown = " ".join(f"{mark:.0f}" for mark in marks)
-    print(
-        f"memory over {frames:,} frames, MB at each tenth: {shown}; growth from the first: {marks[-1] - marks[0]:+.1f}"
-    )
+    told = f"{marks[0]:.0f} MB after the first tenth, {marks[-1]:.0f} MB at the end, at most {max(marks):.0f}"
+    return [(f"memory of the server over {frames:,} frames", told, "constant")]
 
 
 def megabytes(pid: int) -> float:
@@ -258,6 +265,7 @@ def main() -> None:
     options.add_argument("--players", type=int, default=4)
     options.add_argument("--steps", type=int, default=300)
     options.add_argument("--frames", type=int, default=10_000)
+    options.add_argument("--out", type=Path)
     options.add_argument("--serve", nargs=2, type=Path, help=argparse.SUPPRESS)
     options.add_argument("--free", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -269,20 +277,32 @@ def main() -> None:
     logging.getLogger("websockets").setLevel(logging.CRITICAL)  # of those who send noise
     with tempfile.TemporaryDirectory() as name:
         folder, image = Path(name) / "world", Path(name) / "first.png"
-        noise = rng.numpy_rng("benchmark", "image").integers(0, 256, (given.size, given.size, 3), np.uint8)
-        Image.fromarray(noise).save(image)
         if given.run is None:
             world(folder, given.size)
         run = given.run or folder
+        forward = load_system(run).forward
+        assert forward is not None, f"{run} has no world to play"
+        noise = rng.numpy_rng("benchmark", "image").integers(0, 256, (*forward.view.size, 3), np.uint8)
+        Image.fromarray(noise).save(image)
         with served(run, image) as (host, token, _):
-            step_by_step(host, token, given.steps)
-            in_real_time(host, token, max(30, given.steps // 5))
-            attacked(host, token, 8.0)
+            rows = step_by_step(host, token, given.steps)
+            rows += in_real_time(host, token, max(30, given.steps // 5))
+            rows += attacked(host, token, 8.0)
         with served(run, image, free=True) as (host, token, pid):
             one, all_of_them = together(host, token, 1, given.steps), together(host, token, given.players, given.steps)
-            print(f"{given.players} players: {all_of_them:.0f} frames/s together, one alone {one:.0f}: "
-                  f"ratio {all_of_them / one:.2f}")  # fmt: skip
-            memory(host, token, pid, given.frames)
+            rows.append(
+                (f"{given.players} players together, against one", f"{all_of_them:.0f} frames/s against {one:.0f}", "")
+            )
+            rows += memory(host, token, pid, given.frames)
+    for what, measured, target in rows:
+        print(f"{what}: {measured}" + (f" ({target})" if target else ""))
+    if given.out is not None:
+        told = {
+            "world": given.run.name if given.run else f"random weights, {given.size} pixels", "rows": rows,
+            "command": f"python benchmarks/play.py --run {given.run}" if given.run else "python benchmarks/play.py",
+            "commit": commit_of_source(), "versions": versions(),
+        }  # fmt: skip
+        given.out.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

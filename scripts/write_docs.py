@@ -16,6 +16,7 @@ from retrodict.report import recipe_pages
 ROOT = Path(__file__).resolve().parents[1]
 ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"
 OBEYS, JUDGED = "docs/obedience.md", "results/comparisons/obedience.json"
+PLAY, SPEED = "docs/play.md", "results/comparisons/play.json"
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
 
 
@@ -34,6 +35,9 @@ def documents() -> dict[Path, str]:
     if (ROOT / JUDGED).is_file():
         judged = recipe_pages.obedience_table(json.loads((ROOT / JUDGED).read_text()))
         made[Path(OBEYS)] = recipe_pages.between((ROOT / OBEYS).read_text(), "judged", judged)
+    if (ROOT / SPEED).is_file():
+        speed = recipe_pages.speed_table(json.loads((ROOT / SPEED).read_text()))
+        made[Path(PLAY)] = recipe_pages.between((ROOT / PLAY).read_text(), "speed", speed)
     readme = (ROOT / "README.md").read_text()
     readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))
     picture = ""

@@ -197,6 +197,12 @@ def obedience_table(result: Entry) -> str:
     return "\n".join([*lines, "", f"({ONE_SEED}; intervals are over states. `{result['command']}`)"])
 
 
+def speed_table(result: Entry) -> str:
+    """Returns how fast a world was steered through the page's own door (`benchmarks/play.py`)."""
+    lines = table(["what", "measured", "target"], result["rows"])
+    return "\n".join([*lines, "", f"(`{result['command']}`)"])
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns a Markdown table; a `|` inside a cell is escaped."""
     lines = [head, ["---"] * len(head), *rows]
