@@ -20,7 +20,7 @@ from retrodict.measure.worlds import (
     effect_consistency,
     end_fit,
     error_by_horizon,
-    psnr,
+    mean_over,
     reward_fit,
     row_errors,
     verdict,
@@ -80,13 +80,12 @@ def test_rows_of_one_episode_are_one_unit() -> None:
     assert alone.low < alone.value < alone.high
 
 
-def test_psnr_caps_each_row_before_averaging() -> None:
-    truth = np.zeros((2, 4))
-    predicted = np.stack([np.zeros(4), np.full(4, 25.5)])  # exact, and an error of a tenth of the peak: 20 dB
-    assert psnr(truth, predicted) == pytest.approx((60 + 20) / 2)
-    assert psnr(truth, np.full((2, 4), 1e-9)) == pytest.approx(60.0)
-    assert psnr(truth, np.full((2, 4), 0.1), peak=1.0) == pytest.approx(20.0)
-    assert decibels(np.array([0.0, 25.5**2])).tolist() == [60, pytest.approx(20)]
+def test_each_error_is_capped_before_anything_is_averaged() -> None:
+    exact, tenth = 0.0, 25.5**2  # an error of a tenth of the peak: 20 dB
+    assert decibels(np.array([exact, tenth])).tolist() == [60, pytest.approx(20)]
+    assert mean_over(decibels(np.array([exact, tenth]))).value == pytest.approx((60 + 20) / 2)
+    assert decibels(np.array([1e-18])).tolist() == [60]
+    assert decibels(np.array([0.1**2]), peak=1.0).tolist() == [pytest.approx(20)]
 
 
 def test_drift_is_what_is_lost_since_the_first_step() -> None:
@@ -219,8 +218,7 @@ def test_rewards_and_ends_by_hand() -> None:
         lambda: row_errors(np.zeros((1, 2, 1, 1, 3)), np.zeros((1, 2, 1, 1, 3)), np.zeros((1, 1, 1, 2))),
         lambda: row_errors(np.zeros((0, 2, 1, 1, 3)), np.zeros((0, 2, 1, 1, 3)), np.zeros((0, 1, 1, 3))),
         lambda: error_by_horizon(np.zeros((2, 3)), np.zeros((2, 2))),
-        lambda: psnr(np.zeros((1, 2)), np.zeros((1, 3))),
-        lambda: psnr(np.zeros((1, 2)), np.zeros((1, 2)), peak=0.0),
+        lambda: decibels(np.zeros(2), peak=0.0),
         lambda: action_sensitivity(np.array([-1.0]), np.array([1.0])),
         lambda: action_sensitivity(np.array([1.0]), np.array([np.inf])),
         lambda: effect_consistency(np.array([0, 1]), np.array([[0.0], [1.0]])),

@@ -98,13 +98,6 @@ def decibels(error: Floats, peak: float = PEAK) -> Floats:
     return np.asarray(10 * np.log10(peak**2 / np.maximum(error, peak**2 / 10 ** (CAP / 10))))
 
 
-def psnr(truth: Floats, predicted: Floats, peak: float = PEAK) -> float:
-    """Returns the mean over rows of 10 log10(peak² / mse) in dB, each row capped at 60."""
-    truth, predicted = floats("truth", truth, axes=None), floats("predicted", predicted, axes=None)
-    same_shape(truth=truth, predicted=predicted)
-    return float(decibels(((truth - predicted) ** 2).reshape(len(truth), -1).mean(1), peak).mean())
-
-
 def drift(model: Floats, unit: Ints | None = None) -> tuple[Estimate, ...]:
     """Returns by how many dB frame k of a rollout is worse than its first, from errors "n k"; the first is 0."""
     quality = decibels(floats("model", model, axes=2))
