@@ -112,6 +112,17 @@ def test_sensitivity_tells_a_deaf_world(clip: Clip) -> None:
     assert (deaf.shuffled.value, deaf.still.value, deaf.delta_psnr.value) == (1, 1, 0)
 
 
+def test_a_world_that_takes_words_besides_is_told_none(clip: Clip) -> None:
+    assert clip.actions is not None
+    world = Drawn()
+    world.space = ActionSpace((*SPACE.segments, Segment("event", "text", ("0", "1", "2"))))
+    found = told(clip, SPACE, world)
+    assert found.actions is not None
+    assert found.actions[..., :5].equal(clip.actions)
+    assert bool((found.actions[..., 5:] == -1).all())
+    assert idle(world.space, found.actions)[..., 5:].unique().tolist() == [-1]
+
+
 def test_doing_nothing_and_anything() -> None:
     space = ActionSpace((code("z", 3), continuous("v", ("x",)), Segment("k", "binary", ("jump",))))
     actions = torch.tensor([[1.0, 0, 0, 0.5, 1], [0, 0, 1, -0.5, 1], [0, 0, 1, 0.25, 0]]).unsqueeze(1)
@@ -179,7 +190,10 @@ def test_numbers_are_read_back_by_r2() -> None:
 
 
 def test_actions_are_the_recorded_ones_or_read_by_an_inverse_of_the_worlds_own(clip: Clip) -> None:
-    assert told(clip, SPACE, Drawn()) is clip
+    plain = told(clip, SPACE, Drawn())
+    assert plain.actions is not None
+    assert plain.actions.equal(clip.actions)
+    assert plain.source is clip.source
     coded = told(clip, SPACE, Drawn(space=CODES), Reader(CODES, ORDER))
     assert coded.actions is not None
     assert coded.source is None

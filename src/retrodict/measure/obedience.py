@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -58,11 +59,16 @@ def windows(cache: Cache, before: int, ahead: int, most: int = 512, known: bool 
 def told(clip: Clip, recorded: ActionSpace, forward: ForwardModel, inverse: InverseModel | None = None) -> Clip:
     """Returns the clip with actions that a world understands: those recorded, else what an inverse of its own reads.
 
+    A world that takes words besides is told none.
+
     Raises:
         Incompatible: the world speaks neither.
     """
-    if forward.space == recorded and clip.actions is not None:
-        return clip
+    count = len(recorded.segments)
+    more = forward.space.segments[count:]
+    same = forward.space.segments[:count] == recorded.segments and all(segment.kind == "text" for segment in more)
+    if same and clip.actions is not None:
+        return clip.with_(actions=F.pad(clip.actions, (0, forward.space.width - recorded.width), value=-1.0))
     if inverse is None or inverse.space != forward.space:
         raise Incompatible(
             f"the world speaks {forward.space.columns} and the actions are {recorded.columns}; give an inverse model "
@@ -191,11 +197,13 @@ def sensitivity(forward: ForwardModel, clip: Clip, before: int, seed: int = 0) -
 
 
 def idle(space: ActionSpace, actions: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
-    """Doing nothing: zeros, and the commonest value of each choice, as a choice has no zero."""
+    """Doing nothing: zeros, no words, and the commonest value of each choice, as a choice has no zero."""
     nothing = torch.zeros_like(actions)
     for segment, columns, _ in space.slices():
         if segment.kind in ONE_HOT:
             nothing[..., columns.start + int(actions[..., columns].sum((0, 1)).argmax())] = 1.0
+        elif segment.kind == "text":
+            nothing[..., columns] = -1.0
     return nothing
 
 
@@ -206,7 +214,7 @@ def anything(space: ActionSpace, actions: Float[Tensor, "b k d"], draw: np.rando
     for segment, columns, _ in space.slices():
         if segment.kind in ONE_HOT:
             pick = torch.from_numpy(draw.integers(segment.width, size=actions.shape[:2]))
-            drawn[..., columns] = torch.nn.functional.one_hot(pick, segment.width).to(actions.dtype)
+            drawn[..., columns] = F.one_hot(pick, segment.width).to(actions.dtype)
     return drawn
 
 
