@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retrodict import rng
 from retrodict.clip import MISSING, PREDICTED, RECORDED, Clip
-from retrodict.data.cache import OUTCOMES, Cache
+from retrodict.data.cache import OUTCOMES, PROPRIO, Cache
 from retrodict.errors import UnusableInput
 from retrodict.roles import View
 
@@ -109,7 +109,7 @@ class Steps:
             raise UnusableInput(f"{len(actions)} actions were given for {len(self)} steps")
         rows = len(self.cache.episode)
         columns: dict[str, npt.NDArray[Any]] = {
-            **{name: self.columns[name] for name in OUTCOMES if name in self.columns},
+            **{name: self.columns[name] for name in (*OUTCOMES, PROPRIO) if name in self.columns},
             "actions": np.zeros((rows, actions.shape[1]), np.float32),
             "source": np.full(rows, MISSING, np.uint8),
             "confidence": np.zeros(rows, np.float32),
@@ -135,6 +135,7 @@ class Steps:
             source=torch.from_numpy(source.astype(np.uint8)),
             confidence=torch.from_numpy(self.columns["confidence"][step_rows]),
             **{name: torch.from_numpy(self.columns[name][step_rows]) for name in OUTCOMES if name in self.columns},
+            **({PROPRIO: torch.from_numpy(self.columns[PROPRIO][rows])} if PROPRIO in self.columns else {}),
             segment=torch.from_numpy(segment),
             times=torch.from_numpy((rows - first) / float(self.cache.fps)),
             text=tuple(self.cache.texts[e] for e in episode),

@@ -28,6 +28,7 @@ from retrodict.roles import View
 from retrodict.spaces import ActionSpace
 
 OUTCOMES = ("rewards", "ends")  # columns of datasets that have them
+PROPRIO = "proprio"  # the same, of frames in the place of steps
 PIECE_BYTES = 32 << 20  # of frames at their own size that are resized at once
 _builds = itertools.count()
 
@@ -62,9 +63,14 @@ class Cache:
         """Channels of the cached frames (cameras stack)."""
         return int(self.frames.shape[1])
 
-    def view(self, frames: int = 1, before: int = 0) -> View:
+    @property
+    def proprio(self) -> int:
+        """Number of recorded values beside each frame."""
+        return self.columns[PROPRIO].shape[1] if PROPRIO in self.columns else 0
+
+    def view(self, frames: int = 1, before: int = 0, proprio: int = 0) -> View:
         """What a model is shown that sees all cameras in the size and at the rate that they have here."""
-        return View(frames, before, 1, float(self.fps), self.size, self.channels, self.cameras)
+        return View(frames, before, 1, float(self.fps), self.size, self.channels, self.cameras, proprio)
 
     def steps(self, ids: Sequence[str] | None = None) -> npt.NDArray[np.int64]:
         """Frame numbers t at which a real step begins, in the named episodes (all by default)."""
@@ -97,7 +103,7 @@ class Cache:
         _refuse_outsized(math.prod(shape) / 1e9, limit_gb)
         digest = hashlib.sha256(f"{source.digest}|{shape}".encode()).hexdigest()[:16]
         frames, fresh = _frame_array(shape, folder, digest)
-        columns = _columns(shape[0], source.schema.space.width, source.schema.rewards)
+        columns = _columns(shape[0], source.schema)
         texts = []
         for number, id in enumerate(source.ids):
             clip = source.read(id, frames=False)
@@ -141,10 +147,11 @@ def _fill_frames(target: npt.NDArray[np.uint8], source: Episodes, id: str) -> No
     assert count == len(target), f"episode {id!r} streams {count} frames and is {len(target)} long"
 
 
-def _columns(rows: int, width: int, outcomes: bool) -> dict[str, npt.NDArray[Any]]:
+def _columns(rows: int, schema: Schema) -> dict[str, npt.NDArray[Any]]:
     return {
-        **{name: np.zeros(rows, np.float32) for name in OUTCOMES if outcomes},
-        "actions": np.zeros((rows, width), np.float32),
+        **{name: np.zeros(rows, np.float32) for name in OUTCOMES if schema.rewards},
+        **({PROPRIO: np.zeros((rows, len(schema.proprio)), np.float32)} if schema.proprio else {}),
+        "actions": np.zeros((rows, schema.space.width), np.float32),
         "source": np.full(rows, MISSING, np.uint8),
         "confidence": np.zeros(rows, np.float32),
     }
@@ -155,6 +162,8 @@ def _fill_columns(columns: dict[str, npt.NDArray[Any]], clip: Clip, rows: slice)
     for name in OUTCOMES:
         if name in columns:
             columns[name][steps] = getattr(clip, name)[0].numpy()
+    if PROPRIO in columns:
+        columns[PROPRIO][rows] = clip.proprio[0].numpy()  # type: ignore[index]
     if clip.actions is None:
         return
     columns["actions"][steps] = clip.actions[0].numpy()

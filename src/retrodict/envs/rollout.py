@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from retrodict.clip import MISSING, RECORDED, Clip
@@ -34,6 +34,7 @@ class _Episode:
     number: int
     text: str
     frames: list[UInt8[np.ndarray, "h w c"]] = field(default_factory=list)
+    proprio: list[Float32[np.ndarray, "s"]] = field(default_factory=list)
     actions: list[Tensor] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     unseen: bool = False  # the simulator did not show the frame after the last step
@@ -48,6 +49,7 @@ class _Episode:
         frames = torch.from_numpy(np.stack(self.frames)).permute(0, 3, 1, 2).contiguous() if self.frames else None
         return Clip(
             frames=None if frames is None else frames.unsqueeze(0),
+            proprio=torch.from_numpy(np.stack(self.proprio)).unsqueeze(0) if self.proprio else None,
             actions=actions.unsqueeze(0),
             source=source,
             rewards=torch.tensor([self.rewards], dtype=torch.float32),
@@ -81,6 +83,7 @@ def rollout(
         given, frames = _refill(world, seeds, rows, given, frames, keep_frames)
         actions = actor(_shown(world, rows, frames)).to("cpu", torch.float32)
         frames, rewards, terminated, truncated, infos = world.step(world.native(actions))
+        proprio = world.sensed()
         for i, episode in enumerate(rows):
             if episode is None:
                 continue
@@ -89,6 +92,8 @@ def rollout(
             episode.rewards.append(float(rewards[i]))
             if keep_frames:
                 episode.frames.append(frames[i])
+            if world.proprio:
+                episode.proprio.append(proprio[i])
             if terminated[i] or truncated[i]:
                 clip = episode.clip(world.fps, bool(terminated[i]))
                 finished[episode.number] = (clip, bool(infos["success"][i]), float(sum(episode.rewards)))
@@ -111,9 +116,11 @@ def _refill(
     for offset, i in enumerate(free):
         wanted[i] = seeds[given + offset]
     frames, _ = world.reset(seed=wanted, options={"reset_mask": mask})
-    texts = world.texts()
+    texts, proprio = world.texts(), world.sensed()
     for offset, i in enumerate(free):
-        rows[i] = _Episode(given + offset, texts[i], [frames[i]] if keep_frames else [])
+        rows[i] = _Episode(
+            given + offset, texts[i], [frames[i]] if keep_frames else [], [proprio[i]] if world.proprio else []
+        )
     return given + len(free), frames
 
 
@@ -121,6 +128,7 @@ def _shown(world: World, rows: list[_Episode | None], frames: np.ndarray) -> Cli
     running = np.array([row is not None for row in rows])
     return Clip(
         frames=torch.from_numpy(frames).permute(0, 3, 1, 2).unsqueeze(1),
+        proprio=torch.from_numpy(world.sensed()).unsqueeze(1) if world.proprio else None,
         segment=torch.from_numpy(np.where(running, world.seeds, -1).astype(np.int32)).unsqueeze(1),
         times=torch.from_numpy(world.steps / world.fps).unsqueeze(1),
         text=world.texts(),
@@ -258,6 +266,8 @@ def policy_actor(
             f"the policy sees frames of {policy.view.size} pixels (height, width); {world.name} has {world.size}. Many "
             "worlds have an option for it, such as --set size=36; or train with another --frame-size"
         )
+    if policy.view.proprio not in (0, len(world.proprio)):
+        raise Incompatible(f"the policy is shown {policy.view.proprio} numbers; {world.name} tells {world.proprio}")
     if policy.view.rate and policy.view.rate != world.fps:
         raise Incompatible(f"the policy acts at {policy.view.rate:g} decisions/s; {world.name} takes {world.fps}")
     memory: Memory = None
@@ -283,8 +293,9 @@ def policy_actor(
 def _joined(seen: list[Clip], taken: list[Tensor]) -> Clip:
     """Joins single frames and the actions between them into one clip."""
     parts: dict[str, Any] = {
-        name: torch.cat([getattr(clip, name) for clip in seen], 1) for name in ("frames", "segment", "times")
-    }
+        name: torch.cat([getattr(clip, name) for clip in seen], 1)
+        for name in ("frames", "proprio", "segment", "times") if getattr(seen[0], name) is not None
+    }  # fmt: skip
     if taken:
         source = torch.full((seen[-1].rows, len(taken)), RECORDED, dtype=torch.uint8)
         parts |= {"actions": torch.stack(taken, 1), "source": source}
@@ -303,7 +314,8 @@ def _framed(past: Clip, window: int) -> Clip:
     index = torch.arange(past.length - window, past.length).expand(past.rows, -1).maximum(first)
     rows = torch.arange(past.rows).unsqueeze(1)
     frames, times = past.frames[rows, index], past.times[rows, index]
-    return Clip(frames=frames, segment=past.segment[rows, index], times=times, text=past.text)
+    proprio = None if past.proprio is None else past.proprio[rows, index]
+    return Clip(frames=frames, proprio=proprio, segment=past.segment[rows, index], times=times, text=past.text)
 
 
 def _drawn(belief: Distribution, clip: Clip, fps: int, seed: int) -> Tensor:

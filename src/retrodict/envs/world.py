@@ -48,6 +48,7 @@ class World(VectorEnv[Any, Any, Any], ABC):
     fps: int
     limit: int
     tells_success: bool = True  # False where the game never said whether an episode was a success
+    proprio: tuple[str, ...] = ()  # names of the numbers that it tells beside its pictures
 
     def __init__(
         self,
@@ -139,6 +140,10 @@ class World(VectorEnv[Any, Any, Any], ABC):
         rewards = np.where(live, rewards, 0.0)
         infos = {"success": self._success.copy(), "unseen": live & self.done & self._unseen}
         return self._frames(), rewards, self._terminated.copy(), self._truncated.copy(), infos
+
+    def sensed(self) -> Float32[np.ndarray, "n s"]:
+        """Returns the numbers that `proprio` names, of the present states."""
+        return np.zeros((self.num_envs, 0), np.float32)
 
     @property
     def has_expert(self) -> bool:

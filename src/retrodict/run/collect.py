@@ -45,7 +45,7 @@ def origin_of(source: Episodes, id: str | None = None) -> Origin:
 def schema_of(world: World, rewards: bool = True) -> Schema:
     """The schema of what a world shows: its cameras, as images when small, as video when large."""
     video = max(world.size) > IMAGE_PIXELS
-    return Schema(world.actions, world.cameras, world.fps, video=video, rewards=rewards)
+    return Schema(world.actions, world.cameras, world.fps, video=video, proprio=world.proprio, rewards=rewards)
 
 
 def collect(
