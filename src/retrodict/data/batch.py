@@ -70,6 +70,13 @@ class Steps:
         index = self.index[positions]
         return replace(self, index=index, digest=_digest(self.digest, index.tobytes().hex()))
 
+    def whole(self) -> Steps:
+        """Only the steps whose window lies inside their episode; of an episode that is too short, its last step."""
+        first, last = self.cache.first[self.index], self.cache.last[self.index]
+        inside = (self.index - self.before >= first) & (self.index + self.after <= last)
+        short = (last - first < self.before + self.after) & (self.index == last - 1)
+        return self.only(np.flatnonzero(inside | short))
+
     def uniform(self, count: int, *address: int | str) -> Steps:
         """`count` steps drawn uniformly without replacement; the address names the draw.
 

@@ -110,7 +110,7 @@ class Cache:
             rows = slice(int(starts[number]), int(starts[number + 1]))
             if fresh:
                 _fill_frames(frames[rows], source, id)
-            _fill_columns(columns, clip, rows)
+            fill_columns(columns, clip, rows)
             texts.append(clip.text[0] if clip.text else "")
         if fresh and folder is not None:
             frames = _finish(frames, folder, digest)
@@ -157,7 +157,8 @@ def _columns(rows: int, schema: Schema) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _fill_columns(columns: dict[str, npt.NDArray[Any]], clip: Clip, rows: slice) -> None:
+def fill_columns(columns: dict[str, npt.NDArray[Any]], clip: Clip, rows: slice) -> None:
+    """Writes an episode's values to these rows of the columns."""
     steps = slice(rows.start, rows.stop - 1)
     for name in OUTCOMES:
         if name in columns:

@@ -31,10 +31,15 @@ class Pendulum(ArrayWorld):
     def __init__(self, n: int, size: int = 16) -> None:
         if size < 8:
             raise UnusableInput(f"pendulum needs pictures of 8 pixels or more; got {size}")
-        bounds = {"low": -TORQUE, "high": TORQUE, "center": (0.0,), "scale": (TORQUE,)}
-        actions = ActionSpace((continuous("torque", ("joint",), unit="N m", **bounds),))
+        torque = continuous("torque", ("joint",), -TORQUE, TORQUE, unit="N m", center=(0.0,), scale=(TORQUE,))
         super().__init__(
-            "pendulum", n, (size, size), actions, FPS, LIMIT, spaces.Box(-TORQUE, TORQUE, (1,), np.float32)
+            "pendulum",
+            n,
+            (size, size),
+            ActionSpace((torque,)),
+            FPS,
+            LIMIT,
+            spaces.Box(-TORQUE, TORQUE, (1,), np.float32),
         )
         self._now = {"angle": np.zeros(n), "speed": np.zeros(n)}
 

@@ -50,6 +50,10 @@ class Part(nn.Module):
         """Parameter groups by name; a loss of the same name reaches only these. Frozen parameters are in none."""
         return {"all": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
+    def paces(self) -> dict[str, float]:
+        """Learning rates of groups as shares of the common one; 1 where nothing is said."""
+        return {}
+
     def after_step(self, step: int, rate: float) -> None:
         """Updates buffers after an optimiser step; `rate` is the step's learning rate as a share of its peak."""
 

@@ -24,10 +24,11 @@ from retrodict.errors import Interrupted, NonFinite, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.run import checkpoint
 from retrodict.run.log import Log
+from retrodict.run.replay import Replay
 
 Losses = Mapping[str, Tensor]
 Loss = Callable[[Any, Any, torch.Generator], Losses]
-Data = Steps | Mapping[str, tuple[Steps, int]]
+Data = Steps | Replay | Mapping[str, tuple[Steps, int]]
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def fit(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) ->
     """Trains a part from its newest checkpoint, or from the start.
 
     `loss(part, clip, rng)` returns one scalar per parameter group of the part; a group's gradient reaches only its
-    own parameters. `data` is one selection of steps, or {name: (steps, batch)}, when `loss` gets a dict of clips.
+    own parameters. `data` is one selection of steps, or one that grows as the part plays (`Replay`), or
+    {name: (steps, batch)}, when `loss` gets a dict of clips.
 
     Raises:
         NonFinite: before the step that would have taken it in. Interrupted: after committing.
@@ -146,12 +148,16 @@ def _steps(
     committed = time.monotonic()
     for step in range(start, cfg.steps):
         values = _step(stage, part, loss, data, cfg, optimisers, step)
+        if isinstance(data, Replay):
+            values["played/return"] = data.returns()
         log.step(step, {**values, **part.gauges(), "rate": cfg.rate_at(step)})
         if step + 1 == cfg.steps:  # the caller commits the finished stage, and leaves if a signal came
             return
         due = time.monotonic() - committed > stage.commit_seconds
         due = due or (stage.commit_steps > 0 and (step + 1) % stage.commit_steps == 0)
         if due or stage.stop.signal:
+            if isinstance(data, Replay):
+                data.commit()
             _commit(stage, part, optimisers, step + 1, log)
             committed = time.monotonic()
         stage.stop.leave(f"{stage.name} is committed at step {step + 1} of {cfg.steps}.", stage.resume)
@@ -169,7 +175,7 @@ def _step(
     """One step, or NonFinite with every weight and buffer as before it."""
     address = (stage.seed, stage.name, step)
     torch.manual_seed(rng.key(*address, "layers"))  # dropout and the like; isolated by the caller
-    batch = _draw(stage, data, cfg, step)
+    batch = _draw(stage, part, data, cfg, step)
     buffers = [buffer.clone() for buffer in part.buffers()]  # a forward pass may move them
     try:
         losses = loss(part, batch, rng.torch_rng(*address, "noise", device=stage.device))
@@ -181,7 +187,7 @@ def _step(
         raise NonFinite(found.tensor, step, _episodes(data, batch)) from None
     for optimiser in optimisers.values():
         for settings in optimiser.param_groups:
-            settings["lr"] = cfg.rate_at(step)
+            settings["lr"] = cfg.rate_at(step) * settings["pace"]
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     part.after_step(step, cfg.rate_at(step) / cfg.rate)
@@ -213,8 +219,10 @@ def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
     return value if value.stride() == parameter.stride() else torch.empty_like(parameter).copy_(value)
 
 
-def _draw(stage: Stage, data: Data, cfg: Fit, step: int) -> Any:
+def _draw(stage: Stage, part: Part, data: Data, cfg: Fit, step: int) -> Any:
     address = (stage.seed, stage.name, step)
+    if isinstance(data, Replay):
+        data = data.at(step, cfg.steps, part, stage.seed, stage.device)
     if isinstance(data, Steps):
         return data.draw(cfg.batch, *address, rank=stage.rank, world=stage.world).to(stage.device)
     return {
@@ -224,8 +232,11 @@ def _draw(stage: Stage, data: Data, cfg: Fit, step: int) -> Any:
 
 
 def _optimisers(part: Part, cfg: Fit) -> dict[str, torch.optim.Optimizer]:
+    paces = part.paces()
     return {
-        name: torch.optim.AdamW(parameters, lr=cfg.rate, weight_decay=cfg.decay, fused=True)
+        name: torch.optim.AdamW(
+            [{"params": parameters, "pace": paces.get(name, 1.0)}], lr=cfg.rate, weight_decay=cfg.decay, fused=True
+        )
         for name, parameters in part.groups().items()
     }
 
@@ -296,7 +307,7 @@ def _clips(batch: Any) -> dict[str, Clip]:
 
 
 def _episodes(data: Data, batch: Any) -> list[str]:
-    views = {"batch": data} if isinstance(data, Steps) else {name: view for name, (view, _) in data.items()}
+    views = {"batch": data} if isinstance(data, Steps | Replay) else {name: view for name, (view, _) in data.items()}
     return [id for name, clip in _clips(batch).items() for id in views[name].episode_ids(clip)][:8]
 
 

@@ -26,11 +26,12 @@ from retrodict.data.durable import lock_owner
 from retrodict.data.store import Store
 from retrodict.errors import Damaged, Locked, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
-from retrodict.roles import InverseModel, System
+from retrodict.roles import InverseModel, Policy, System
 from retrodict.run import checkpoint, loop
 from retrodict.run.collect import collect, schema_of
 from retrodict.run.log import Log
 from retrodict.run.loop import Stop
+from retrodict.run.replay import Replay
 
 if TYPE_CHECKING:
     from retrodict.envs.rollout import Actor
@@ -71,9 +72,10 @@ class Run:
         seconds: Mapping[str, float] | None = None,
         resume: str = "run the same command again",
         commit_steps: int = 0,
+        world: Callable[[], World] | None = None,
     ) -> None:
         self.folder, self.data, self.seed, self.device = Path(folder), data, seed, device
-        self.log = log or Log(quiet=True)
+        self.log, self.world = log or Log(quiet=True), world
         self.restart, self.seconds, self.resume, self.commit_steps = (
             set(restart),
             dict(seconds or {}),
@@ -120,11 +122,19 @@ class Run:
                 folder, name, self.seed, identity, self.resume, commit_steps=self.commit_steps,
                 seconds=share, device=self.device, stop=stop,
             )  # fmt: skip
-            return loop.fit(stage, part, loss, data, cfg, self.log).state_dict()
+            if not isinstance(data, Replay):
+                return loop.fit(stage, part, loss, data, cfg, self.log).state_dict()
+            with data.kept(folder / EPISODES):
+                return loop.fit(stage, part, loss, data, cfg, self.log).state_dict()
 
         part.load_state_dict(self._once(name, identity, work))
         # Loaded or just trained, a part has one memory layout: convolutions round differently in another.
         return part.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+    def replay(self, recorded: Steps, policy: Callable[[Any], Policy], steps: int) -> Steps | Replay:
+        """Recorded steps and, in a run that has a world, `steps` steps that the trained part plays there (`Replay`)."""
+        recorded = recorded.whole()
+        return recorded if self.world is None or not steps else Replay(recorded, self.world(), policy, steps)
 
     def loop(
         self, name: str, part: P, body: Callable[[P, Any, torch.Generator], dict[str, float]], steps: int,
@@ -328,7 +338,7 @@ def _digest(value: Any) -> str:
 
 
 def _data_digest(data: loop.Data) -> Any:
-    if isinstance(data, Steps):
+    if isinstance(data, Steps | Replay):
         return [data.digest, data.before, data.after]
     return {name: [steps.digest, steps.before, steps.after, batch] for name, (steps, batch) in data.items()}
 
