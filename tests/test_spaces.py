@@ -329,3 +329,13 @@ def test_bounds_of_keys_and_axes_by_hand() -> None:
     mean, half = 2 + 4 * 0.5, 2.0 * 0.25 * 4
     assert found[0, 0].tolist() == pytest.approx([1, 0, mean - half])
     assert found[0, 1].tolist() == pytest.approx([1, 1, mean + half])
+
+
+def test_entropy_by_hand() -> None:
+    space = ActionSpace(
+        (categorical("c", ("a", "b")), Segment("k", "binary", ("x",)), continuous("m", ("y",), scale=(2.0,)))
+    )
+    params = torch.tensor([[0.0, 0.0, math.log(3.0), 0.5, math.log(1.5)]])
+    key = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    axis = math.log(2.0 * 1.5) + 0.5 * math.log(2 * math.pi * math.e)
+    assert float(Distribution(space, params).entropy()) == pytest.approx(math.log(2) + key + axis, rel=1e-5)

@@ -77,6 +77,11 @@ SETTINGS: dict[str, Setting] = {
     "maze": Setting("maze", random=0.15, copies=16, episodes=100),
     # nothing but random play; 25 starts are all that there are
     "catch": Setting("catch", 6_000, random=1.0, episodes=200),
+    # the same for those who go on to play themselves, and with other rewards; measured with those of the game
+    "catch_online": Setting("catch", 1_000, random=1.0),
+    "catch_small": Setting("catch", 1_000, random=1.0, options={"reward": 0.01}, unseen={"reward": 1.0}),
+    "catch_large": Setting("catch", 1_000, random=1.0, options={"reward": 100.0}, unseen={"reward": 1.0}),
+    "pendulum": Setting("pendulum", 1_005, random=1.0, test_frames=2_010, episodes=20),  # five episodes
     # the hard case: what is recorded is a player that never looks
     "coinrun": Setting("coinrun", random=0.15, copies=16, episodes=128),
     # 20 minutes at 20 frames a second; measured on a kind of texture that no recording has
@@ -311,7 +316,8 @@ def trial(
     log = log or Log(quiet=True)
     with recorded(chosen, seed, base / "data", log.say) as store:
         cache = Cache.build(store, folder=base / "cache")
-    with Run(folder, views(cache, budget, seed, chosen.per_minute > 0), seed, log=log) as run:
+    world = partial(world_of, chosen, 1)  # where a recipe may play, if it does
+    with Run(folder, views(cache, budget, seed, chosen.per_minute > 0), seed, log=log, world=world) as run:
         system = run.finish(gated(recipe.train(cfg, run), run), {"recipe": recipe.__name__.rpartition(".")[2]})
     seconds = sum(float(stage["seconds"]) for stage in run.stages.values())  # also of stages done earlier
     test = test or held_out(chosen)

@@ -58,6 +58,11 @@ def test_the_episode_ends_where_the_ball_lands_with_one_or_minus_one() -> None:
     assert infos["success"].tolist() == [True, False]
 
 
+def test_a_catch_is_worth_what_was_asked_for() -> None:
+    world = Catch(2, reward=100.0)
+    assert sorted(set(score(world, range(30), uniform(world))["returns"])) == [-100, 100]
+
+
 def test_the_expert_catches_all_and_chance_one_in_five() -> None:
     world = Catch(64)
     assert score(world, range(64), expert(world))["returns"] == [1.0] * 64

@@ -30,11 +30,12 @@ State = Mapping[str, np.ndarray]
 class Catch(ArrayWorld):
     """The ball falls one square a step and lands after 13; +1 when it is caught, -1 when not, and the episode ends.
 
-    `size` is a multiple of 16 pixels.
+    `size` is a multiple of 16 pixels, `reward` what a catch is worth in the place of 1.
     """
 
-    def __init__(self, n: int, size: int = 16, fps: int = 10) -> None:
+    def __init__(self, n: int, size: int = 16, fps: int = 10, reward: float = 1.0) -> None:
         _squares(size)
+        self.reward = reward
         actions = ActionSpace((categorical("move", ACTIONS),))
         super().__init__("catch", n, (size, size), actions, fps, FALL, spaces.Discrete(len(ACTIONS)))
         self._now = {name: np.zeros(n, np.int64) for name in ("row", "column", "paddle")}
@@ -55,7 +56,7 @@ class Catch(ArrayWorld):
         self._now["row"] = self._now["row"] + live
         landed = self._now["row"] == FALL
         caught = landed & (self._now["column"] == self._now["paddle"])
-        return np.where(caught, 1.0, -1.0) * landed, landed, caught
+        return np.where(caught, self.reward, -self.reward) * landed, landed, caught
 
     def _frames(self) -> UInt8[np.ndarray, "n h w 3"]:
         return render(self._now, self.size[0])

@@ -124,17 +124,6 @@ def practising(
     returns = lambda_returns(dream.rewards, values.detach(), goes_on, discount, trace)
     gain = (returns - values[:, :-1]).detach()
     gain = gain / (gain.square() * alive).sum().div(alive.sum()).sqrt().clamp_min(0.1)
-    policy = -belief.log_prob(dream.actions) * gain - entropy * _entropy(belief)
+    policy = -belief.log_prob(dream.actions) * gain - entropy * belief.entropy()
     critic = (values[:, :-1] - returns).square()
     return {"all": ((policy + critic) * alive).sum() / alive.sum()}
-
-
-def _entropy(belief: Distribution) -> Float[Tensor, "b t"]:
-    """Entropy of a belief over choices, in nats."""
-    total = belief.params.new_zeros(belief.params.shape[:-1])
-    for segment, _, parameters in belief.space.slices():
-        if segment.kind not in ("categorical", "code"):
-            raise UnusableInput(f"this actor practises choices among named values; {segment.name!r} is {segment.kind}")
-        logs = belief.params[..., parameters].log_softmax(-1)
-        total = total - (logs.exp() * logs).sum(-1)
-    return total

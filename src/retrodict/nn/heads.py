@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from retrodict.segments import GAUSSIAN
+from retrodict.segments import GAUSSIAN, ONE_HOT, normaliser
 from retrodict.spaces import ActionSpace
 
 
@@ -33,3 +33,44 @@ class BeliefHead(nn.Linear):
         if not self.speaks_numbers:
             return params
         return torch.where(self.spread, super().forward(features.detach()), params)
+
+
+class ActorHead(nn.Linear):
+    """A linear map to a belief of one who acts: it stays within reach, and never becomes certain.
+
+    Axes have a mean of tanh in their range and a deviation between `least` and `most` of half of it; of a choice the
+    share `mixed` is drawn evenly (DreamerV3's bounded normal and unimix).
+    """
+
+    middle: Tensor
+    reach: Tensor
+
+    def __init__(
+        self, width: int, space: ActionSpace, least: float = 0.1, most: float = 1.0, mixed: float = 0.01
+    ) -> None:
+        super().__init__(width, space.parameters)
+        self.space, self.least, self.most, self.mixed = space, least, most, mixed
+        middle, half = torch.zeros(space.parameters), torch.ones(space.parameters)
+        for segment, _, parameters in space.slices():
+            if segment.kind in GAUSSIAN:
+                center, scale = normaliser(segment, middle)
+                means = slice(parameters.start, parameters.start + segment.width)
+                middle[means] = ((segment.low + segment.high) / 2 - center) / scale
+                half[parameters] = ((segment.high - segment.low) / 2 / scale).repeat(2)
+        self.register_buffer("middle", middle, persistent=False)
+        self.register_buffer("reach", half, persistent=False)
+
+    def forward(self, features: Float[Tensor, "*n d"]) -> Float[Tensor, "*n p"]:
+        """Returns the parameters."""
+        said, parts = super().forward(features), []
+        for segment, _, parameters in self.space.slices():
+            part, middle, half = said[..., parameters], self.middle[parameters], self.reach[parameters]
+            if segment.kind in GAUSSIAN:
+                mean, spread = part.chunk(2, -1)
+                deviation = self.least + (self.most - self.least) * torch.sigmoid(spread + 2)
+                parts += [middle.chunk(2)[0] + half.chunk(2)[0] * mean.tanh(), (half.chunk(2)[1] * deviation).log()]
+            elif segment.kind in ONE_HOT:
+                parts.append(((1 - self.mixed) * part.softmax(-1) + self.mixed / segment.width).log())
+            else:
+                parts.append(part)
+        return torch.cat(parts, -1)
