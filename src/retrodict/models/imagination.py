@@ -49,11 +49,11 @@ class FeatureActor(Part):
 
 
 class Critic(nn.Module):
-    """The value of features: the mean of a Gaussian, or of a belief over bins (`twohot`)."""
+    """The value of features: the mean of a Gaussian, or of a belief over `bins`."""
 
-    def __init__(self, features: int, units: int, layers: int, act: str, normed: str, twohot: bool) -> None:
+    def __init__(self, features: int, units: int, layers: int, act: str, normed: str, bins: int) -> None:
         super().__init__()
-        self.bins = TwoHot() if twohot else None
+        self.bins = TwoHot(bins=bins) if bins else None
         last = nn.Linear(units, self.bins.bins if self.bins is not None else 1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -99,7 +99,7 @@ class Dreamer(Part):
 
     def __init__(
         self, world: RSSM, units: int = 64, layers: int = 3, act: str = "silu", normed: str = "rms",
-        twohot: bool = True, slow: float = 0.02, actor_pace: float = 1.0, critic_pace: float = 1.0,
+        bins: int = 255, slow: float = 0.02, actor_pace: float = 1.0, critic_pace: float = 1.0,
         least: float = 0.1, mixed: float = 0.01,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -107,8 +107,8 @@ class Dreamer(Part):
         self.own_paces = {"actor": actor_pace, "critic": critic_pace}
         view = replace(world.view, features=world.features, proprio=0)
         self.actor = FeatureActor(view, world.space, units, layers, act, normed, least, mixed)
-        self.critic = Critic(world.features, units, layers, act, normed, twohot)
-        self.slow = Critic(world.features, units, layers, act, normed, twohot)
+        self.critic = Critic(world.features, units, layers, act, normed, bins)
+        self.slow = Critic(world.features, units, layers, act, normed, bins)
         self.slow.load_state_dict(self.critic.state_dict())
         self.slow.requires_grad_(False)
         self.register_buffer("spread", torch.zeros(()))

@@ -48,15 +48,15 @@ class RSSM(Part):
     """Sees single frames, or the numbers beside them where its view has `proprio`.
 
     cell: `plain` (V1), `normed` (V2) or `blocks` (V3); latent: `gaussian` of `stoch` numbers, or `categorical`, `stoch`
-    choices among `classes` with a share `mixed` drawn evenly; `twohot` says rewards as beliefs over bins and numbers as
-    symlogs (V3), else both are means of Gaussians with variance 1.
+    choices among `classes` with a share `mixed` drawn evenly; with `bins` rewards are beliefs over so many and numbers
+    are said as symlogs (V3), with 0 both are means of Gaussians with variance 1.
     """
 
     def __init__(
         self, view: View, space: ActionSpace, cell: str = "blocks", latent: str = "categorical", deter: int = 256,
         hidden: int = 64, stoch: int = 16, classes: int = 8, units: int = 64, layers: int = 1, sight_layers: int = 3,
         eyes: str = "patches", channels: int = 16, patch: int = 4, act: str = "silu", normed: str = "rms",
-        prior_layers: int = 2, blocks: int = 8, mixed: float = 0.01, twohot: bool = True,
+        prior_layers: int = 2, blocks: int = 8, mixed: float = 0.01, bins: int = 255,
     ) -> None:  # fmt: skip
         super().__init__()
         if view.frames != 1:
@@ -75,13 +75,13 @@ class RSSM(Part):
             kind = PlainCell if cell == "plain" else NormedCell
             self.cell = kind(wide + space.width, deter, hidden, act)
         self.apart = cell == "blocks"
-        self.eyes = Eyes(view, eyes, channels, patch, units, sight_layers, act, normed, twohot)
+        self.eyes = Eyes(view, eyes, channels, patch, units, sight_layers, act, normed, bins > 0)
         self.brush = Brush(view, deter, wide, eyes, channels, patch, units, sight_layers, act, normed, blocks)
         self.prior = nn.Sequential(dense(deter, hidden, prior_layers, act, normed), nn.Linear(hidden, params))
         self.post = nn.Sequential(dense(deter + self.eyes.width, hidden, 1, act, normed), nn.Linear(hidden, params))
-        self.bins = TwoHot() if twohot else None
+        self.bins = TwoHot(bins=bins) if bins else None
         said = nn.Linear(units, self.bins.bins if self.bins is not None else 1)
-        if twohot:
+        if bins:
             nn.init.zeros_(said.weight)
         nn.init.zeros_(said.bias)
         self.reward = nn.Sequential(dense(self.features, units, layers, act, normed), said)

@@ -26,22 +26,29 @@ class LaProp(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step with the gradients that the parameters hold."""
         for group in self.param_groups:
-            there = [p for p in group["params"] if p.grad is not None]
-            for parameter in there:
-                state = self.state[parameter]
-                if not state:
-                    state["step"] = torch.zeros(())
-                    state["square"], state["mean"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-                self._one(parameter, state, group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            for parameter in parameters:
+                if not self.state[parameter]:
+                    zero = {name: torch.zeros_like(parameter) for name in ("square", "mean")}
+                    self.state[parameter] |= {"step": torch.zeros(()), **zero}
+            self._together(parameters, [self.state[p] for p in parameters], group)
 
-    def _one(self, parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-        gradient, (slow, fast) = parameter.grad, group["betas"]
-        assert gradient is not None
-        limit = group["clip"] * parameter.norm().clamp_min(1e-3)
-        gradient = gradient * (limit / gradient.norm().clamp_min(1e-30)).clamp_max(1.0)
-        state["step"] += 1
-        count = float(state["step"])
-        state["square"].lerp_(gradient**2, 1 - fast)
-        scaled = gradient / ((state["square"] / (1 - fast**count)).sqrt() + group["eps"])
-        state["mean"].lerp_(scaled, 1 - slow)
-        parameter.sub_(group["lr"] * state["mean"] / (1 - slow**count))
+    def _together(self, parameters: list[Tensor], states: list[dict[str, Tensor]], group: dict[str, Any]) -> None:
+        gradients: list[Tensor] = [p.grad for p in parameters]  # type: ignore[misc]
+        norms = zip(torch._foreach_norm(parameters), torch._foreach_norm(gradients), strict=True)
+        cuts = [(group["clip"] * own.clamp_min(1e-3) / given.clamp_min(1e-30)).clamp_max(1.0) for own, given in norms]
+        gradients = list(torch._foreach_mul(gradients, cuts))
+        squares, means = [s["square"] for s in states], [s["mean"] for s in states]
+        slow, fast = group["betas"]
+        torch._foreach_mul_(squares, fast)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - fast)
+        for state in states:
+            state["step"] += 1
+        counts = [float(state["step"]) for state in states]
+        roots = list(torch._foreach_div(squares, [1 - fast**count for count in counts]))
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, group["eps"])
+        torch._foreach_lerp_(means, torch._foreach_div(gradients, roots), 1 - slow)
+        torch._foreach_add_(parameters, torch._foreach_mul(means, [-group["lr"] / (1 - slow**c) for c in counts]))

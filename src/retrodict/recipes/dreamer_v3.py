@@ -32,17 +32,18 @@ FIGURES = {
 class Config:
     """Settings of world, actor and critic."""
 
-    deter: int = 256  # width of the memory (paper: 8192)
+    deter: int = 128  # width of the memory (paper: 8192)
     hidden: int = 64  # of layers in the world's core (paper: 1024)
     stoch: int = 16  # choices of a latent (paper: 32)
     classes: int = 8  # values of each (paper: 64)
     units: int = 64  # of layers in heads (paper: 1024)
     blocks: int = 8  # of the core (paper: 8)
+    bins: int = 63  # of rewards and values (paper: 255)
     eyes: str = "patches"  # patches, or 64 pixels `pooled` (paper: pooled)
     channels: int = 16  # of the eyes (paper: 64)
     patch: int = 0  # pixels a side, 0: the largest up to 8 that gives 4 a side (paper: none)
     frames: int = 16  # of a replayed sequence (paper: 64)
-    horizon: int = 12  # imagined steps (paper: 15)
+    horizon: int = 10  # imagined steps (paper: 15)
     discount: float = 0.997  # of a reward, per step (paper: 1 - 1/333)
     trace: float = 0.95  # λ of the returns (paper: 0.95)
     entropy: float = 3e-4  # weight, beside gains in units of the returns' range (paper: 3e-4)
@@ -52,7 +53,7 @@ class Config:
 
 def micro() -> Config:
     """Settings for contract tests."""
-    return Config(32, 16, 4, 4, 16, 4, channels=8, frames=6, horizon=3, steps=40, practise=Laprop(8, 4, 1e-3))
+    return Config(32, 16, 4, 4, 16, 4, 7, channels=8, frames=6, horizon=3, steps=40, practise=Laprop(8, 4, 1e-3))
 
 
 def tiny() -> Config:
@@ -63,7 +64,7 @@ def tiny() -> Config:
 def paper() -> Config:
     """The published settings for 64 pixels, 200 million weights."""
     return Config(
-        8192, 1024, 32, 64, 1024, 8, "pooled", 64, 0, 64, 15, steps=1_000_000, practise=Laprop(500_000, 16, 4e-5)
+        8192, 1024, 32, 64, 1024, 8, 255, "pooled", 64, 0, 64, 15, steps=1_000_000, practise=Laprop(500_000, 16, 4e-5)
     )
 
 
@@ -77,8 +78,9 @@ def train(cfg: Config, run: Run) -> System:
         world = RSSM(
             view, cache.space, "blocks", "categorical", cfg.deter, cfg.hidden, cfg.stoch, cfg.classes, cfg.units,
             eyes=cfg.eyes, channels=cfg.channels, patch=patch, blocks=cfg.blocks,
+            bins=cfg.bins,
         )  # fmt: skip
-        agent = Dreamer(world, cfg.units)
+        agent = Dreamer(world, cfg.units, bins=cfg.bins)
         spread_out(agent, "normal")
     loss = partial(dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy)
     seen = run.replay(steps.shown(cache.view(cfg.frames, cfg.frames - 2)), Dreamer.policy, cfg.steps)
