@@ -19,6 +19,7 @@ from retrodict.clip import Clip
 from retrodict.errors import NoLikelihood, UnknownName, UnusableInput
 from retrodict.models.sight import Brush, Eyes, told
 from retrodict.nn.conv import normalise, to_bytes
+from retrodict.nn.heads import mixed
 from retrodict.nn.part import Part
 from retrodict.nn.recurrent import BlockCell, NormedCell, PlainCell, dense
 from retrodict.nn.twohot import TwoHot, symexp, symlog
@@ -92,8 +93,7 @@ class RSSM(Part):
         if self.latent_kind == "gaussian":
             mean, spread = said.chunk(2, -1)
             return torch.cat([mean, F.softplus(spread) + 0.1], -1)
-        p = said.view(*said.shape[:-1], *self.shape).softmax(-1)
-        return ((1 - self.mixed) * p + self.mixed / self.shape[1]).log().flatten(-2)
+        return mixed(said.view(*said.shape[:-1], *self.shape), self.mixed).flatten(-2)
 
     def noise(self, rows: int, rng: torch.Generator | None) -> Float[Tensor, "n s c"] | None:
         """Numbers that decide a draw of latents; None where the likeliest are to be taken."""
