@@ -66,6 +66,7 @@ WHOLE_TILES = {"screens": "7x7", "stride": 8, "paint": True}
 SETTINGS: dict[str, Setting] = {
     "sprites": Setting("sprites", random=0.3, copies=64, episodes=300, changed={"textures": "noise"}),
     "sprites_distractors": Setting("sprites", random=0.3, copies=64, episodes=300, options={"distractors": 3}),
+    "sprites_textured": Setting("sprites", random=0.3, copies=64, episodes=300, options={"textures": "noise+checker"}),
     "babyai": Setting(
         "babyai",
         foreign={
