@@ -168,7 +168,7 @@ def dreaming(
     features = dream.features.detach()
     values = critic(dream.features)
     bootstrap = agent.slow(dream.features) if slow_values else values
-    returns = lambda_returns(dream.rewards, bootstrap, goes_on, discount, trace)
+    returns = lambda_returns(dream.rewards / world.unit, bootstrap, goes_on, discount, trace)
     weight = (discount * goes_on.detach()[:, :-1]).cumprod(1)
     weight = here.unsqueeze(1) * torch.cat([torch.ones_like(weight[:, :1]), weight], 1)
     count = weight.sum().clamp_min(1e-3)
@@ -220,7 +220,7 @@ def _replayed(
     found = []
     for t in reversed(range(clip.steps)):  # where the next frame is another episode's, a return is the imagined one
         mixed = (1 - trace) * imagined[:, t + 1] + trace * total
-        total = clip.rewards[:, t] + discount * (1 - clip.ends[:, t]) * mixed
+        total = clip.rewards[:, t] / agent.world.unit + discount * (1 - clip.ends[:, t]) * mixed
         total = torch.where(real[:, t] > 0, total, imagined[:, t])
         found.append(total)
     aims = torch.stack(found[::-1], 1)
