@@ -158,7 +158,7 @@ def dreaming(
     assert clip.rewards is not None
     start: State = {"h": seen.h.detach().flatten(0, 1), "z": seen.z.detach().flatten(0, 1)}
     with torch.set_grad_enabled(gradient == "dynamics"):
-        dream, _ = world.imagine(start, actor, horizon, noise)
+        dream, _ = world.imagine(start, _Still(actor), horizon, noise)
     assert dream.features is not None
     assert dream.actions is not None
     assert dream.rewards is not None
@@ -188,6 +188,19 @@ def dreaming(
         again = _replayed(agent, clip, seen.features, aims[:, 0].view(clip.rows, -1), discount, trace, slow_weight)
         model, judging = model + replayed * again, judging + replayed * again
     return {"world": model, "actor": acting, "critic": judging}
+
+
+class _Still:
+    """An actor whose actions say nothing of the features that they are chosen by: gradients reach it through what it
+    does alone (DreamerV1, equation 7)."""
+
+    def __init__(self, actor: FeatureActor) -> None:
+        self.actor, self.view, self.space = actor, actor.view, actor.space
+
+    def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
+        """Answers for the last frame."""
+        assert past.features is not None
+        return self.actor.act(past.with_(features=past.features.detach()), memory)
 
 
 def _alive(clip: Clip) -> Float[Tensor, "b t"]:
