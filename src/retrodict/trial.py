@@ -42,9 +42,9 @@ TEST, BLIND = UNSEEN, 850_000_000  # first level of each held-out set
 class Setting:
     """A world as it is used in trials.
 
-    `frames` are recorded with `random` of the expert's actions replaced; `changed` are the world options under which
-    the same test states are drawn again (agreement of labels under changed appearance), and `unseen` those of the
-    worlds in which everything is measured. With `per_minute`, the steps in a minute, labels are those of the first
+    `frames` are recorded with `random` of the expert's actions replaced, each for 1 to `held` steps; `changed` are the
+    world options under which the same test states are drawn again (agreement of labels under changed appearance), and
+    `unseen` those of the worlds in which everything is measured. With `per_minute`, the steps in a minute, labels are those of the first
     minutes that were recorded, as a person gives them; at 0 they are drawn over all steps.
     """
 
@@ -59,6 +59,7 @@ class Setting:
     foreign: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> {"world": name, options}
     unseen: Mapping[str, Any] = field(default_factory=dict)
     per_minute: int = 0
+    held: int = 1
 
 
 WHOLE_TILES = {"screens": "7x7", "stride": 8, "paint": True}
@@ -85,6 +86,8 @@ SETTINGS: dict[str, Setting] = {
     "arm_front": Setting("arm", 4_000, options={"cameras": "front"}, unseen={"textures": "stripes"}, per_minute=1200),
     # half at random, so that the steering is no function of the picture
     "road": Setting("road", random=0.5, copies=64, episodes=64),
+    # nothing but random play, its actions held for 1 to 10 steps (World Models)
+    "dodge": Setting("dodge", 30_000, random=1.0, copies=100, episodes=100, held=10),
     # a player that never walks into the border
     "scroll": Setting("scroll", 40_000, random=0.0, copies=64, test_frames=2_000, episodes=64, options=WHOLE_TILES),
 }
@@ -114,8 +117,8 @@ def recorded(chosen: Setting, seed: int, folder: Path, say: Callable[[str], None
     provenance = {"world": chosen.world, "seed": seed, "random": chosen.random, "policy": "expert"}
     missing = chosen.frames - sum(store.lengths.values())
     if missing > 0:
-        levels = range(first, first + missing)
-        collect(world, levels, expert(world, chosen.random, seed), store, provenance, chosen.frames, say, group=200)
+        levels, actor = range(first, first + missing), expert(world, chosen.random, seed, chosen.held)
+        collect(world, levels, actor, store, provenance, chosen.frames, say, group=200)
     return store
 
 
@@ -129,7 +132,8 @@ def held_out(chosen: Setting, folder: Path | None = None, **options: Any) -> Cac
                 return Cache.build(store, folder=folder / "cache")
     world = world_of(chosen, **{**chosen.unseen, **options})
     clips: list[Clip] = []
-    for clip, _, _ in rollout(world, range(TEST, TEST + chosen.test_frames), expert(world, chosen.random, 0)):
+    actor = expert(world, chosen.random, 0, chosen.held)
+    for clip, _, _ in rollout(world, range(TEST, TEST + chosen.test_frames), actor):
         clips.append(clip)
         if sum(c.length for c in clips) >= chosen.test_frames:
             break

@@ -141,13 +141,19 @@ class Run:
         identity = self._identity(name, own if data is None else {**own, "data": _data_digest(data), "batch": batch})
 
         def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
-            self.log.begin(folder / "metrics.jsonl", 0, steps, name)
+            stage = loop.Stage(
+                folder, name, self.seed, identity, self.resume, commit_steps=self.commit_steps, stop=stop
+            )
+            start = loop.restore(stage, part, {}, self.log)
+            self.log.begin(folder / "metrics.jsonl", start, steps, name)
+            committed = time.monotonic()
             try:
                 with torch.no_grad(), rng.isolated(self.seed, name):
-                    for step in range(steps):
-                        stop.leave(f"{name} will start again.", self.resume)
+                    for step in range(start, steps):
                         given = step if data is None else data.draw(batch, self.seed, name, step)
                         self.log.step(step, body(part, given, rng.torch_rng(self.seed, name, step)))
+                        if step + 1 < steps:
+                            committed = loop.between(stage, part, {}, step + 1, steps, committed, self.log)
             finally:
                 self.log.end()
             return part.state_dict()
