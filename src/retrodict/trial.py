@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retrodict import judge, recall_figures, rng, road_figures, world_figures
+from retrodict import dream_figures, judge, recall_figures, rng, road_figures, world_figures
 from retrodict.answers import OF_ANSWERS, PARTWISE, Answers, answers, bits, codes, partwise
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
@@ -44,8 +44,8 @@ class Setting:
 
     `frames` are recorded with `random` of the expert's actions replaced, each for 1 to `held` steps; `changed` are the
     world options under which the same test states are drawn again (agreement of labels under changed appearance), and
-    `unseen` those of the worlds in which everything is measured. With `per_minute`, the steps in a minute, labels are those of the first
-    minutes that were recorded, as a person gives them; at 0 they are drawn over all steps.
+    `unseen` those of the worlds in which everything is measured. With `per_minute`, the steps in a minute, labels are
+    those of the first minutes that were recorded, as a person gives them; at 0 they are drawn over all steps.
     """
 
     world: str
@@ -199,8 +199,8 @@ def measured(
     calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same states drawn with
     another texture. r2: of the inverse, mean over the numbers of an action, each of them beside it. press_f1: of its
     keys, their mean. interval_cover: share of numbers inside the 90 % intervals that the inverse states. shift: frames
-    by which it found effects to come late. Those of its forward model: `world_figures`, `road_figures` and
-    `recall_figures`.
+    by which it found effects to come late. Those of its forward model: `world_figures`, `road_figures`,
+    `recall_figures` and `dream_figures`.
     """
     spoken = system.decoded()
     values: dict[str, float] = {}
@@ -231,6 +231,9 @@ def measured(
             values |= world_figures.measured(name, system, ground(chosen, test, folder))
         elif name in recall_figures.MEASURES:
             values |= recall_figures.measured(name, _need(spoken.forward, name), partial(world_of, chosen), TEST)
+        elif name in dream_figures.MEASURES:
+            played_on, others = range(TEST, TEST + chosen.episodes), range(BLIND, TEST)
+            values |= dream_figures.measured(system, partial(world_of, chosen), played_on, others, chosen.frames)
         else:
             raise UnknownName("measure", name, MEASURES)
     return values
@@ -239,6 +242,7 @@ def measured(
 MEASURES = (
     *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
     *PARTWISE, "return", "shift", *world_figures.MEASURES, *road_figures.MEASURES, *recall_figures.MEASURES,
+    *dream_figures.MEASURES,
 )  # fmt: skip
 
 

@@ -39,10 +39,10 @@ class Config:
     candidates: int = 32  # controllers of a generation (paper: 64)
     spread: float = 0.1  # of the first generation's weights (paper: 0.1)
     dreams: int = 8  # episodes that a candidate is judged by (paper: 16)
-    horizon: int = 150  # steps of a dream (paper: 2100 for Doom)
-    generations: int = 60  # of evolution (paper: about 1,800)
-    see: Fit = field(default_factory=lambda: Fit(3000, 50, 1e-3, 0.0, clip=0.0))
-    foretell: Fit = field(default_factory=lambda: Fit(1500, 64, 2e-3, 0.0))
+    horizon: int = 200  # steps of a dream (paper: 2100 for Doom)
+    generations: int = 150  # of evolution (paper: about 1,800)
+    see: Fit = field(default_factory=lambda: Fit(1500, 50, 1e-3, 0.0, clip=0.0))
+    foretell: Fit = field(default_factory=lambda: Fit(800, 64, 2e-3, 0.0))
 
 
 def micro() -> Config:
