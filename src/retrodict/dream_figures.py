@@ -14,7 +14,7 @@ from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
 from retrodict.models.controller import Controller, Filtered
 from retrodict.models.evolution import CMAES, dreamt_returns
-from retrodict.roles import System
+from retrodict.roles import ForwardModel, System
 
 if TYPE_CHECKING:
     from retrodict.envs.rollout import Actor
@@ -42,7 +42,8 @@ def measured(
     from retrodict.envs.rollout import blind, expert, open_loop, policy_actor, uniform
 
     filtered = system.policy
-    if not isinstance(filtered, Filtered) or not isinstance(filtered.policy, Controller):
+    inner = filtered.policy if isinstance(filtered, Filtered) else None
+    if not isinstance(filtered, Filtered) or not isinstance(inner, Controller):
         raise UnusableInput("ratio_to_random needs a controller on a world's features, as that of world_models")
     world, search = make(len(levels)), train[:64]
     by_chance = _mean(world, levels, uniform(world))
@@ -51,7 +52,7 @@ def measured(
     plans = [blind(make(32), search), *_sweeps(world)]
     other = make(len(search))
     plan = max(plans, key=lambda plan: _mean(other, search, open_loop(other, plan)))
-    real, generations = evolved(filtered, make, train[len(search) :], frames)
+    real, generations = evolved(filtered.world, inner, make, train[len(search) :], frames)
     acting: dict[str, Actor] = {
         "return": policy_actor(filtered, world, mode=False), "nothing": open_loop(world, _value(world, "stay")[None]),
         "open_loop": open_loop(world, plan),
@@ -61,7 +62,7 @@ def measured(
     parts |= {
         "random": by_chance,
         "generations_in_real": float(generations),
-        "dream": _promised(filtered, world, levels),
+        "dream": _promised(filtered.world, inner, world, levels),
     }
     return {"ratio_to_random": parts["return"] / by_chance, **{f"ratio_to_random.{k}": v for k, v in parts.items()}}
 
@@ -84,13 +85,12 @@ def _sweeps(world: World) -> list[Tensor]:
 
 
 def evolved(
-    filtered: Filtered, make: Callable[[int], World], levels: Sequence[int], frames: int
+    dreamt: ForwardModel, inner: Controller, make: Callable[[int], World], levels: Sequence[int], frames: int
 ) -> tuple[Filtered, int]:
-    """Evolves a controller like this policy's in the real game, as long as whole generations fit into `frames`; the
-    first is played anyhow. Returns it, and the number of generations."""
+    """Evolves a controller like this one, on the same features, in the real game, as long as generations seem to fit
+    into `frames`. Returns it, and their number."""
     from retrodict.envs.rollout import policy_actor, score
 
-    inner = filtered.policy
     crowd = Controller(inner.view, inner.space, inner.bias, CANDIDATES)
     evolution, world = CMAES(crowd.weights.shape[1], CANDIDATES), make(CANDIDATES * TRIES)
     left, longest, number = frames, 0, 0
@@ -98,19 +98,19 @@ def evolved(
         found = evolution.ask(rng.torch_rng("evolved in real", number))
         crowd.weights.copy_(found)
         now = levels[number * world.num_envs : (number + 1) * world.num_envs]
-        played = score(world, now, policy_actor(Filtered(filtered.world, crowd), world))
+        played = score(world, now, policy_actor(Filtered(dreamt, crowd), world))
         evolution.tell(found, torch.tensor(played["returns"]).view(CANDIDATES, TRIES).mean(1))
         spent = sum(played["lengths"]) + len(now)
         left, longest, number = left - spent, max(longest, spent), number + 1
     best = Controller(inner.view, inner.space, inner.bias)
     best.load_state_dict({"weights": evolution.mean.float().unsqueeze(0)})
-    return Filtered(filtered.world, best), number
+    return Filtered(dreamt, best), number
 
 
 @torch.no_grad()
-def _promised(filtered: Filtered, world: World, levels: Sequence[int]) -> float:
+def _promised(dreamt: ForwardModel, inner: Controller, world: World, levels: Sequence[int]) -> float:
     """Mean return that the world dreams of from the first frames of these levels."""
     frames, _ = world.reset(seed=list(levels))
     starts = Clip(frames=torch.from_numpy(frames).permute(0, 3, 1, 2).unsqueeze(1).contiguous())
     noise = rng.torch_rng("promised")
-    return float(dreamt_returns(filtered.world, filtered.policy, starts, world.limit, noise).mean())
+    return float(dreamt_returns(dreamt, inner, starts, world.limit, noise).mean())

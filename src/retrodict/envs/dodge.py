@@ -60,7 +60,7 @@ class Dodge(ArrayWorld):
         fallen = np.concatenate([self._fired(player)[:, None], self._now["shots"][:, :-1]], 1)
         self._now["player"] = np.where(live, player, self._now["player"])
         self._now["shots"] = np.where(live[:, None], fallen, self._now["shots"])
-        hit = touched(self._now["shots"][:, -NEAR:], self._now["player"][:, None]).any(1)
+        hit = np.asarray(touched(self._now["shots"][:, -NEAR:], self._now["player"][:, None]).any(1))
         return np.where(hit, 0.0, 1.0), hit, ~hit & (self.steps + 1 >= self.limit)
 
     def _fired(self, player: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:

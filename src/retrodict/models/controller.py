@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.nn.part import Part
-from retrodict.roles import Memory, View
+from retrodict.roles import ForwardModel, Memory, Policy, View
 from retrodict.segments import ONE_HOT
 from retrodict.spaces import ActionSpace, Distribution
 
@@ -32,10 +32,10 @@ class Controller(Part):
 
     def scores(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b a"]:
         """Returns the linear map."""
-        rows = features.unflatten(0, (self.count, -1))
+        rows = features.view(self.count, -1, features.shape[1])
         if self.bias:
             rows = torch.cat([torch.ones_like(rows[..., :1]), rows], -1)
-        return torch.bmm(rows, self.weights.unflatten(1, (-1, self.space.width))).flatten(0, 1)
+        return torch.bmm(rows, self.weights.view(self.count, -1, self.space.width)).flatten(0, 1)
 
     def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
         """Answers for the last frame, and remembers nothing."""
@@ -61,11 +61,10 @@ class Filtered(Part):
         Incompatible: the policy speaks other actions, or asks for other features than the world has.
     """
 
-    def __init__(self, world: Part, policy: Part) -> None:
+    def __init__(self, world: ForwardModel, policy: Policy) -> None:
         super().__init__()
         self.world, self.policy = world, policy
-        self.view: View = replace(world.view, features=0)
-        self.space: ActionSpace = world.space
+        self.view, self.space = replace(world.view, features=0), world.space
         if policy.space != world.space:
             raise Incompatible(f"the policy speaks {policy.space.columns}, the world {world.space.columns}")
 

@@ -7,7 +7,7 @@ actions before it, so that "h" is what it expected. A clip's features are z and 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from retrodict.nn.part import Part
 from retrodict.roles import Memory, Policy, State, next_action
 from retrodict.spaces import ActionSpace
 
+Fields = dict[str, Tensor]  # of a state
 END_WEIGHT = 10.0  # of a step that ends an episode, in the loss
 
 
@@ -74,7 +75,7 @@ class MDNRNN(Part):
         self.net = nn.LSTM(vae.latent + space.width + restarts + 1, hidden, bias=False, batch_first=True)
         self.head = nn.Linear(hidden, ends + rewards + vae.latent * 3 * mixtures)
         with torch.no_grad():
-            self.net.weight_ih_l0[hidden : 2 * hidden, -1] = 1.0  # forget little at first
+            self.net.all_weights[0][0][hidden : 2 * hidden, -1] = 1.0  # forget little at first
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters but the autoencoder's, which is trained before."""
@@ -115,17 +116,17 @@ class MDNRNN(Part):
         actions, goes_on = _actions(past, self.space.width), past.real
         for t in range(past.steps):
             now = _followed(self._stepped(now, actions[:, t]), seen[:, t + 1], goes_on[:, t])
-        return now
+        return cast(State, now)
 
-    def _begun(self, latent: Float[Tensor, "b z"]) -> dict[str, Tensor]:
+    def _begun(self, latent: Float[Tensor, "b z"]) -> Fields:
         blank = latent.new_zeros(len(latent), self.hidden)
         return {"z": latent, "h": blank, "c": blank, "first": latent.new_ones(len(latent))}
 
-    def _stepped(self, now: dict[str, Tensor], action: Float[Tensor, "b a"]) -> tuple[Tensor, Tensor]:
+    def _stepped(self, now: Fields, action: Float[Tensor, "b a"]) -> tuple[Tensor, Tensor]:
         inputs = (now["z"].unsqueeze(1), action.unsqueeze(1), now["first"].unsqueeze(1))
         return self.unroll(*inputs, (now["h"], now["c"]))[1]
 
-    def _features(self, now: dict[str, Tensor]) -> Float[Tensor, "b f"]:
+    def _features(self, now: Fields) -> Float[Tensor, "b f"]:
         return torch.cat([now["z"], now["c"], now["h"]] if self.cell else [now["z"], now["h"]], -1)
 
     def imagine(
@@ -152,7 +153,7 @@ class MDNRNN(Part):
             told["ends"] = (logits - math.log(END_WEIGHT)).sigmoid()
         if taken and self.rewards:
             told["rewards"] = torch.stack([outcome.reward for outcome in outcomes], 1)
-        return Clip(features=torch.stack(features, 1), **told), now
+        return Clip(features=torch.stack(features, 1), **told), cast(State, now)
 
     def _shown(self, actions: Any, features: list[Tensor], memory: Memory) -> Clip:
         """What a policy sees of the last frame, and of the one before it where it remembers."""
@@ -181,17 +182,15 @@ class MDNRNN(Part):
         return torch.stack(found, 1)
 
 
-def _followed(
-    memory: tuple[Tensor, Tensor], latent: Float[Tensor, "b z"], goes_on: Bool[Tensor, "b"]
-) -> dict[str, Tensor]:
+def _followed(memory: tuple[Tensor, Tensor], latent: Float[Tensor, "b z"], goes_on: Bool[Tensor, "b"]) -> Fields:
     """The state at the next frame; where that begins another episode, nothing is known of what was before."""
     h, c = (part * goes_on.unsqueeze(1) for part in memory)
     return {"z": latent, "h": h, "c": c, "first": (~goes_on).to(h.dtype)}
 
 
-def _fields(state: State) -> dict[str, Tensor]:
+def _fields(state: State) -> Fields:
     assert isinstance(state, dict), "the state of a recurrent model is {'z', 'h', 'c', 'first'}"
-    return state  # type: ignore[return-value]
+    return cast(Fields, state)
 
 
 def _actions(clip: Clip, width: int) -> Float[Tensor, "b t-1 a"]:
