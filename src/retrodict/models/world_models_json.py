@@ -84,7 +84,7 @@ def _vae(path: Path) -> GaussianVAE:
     vae = GaussianVAE(View(size=SIZE), values[8].shape[1], CHANNELS, KERNELS)
     convolutions = [m for m in vae.encoder if isinstance(m, nn.Conv2d)]
     deconvolutions = [m for m in vae.decoder if isinstance(m, nn.ConvTranspose2d)]
-    layers = [*convolutions, vae.mean, vae.log_variance, vae.spread, *deconvolutions]
+    layers: list[Any] = [*convolutions, vae.mean, vae.log_variance, vae.spread, *deconvolutions]
     for number, layer in enumerate(layers):
         kernel, bias = values[2 * number : 2 * number + 2]
         where = f"layer {number} of {path}"
