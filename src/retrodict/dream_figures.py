@@ -12,8 +12,9 @@ from torch import Tensor
 from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
-from retrodict.models.controller import Controller, Filtered
+from retrodict.models.controller import Controller
 from retrodict.models.evolution import CMAES, dreamt_returns
+from retrodict.models.filtered import Filtered
 from retrodict.roles import ForwardModel, System
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def measured(
     from retrodict.envs.rollout import blind, expert, open_loop, policy_actor, uniform
 
     filtered = system.policy
-    inner = filtered.policy if isinstance(filtered, Filtered) else None
+    inner = filtered.actor if isinstance(filtered, Filtered) else None
     if not isinstance(filtered, Filtered) or not isinstance(inner, Controller):
         raise UnusableInput("ratio_to_random needs a controller on a world's features, as that of world_models")
     world, search = make(len(levels)), train[:64]

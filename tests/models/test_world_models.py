@@ -13,7 +13,8 @@ from torch import Tensor
 from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, NoLikelihood, UnusableInput
-from retrodict.models.controller import Controller, Filtered
+from retrodict.models.controller import Controller
+from retrodict.models.filtered import Filtered
 from retrodict.models.gaussian_vae import GaussianVAE, autoencoding, resampled
 from retrodict.models.mdn_rnn import END_WEIGHT, MDNRNN, Expected, foretelling
 from retrodict.nn.part import Part, build

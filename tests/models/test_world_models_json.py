@@ -12,7 +12,8 @@ import torch
 
 from retrodict.clip import Clip
 from retrodict.errors import Damaged, UnusableInput
-from retrodict.models.controller import Controller, Filtered
+from retrodict.models.controller import Controller
+from retrodict.models.filtered import Filtered
 from retrodict.models.mdn_rnn import MDNRNN
 from retrodict.models.world_models_json import world_models_json
 from retrodict.rng import numpy_rng
@@ -158,8 +159,8 @@ def test_a_game_is_told_by_its_shapes(written: Written) -> None:
     world, policy = system.forward, system.policy
     assert isinstance(world, MDNRNN)
     assert isinstance(policy, Filtered)
-    assert isinstance(policy.policy, Controller)
-    assert (world.ends, world.restarts, world.cell, policy.policy.bias) == (*[written.doom] * 3, not written.doom)
+    assert isinstance(policy.actor, Controller)
+    assert (world.ends, world.restarts, world.cell, policy.actor.bias) == (*[written.doom] * 3, not written.doom)
     assert world.space.width == written.a
 
 

@@ -1,17 +1,15 @@
-"""Linear controllers on a world's features (C of World Models), and a policy on features that acts on frames."""
+"""Linear controllers on a world's features (C of World Models)."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from retrodict.clip import Clip
-from retrodict.errors import Incompatible, UnusableInput
+from retrodict.errors import UnusableInput
 from retrodict.nn.part import Part
-from retrodict.roles import ForwardModel, Memory, Policy, View
+from retrodict.roles import Memory, View
 from retrodict.segments import ONE_HOT
 from retrodict.spaces import ActionSpace, Distribution
 
@@ -51,42 +49,3 @@ class Controller(Part):
             else:
                 parts.append(segment.low + (part.tanh() + 1) * (segment.high - segment.low) / 2)
         return Distribution.point(self.space, torch.cat(parts, -1)), None
-
-
-class Filtered(Part):
-    """A policy on a world's features that acts on frames: the world's state is its memory, and takes in what is seen
-    and done. Where it is not told what was done, that is what the policy found likeliest.
-
-    Raises:
-        Incompatible: the policy speaks other actions, or asks for other features than the world has.
-    """
-
-    def __init__(self, world: ForwardModel, policy: Policy) -> None:
-        super().__init__()
-        self.world, self.policy = world, policy
-        self.view, self.space = replace(world.view, features=0), world.space
-        if policy.space != world.space:
-            raise Incompatible(f"the policy speaks {policy.space.columns}, the world {world.space.columns}")
-
-    def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
-        """Answers for the last frame."""
-        held = memory if isinstance(memory, dict) else {}
-        if held and past.actions is None and past.steps == 1:
-            done = held["action"]
-            assert isinstance(done, Tensor)
-            past = past.with_(actions=done.unsqueeze(1))
-        state = self.world.observe(past, held.get("state"))
-        now, _ = self.world.imagine(state, None, 0, torch.Generator(past.device))
-        assert now.features is not None
-        if now.features.shape[-1] != self.policy.view.features:
-            raise Incompatible(
-                f"the policy is shown {self.policy.view.features} features; this world has {now.features.shape[-1]}"
-            )
-        shown = now.features
-        if held.get("policy") is not None:
-            before = held["features"]
-            assert isinstance(before, Tensor)
-            shown = torch.cat([before, shown], 1)
-        segment = None if past.segment is None else past.segment[:, -shown.shape[1] :]
-        belief, kept = self.policy.act(Clip(features=shown, segment=segment), held.get("policy"))
-        return belief, {"state": state, "features": now.features, "action": belief.mode(), "policy": kept}

@@ -17,7 +17,8 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from retrodict.errors import Damaged, UnusableInput
-from retrodict.models.controller import Controller, Filtered
+from retrodict.models.controller import Controller
+from retrodict.models.filtered import Filtered
 from retrodict.models.gaussian_vae import GaussianVAE
 from retrodict.models.mdn_rnn import MDNRNN
 from retrodict.roles import System, View

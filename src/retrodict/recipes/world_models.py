@@ -14,8 +14,9 @@ from functools import partial
 
 from retrodict import rng
 from retrodict.claims import Figure
-from retrodict.models.controller import Controller, Filtered
+from retrodict.models.controller import Controller
 from retrodict.models.evolution import CMAES, evolving
+from retrodict.models.filtered import Filtered
 from retrodict.models.gaussian_vae import GaussianVAE, autoencoding, latents
 from retrodict.models.mdn_rnn import MDNRNN, foretelling
 from retrodict.roles import System

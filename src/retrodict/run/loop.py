@@ -121,7 +121,7 @@ def fit(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) ->
     part.train()
     cfg = _within_time(stage, part, loss, data, cfg, log)
     optimisers = _optimisers(part, cfg)
-    start = restore(stage, part, optimisers, log)
+    start = _restore(stage, part, optimisers, log)
     log.begin(stage.folder / "metrics.jsonl", start, cfg.steps, stage.name)
     try:
         with rng.isolated(stage.seed, stage.name):
@@ -149,21 +149,12 @@ def _steps(
         log.step(step, {**values, **part.gauges(), "rate": cfg.rate_at(step)})
         if step + 1 == cfg.steps:  # the caller commits the finished stage, and leaves if a signal came
             return
-        committed = between(stage, part, optimisers, step + 1, cfg.steps, committed, log)
-
-
-def between(
-    stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Optimizer], step: int, steps: int, committed: float,
-    log: Log,
-) -> float:  # fmt: skip
-    """Between two steps: commits when it is time, and leaves when a signal came; returns when it last committed."""
-    due = time.monotonic() - committed > stage.commit_seconds
-    due = due or (stage.commit_steps > 0 and step % stage.commit_steps == 0)
-    if due or stage.stop.signal:
-        _commit(stage, part, optimisers, step, log)
-        committed = time.monotonic()
-    stage.stop.leave(f"{stage.name} is committed at step {step} of {steps}.", stage.resume)
-    return committed
+        due = time.monotonic() - committed > stage.commit_seconds
+        due = due or (stage.commit_steps > 0 and (step + 1) % stage.commit_steps == 0)
+        if due or stage.stop.signal:
+            _commit(stage, part, optimisers, step + 1, log)
+            committed = time.monotonic()
+        stage.stop.leave(f"{stage.name} is committed at step {step + 1} of {cfg.steps}.", stage.resume)
 
 
 def _step(
@@ -275,8 +266,7 @@ def _commit(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Optim
     checkpoint.prune(stage.folder)
 
 
-def restore(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Optimizer], log: Log) -> int:
-    """Puts part and optimisers into the newest checkpoint of a stage; returns the step at which it goes on."""
+def _restore(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Optimizer], log: Log) -> int:
     found = checkpoint.newest(stage.folder)
     if found is None:
         return 0
