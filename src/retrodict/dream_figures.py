@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MEASURES = ("ratio_to_random",)
 CANDIDATES, TRIES = 16, 2  # of a generation in the real game, and the episodes of each
+SEARCH = 64  # training levels on which plans are compared
 
 
 def measured(
@@ -46,7 +47,7 @@ def measured(
     inner = filtered.actor if isinstance(filtered, Filtered) else None
     if not isinstance(filtered, Filtered) or not isinstance(inner, Controller):
         raise UnusableInput("ratio_to_random needs a controller on a world's features, as that of world_models")
-    world, search = make(len(levels)), train[:64]
+    world, search = make(len(levels)), train[:SEARCH]
     by_chance = _mean(world, levels, uniform(world))
     if by_chance <= 0:
         raise UnusableInput(f"uniform actions earn {by_chance} here, so that there is no ratio to them")

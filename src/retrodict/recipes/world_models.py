@@ -1,7 +1,7 @@
 """World Models: a controller that evolves in a dream, and then plays the game.
 
 Claim   a linear controller that never played lives twice as long as chance, by practice in a dream of random play
-Tiny    about 6 minutes a seed on a CPU core: dodge_ratio_to_random
+Tiny    about 3 minutes a seed on a CPU core: dodge_ratio_to_random
 Paper   Ha and Schmidhuber, World Models (2018)
 Run     retrodict train world_models --data D --out RUN --size tiny
 """
