@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retrodict import judge, recall_figures, rng, road_figures, world_figures
+from retrodict import dream_figures, judge, recall_figures, rng, road_figures, world_figures
 from retrodict.answers import OF_ANSWERS, PARTWISE, Answers, answers, bits, codes, partwise
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
@@ -42,10 +42,10 @@ TEST, BLIND = UNSEEN, 850_000_000  # first level of each held-out set
 class Setting:
     """A world as it is used in trials.
 
-    `frames` are recorded with `random` of the expert's actions replaced; `changed` are the world options under which
-    the same test states are drawn again (agreement of labels under changed appearance), and `unseen` those of the
-    worlds in which everything is measured. With `per_minute`, the steps in a minute, labels are those of the first
-    minutes that were recorded, as a person gives them; at 0 they are drawn over all steps.
+    `frames` are recorded with `random` of the expert's actions replaced, each for 1 to `held` steps; `changed` are the
+    world options under which the same test states are drawn again (agreement of labels under changed appearance), and
+    `unseen` those of the worlds in which everything is measured. With `per_minute`, the steps in a minute, labels are
+    those of the first minutes that were recorded, as a person gives them; at 0 they are drawn over all steps.
     """
 
     world: str
@@ -59,6 +59,7 @@ class Setting:
     foreign: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> {"world": name, options}
     unseen: Mapping[str, Any] = field(default_factory=dict)
     per_minute: int = 0
+    held: int = 1
 
 
 WHOLE_TILES = {"screens": "7x7", "stride": 8, "paint": True}
@@ -91,6 +92,8 @@ SETTINGS: dict[str, Setting] = {
     "arm_front": Setting("arm", 4_000, options={"cameras": "front"}, unseen={"textures": "stripes"}, per_minute=1200),
     # half at random, so that the steering is no function of the picture
     "road": Setting("road", random=0.5, copies=64, episodes=64),
+    # nothing but random play, its actions held for 1 to 10 steps (World Models)
+    "dodge": Setting("dodge", 30_000, random=1.0, copies=100, episodes=100, held=10),
     # a player that never walks into the border
     "scroll": Setting("scroll", 40_000, random=0.0, copies=64, test_frames=2_000, episodes=64, options=WHOLE_TILES),
 }
@@ -120,8 +123,8 @@ def recorded(chosen: Setting, seed: int, folder: Path, say: Callable[[str], None
     provenance = {"world": chosen.world, "seed": seed, "random": chosen.random, "policy": "expert"}
     missing = chosen.frames - sum(store.lengths.values())
     if missing > 0:
-        levels = range(first, first + missing)
-        collect(world, levels, expert(world, chosen.random, seed), store, provenance, chosen.frames, say, group=200)
+        levels, actor = range(first, first + missing), expert(world, chosen.random, seed, chosen.held)
+        collect(world, levels, actor, store, provenance, chosen.frames, say, group=200)
     return store
 
 
@@ -135,7 +138,8 @@ def held_out(chosen: Setting, folder: Path | None = None, **options: Any) -> Cac
                 return Cache.build(store, folder=folder / "cache")
     world = world_of(chosen, **{**chosen.unseen, **options})
     clips: list[Clip] = []
-    for clip, _, _ in rollout(world, range(TEST, TEST + chosen.test_frames), expert(world, chosen.random, 0)):
+    actor = expert(world, chosen.random, 0, chosen.held)
+    for clip, _, _ in rollout(world, range(TEST, TEST + chosen.test_frames), actor):
         clips.append(clip)
         if sum(c.length for c in clips) >= chosen.test_frames:
             break
@@ -201,8 +205,8 @@ def measured(
     calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same states drawn with
     another texture. r2: of the inverse, mean over the numbers of an action, each of them beside it. press_f1: of its
     keys, their mean. interval_cover: share of numbers inside the 90 % intervals that the inverse states. shift: frames
-    by which it found effects to come late. Those of its forward model: `world_figures`, `road_figures` and
-    `recall_figures`.
+    by which it found effects to come late. Those of its forward model: `world_figures`, `road_figures`,
+    `recall_figures` and `dream_figures`.
     """
     spoken = system.decoded()
     values: dict[str, float] = {}
@@ -233,6 +237,9 @@ def measured(
             values |= world_figures.measured(name, system, ground(chosen, test, folder))
         elif name in recall_figures.MEASURES:
             values |= recall_figures.measured(name, _need(spoken.forward, name), partial(world_of, chosen), TEST)
+        elif name in dream_figures.MEASURES:
+            played_on, others = range(TEST, TEST + chosen.episodes), range(BLIND, TEST)
+            values |= dream_figures.measured(system, partial(world_of, chosen), played_on, others, chosen.frames)
         else:
             raise UnknownName("measure", name, MEASURES)
     return values
@@ -241,6 +248,7 @@ def measured(
 MEASURES = (
     *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
     *PARTWISE, "return", "shift", *world_figures.MEASURES, *road_figures.MEASURES, *recall_figures.MEASURES,
+    *dream_figures.MEASURES,
 )  # fmt: skip
 
 

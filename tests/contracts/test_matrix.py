@@ -36,7 +36,7 @@ from retrodict.plan import (
     mppi,
     random_shooting,
 )
-from retrodict.recipes import bc, joint, laom, lapo, laq, vpt
+from retrodict.recipes import bc, joint, laom, lapo, laq, vpt, world_models
 from retrodict.roles import System, View, compatible
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
@@ -61,7 +61,7 @@ class Cast:
 def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
     folder = tmp_path_factory.mktemp("matrix")
     made = {}
-    for recipe in (vpt, lapo, laq, laom, bc, joint):
+    for recipe in (vpt, lapo, laq, laom, bc, joint, world_models):
         name = recipe.__name__.rpartition(".")[2]
         with Run(folder / name, sprites) as run:
             made[name] = recipe.train(recipe.micro(), run)
@@ -74,10 +74,11 @@ def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
                "laq": made["laq"].decoded().inverse, "laom": made["laom"].inverse,
                "joint": made["joint"].inverse, "bayes": bayes_inverse(world, made["bc"].policy)}  # fmt: skip
     forward = {"frames": world, "lapo codes": codes.forward, "lapo": true.forward, "joint": made["joint"].forward,
-               "laq": made["laq"].decoded().forward}  # fmt: skip
+               "laq": made["laq"].decoded().forward, "world_models": made["world_models"].forward}  # fmt: skip
     policy = {"vpt": made["vpt"].policy, "bc": made["bc"].policy, "joint": made["joint"].policy,
               "lapo codes": codes.policy, "lapo": true.policy,
               "laq": made["laq"].decoded().policy, "laom": made["laom"].policy,
+              "world_models": made["world_models"].policy,
               "planned": generate_then_infer(codes.forward, made["vpt"].inverse),
               "cem": cem(world, CycleScore(made["vpt"].inverse), 2, 4, 1, 2)}  # fmt: skip
     return Cast(made, inverse, forward, policy, sprites, folder)
@@ -190,7 +191,12 @@ def test_forward_imagines_inverse_reads(cast: Cast) -> None:
             found[f, i] = outcome(work)
     needs = {
         (f, i): word
-        for f, word in (("frames", "does not choose"), ("lapo", "chooses codes"), ("laq", "chooses codes"))
+        for f, word in (
+            ("frames", "does not choose"),
+            ("lapo", "chooses codes"),
+            ("laq", "chooses codes"),
+            ("world_models", "does not choose"),
+        )
         for i in cast.inverse
     }
     verdicts(found, needs)
@@ -233,11 +239,11 @@ def test_policy_practises_inside_a_world(cast: Cast) -> None:
 
 def test_search_inside_a_world_with_a_score(cast: Cast) -> None:
     """best_of_n with any score keeps the best of n, row by row."""
-
-    def brightness(clip: Clip) -> torch.Tensor:
-        return clip.frames[:, -1].float().mean((1, 2, 3))
-
     for name, forward in cast.forward.items():
+
+        def brightness(clip: Clip, forward: Any = forward) -> torch.Tensor:
+            return forward.decode(clip).frames[:, -1].float().mean((1, 2, 3))
+
         policy = cast.policy["lapo codes"] if name == "lapo codes" else cast.policy["bc"]
         best = best_of_n(forward, brightness, 5)
         with torch.no_grad():

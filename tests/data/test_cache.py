@@ -61,6 +61,23 @@ def test_rewards_and_ends_come_with_the_steps_where_they_were_recorded() -> None
     assert Steps.all(Cache.build(episodes(4))).batch(np.array([0])).rewards is None
 
 
+def test_steps_show_features_in_the_place_of_frames(tmp_path: Path) -> None:
+    steps = Steps.all(Cache.build(episodes(4, 3)))
+    both = np.array([[0, 1], [1, 2], [2, 3], [4, 5], [5, 6]], np.float32)[..., None]  # frame numbers, of both frames
+    table = steps.per_frame(both)
+    assert table[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    shown = steps.with_features(table)
+    clip = shown.shown(View(3, 1)).batch(np.array([1, 4]))
+    assert clip.frames is None
+    assert clip.features is not None
+    assert clip.features[..., 0].tolist() == [[0, 1, 2], [4, 5, 6]]
+    assert shown.digest != steps.digest
+    assert shown.digest != steps.with_features(table + 1).digest
+    assert steps.begins().index.tolist() == [0, 4]
+    with pytest.raises(UnusableInput, match="6 frames were given for 7"):
+        steps.with_features(table[:-1])
+
+
 def test_videos_too_long_to_be_read_at_once_are_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     frames = moving(20, height=144, width=160)
     (tmp_path / "v").mkdir()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from retrodict import check, judge, trial
+from retrodict import check, dream_figures, judge, trial
 from retrodict.cli import main
 from retrodict.cli.grammar import parse
 from retrodict.data.foreign import open_dataset
@@ -84,6 +84,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         for preset in {figure.preset for figure in recipe.FIGURES.values()}:
             monkeypatch.setattr(recipe, preset, recipe.micro)
     monkeypatch.setattr(check, "RULES", {})
+    monkeypatch.setattr(dream_figures, "SEARCH", 8)
     monkeypatch.setattr(judge, "FRAMES", 400)
     monkeypatch.setattr(judge, "FIT", Fit(10, 16))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -116,6 +118,20 @@ def test_score_tells_expert_from_chance() -> None:
     assert all(best["success"])
     assert sum(chance["success"]) < 35
     assert best["lengths"] == [clip.steps for clip, _, _ in rollout(world, range(100), expert(world))]
+
+
+def test_random_actions_may_be_held() -> None:
+    def played(copies: int) -> list[list[int]]:
+        made = Sprites(copies, limit=30)
+        clips = [clip.actions for clip, _, _ in rollout(made, range(8), expert(made, 1.0, 3, held=4))]
+        return [actions[0].argmax(-1).tolist() for actions in clips if actions is not None]
+
+    runs = [len(list(group)) for actions in played(4) for _, group in itertools.groupby(actions)]
+    assert max(runs) > 4 > min(runs)  # longer ones are the same action drawn again
+    assert np.mean(runs) > 2.0  # beside 1.25 of five actions drawn anew every step
+    assert played(1) == played(4)
+    with pytest.raises(UnusableInput, match="held"):
+        expert(Sprites(1), 1.0, held=0)
 
 
 def test_a_sequence_is_repeated() -> None:

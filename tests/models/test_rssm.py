@@ -14,7 +14,8 @@ from torch import nn
 from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.errors import NoLikelihood, UnknownName, UnusableInput
-from retrodict.models.imagination import Dreamer, FeatureActor, Filtered, dreaming
+from retrodict.models.filtered import Filtered
+from retrodict.models.imagination import Dreamer, FeatureActor, dreaming
 from retrodict.models.rssm import RSSM, modelling, spread_out
 from retrodict.nn.part import Part
 from retrodict.roles import View
@@ -365,7 +366,7 @@ def test_returns_are_measured_by_their_own_range() -> None:
 def test_acting_sees_what_training_saw() -> None:
     part, seen = world(), clip()
     actor = FeatureActor(replace(NUMBERS, features=part.features, proprio=0), SPACE, 8, 1)
-    policy: Any = Filtered(part, actor)
+    policy = Filtered(part, actor)
     belief, memory = policy.act(seen.cut(0, 3))
     belief, _ = policy.act(seen.cut(2, 4), memory)
     wanted = actor.belief(part.unroll(seen.cut(0, 4)).features[:, -1])

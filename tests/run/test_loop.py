@@ -231,6 +231,27 @@ def test_evolution_runs_without_gradients_and_once(tmp_path: Path, sprites: View
     assert [line["step"] for line in curve(tmp_path, "count")] == [0, 1, 2]
 
 
+def test_a_loop_that_was_killed_goes_on_from_its_last_commit(tmp_path: Path, sprites: Views) -> None:
+    begun, kills = list[int](), [5]
+
+    def body(part: Dial, step: int, noise: torch.Generator) -> dict[str, float]:
+        begun.append(step)
+        if step in kills:
+            raise KeyboardInterrupt
+        part.seen += torch.rand((), generator=noise)
+        return {"seen": float(part.seen)}
+
+    with Run(tmp_path / "cut", sprites, commit_steps=2) as run, pytest.raises(KeyboardInterrupt):
+        run.loop("count", Dial(), body, 6)
+    kills.clear()
+    with Run(tmp_path / "cut", sprites, commit_steps=2) as run:
+        seen = run.loop("count", Dial(), body, 6).seen
+    assert begun == [0, 1, 2, 3, 4, 5, 4, 5]
+    with Run(tmp_path / "whole", sprites) as run:
+        assert run.loop("count", Dial(), body, 6).seen.equal(seen)
+    assert curve(tmp_path / "cut", "count") == curve(tmp_path / "whole", "count")
+
+
 def test_a_loop_over_data_sees_the_same_batches_and_other_data_are_another_stage(
     tmp_path: Path, sprites: Views
 ) -> None:

@@ -39,6 +39,7 @@ FLOORS = (
         "world_figures",
         "road_figures",
         "recall_figures",
+        "dream_figures",
     },
     {"recipes"},
     {"report", "serve", "cli", "doctor"},

@@ -33,6 +33,7 @@ class Steps:
     digest: str
     before: int = 0
     after: int = 1
+    features: npt.NDArray[np.float32] | None = None  # of every frame of the cache, shown in the place of the frames
 
     @staticmethod
     def all(cache: Cache, ids: tuple[str, ...] | None = None, hidden: bool = False) -> Steps:
@@ -125,6 +126,24 @@ class Steps:
             columns[name][self.index] = values
         return replace(self, columns=columns, digest=_digest(self.digest, digest))
 
+    def with_features(self, features: npt.NDArray[np.float32]) -> Steps:
+        """The same steps, showing in the place of frames what a model made of each frame of the cache, once for all."""
+        if len(features) != len(self.cache.frames):
+            raise UnusableInput(f"features of {len(features)} frames were given for {len(self.cache.frames)} frames")
+        digest = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
+        return replace(self, features=features, digest=_digest(self.digest, digest))
+
+    def per_frame(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Lays out values of both frames of each step ("n 2 d", in order) by the frames of the cache, zeros between."""
+        table = np.zeros((len(self.cache.frames), *values.shape[2:]), np.float32)
+        for number in (1, 0):
+            table[self.index + number] = values[:, number]
+        return table
+
+    def begins(self) -> Steps:
+        """Only the first steps of episodes."""
+        return self.only(np.flatnonzero(self.index == self.cache.first[self.index]))
+
     def batch(self, positions: npt.NDArray[Any]) -> Clip:
         """Windows around the steps at these positions: frames b (before+1+after) c h w; edges of episodes repeat."""
         t = self.index[positions]
@@ -137,7 +156,8 @@ class Steps:
         step_rows, real = rows[:, :-1], (segment[:, 1:] >= 0) & (segment[:, :-1] >= 0)
         source = np.where(real, self.columns["source"][step_rows], MISSING)
         return Clip(
-            frames=torch.from_numpy(self.cache.frames[rows]),
+            frames=torch.from_numpy(self.cache.frames[rows]) if self.features is None else None,
+            features=None if self.features is None else torch.from_numpy(self.features[rows]),
             actions=torch.from_numpy(self.columns["actions"][step_rows]),
             source=torch.from_numpy(source.astype(np.uint8)),
             confidence=torch.from_numpy(self.columns["confidence"][step_rows]),

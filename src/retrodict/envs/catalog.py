@@ -14,8 +14,8 @@ from retrodict.errors import UnknownName, UnusableInput
 
 _CLASSES = {  # name -> module of envs, class
     "sprites": ("sprites", "Sprites"), "catch": ("catch", "Catch"), "road": ("road", "Road"),
-    "scroll": ("scroll", "Scroll"), "arm": ("arm", "Arm"), "babyai": ("babyai", "BabyAI"),
-    "car_racing": ("car_racing", "CarRacing"), "pendulum": ("pendulum", "Pendulum"),
+    "scroll": ("scroll", "Scroll"), "dodge": ("dodge", "Dodge"), "pendulum": ("pendulum", "Pendulum"),
+    "arm": ("arm", "Arm"), "babyai": ("babyai", "BabyAI"), "car_racing": ("car_racing", "CarRacing"),
 }  # fmt: skip
 _OWN = (*_CLASSES, "maze", "coinrun")
 _PROCGEN = (

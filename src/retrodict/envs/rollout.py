@@ -162,6 +162,19 @@ class _Dice:
         return numpy_rng(*self.address, episode).random(self.shape)
 
 
+class _Held(_Dice):
+    """Uniform numbers, each of which stays for 1 to `longest` steps."""
+
+    def __init__(self, world: World, width: int, longest: int, *address: int | str) -> None:
+        super().__init__(world, width, *address)
+        self.longest = longest
+
+    def _table(self, episode: int) -> Float[np.ndarray, "limit k"]:
+        draws = numpy_rng(*self.address, "lengths", episode)
+        lengths = draws.integers(1, self.longest + 1, self.shape[0])
+        return super()._table(episode).repeat(lengths, 0)[: self.shape[0]]
+
+
 class _Waves(_Dice):
     """Numbers in 0..1 that swing slowly: each is the sum of three sine waves of its own."""
 
@@ -218,13 +231,15 @@ def smooth(world: World, seed: int = 0, period: int = 25) -> Actor:
     return lambda clip: torch.from_numpy(_uniform(world, waves(clip)))
 
 
-def expert(world: World, random: float = 0.0, seed: int = 0) -> Actor:
-    """Acts as the world's scripted expert, with this share of uniform actions mixed in."""
-    if not 0 <= random <= 1:
-        raise UnusableInput(f"the share of random actions must lie in 0..1; got {random}")
+def expert(world: World, random: float = 0.0, seed: int = 0, held: int = 1) -> Actor:
+    """Acts as the world's scripted expert, with this share of uniform actions mixed in, each held for 1 to `held`
+    steps."""
+    if not 0 <= random <= 1 or held < 1:
+        raise UnusableInput(f"expected a share of random actions in 0..1, held for 1 or more; got {random}, {held}")
     if not world.has_expert:
         world.expert()  # says so before anything is played or written
-    dice = _Dice(world, world.actions.width + 1, "expert", seed)
+    width = world.actions.width + 1
+    dice = _Dice(world, width, "expert", seed) if held == 1 else _Held(world, width, held, "expert", seed)
 
     def act(clip: Clip) -> Tensor:
         numbers = dice(clip)

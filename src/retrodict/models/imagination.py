@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from retrodict.clip import Clip
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.models.filtered import Filtered
 from retrodict.models.rssm import RSSM, explained
 from retrodict.nn.heads import ActorHead
 from retrodict.nn.part import Part
@@ -68,24 +69,6 @@ class Critic(nn.Module):
         """What it costs to be told these values."""
         said = self.net(features)
         return 0.5 * (said.squeeze(-1) - aim) ** 2 if self.bins is None else self.bins.loss(said, aim)
-
-
-class Filtered(Part):
-    """A policy on a world's features that is shown what the world is shown; the world's state is its memory."""
-
-    view: View
-    space: ActionSpace
-
-    def __init__(self, world: Part, actor: Part) -> None:
-        super().__init__()
-        self.world, self.actor = world, actor
-        self.view, self.space = world.view, actor.space  # type: ignore[assignment]
-
-    def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
-        """Answers for the last frame; with a memory, `past` is the last frame and the new one, with what was done."""
-        state = self.world.observe(past, memory)  # type: ignore[operator]
-        shown, _ = self.world.imagine(state, None, 0, torch.Generator(past.device))  # type: ignore[operator]
-        return self.actor.act(shown)[0], state  # type: ignore[operator]
 
 
 class Dreamer(Part):

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=Part)
 EPISODES = "episodes"  # folder of what a stage collected
+COMMIT_SECONDS = 20.0  # between two checkpoints of a loop
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ class Run:
         self, name: str, part: P, body: Callable[[P, Any, torch.Generator], dict[str, float]], steps: int,
         data: Steps | None = None, batch: int = 64,
     ) -> P:  # fmt: skip
-        """Repeats `body(part, step, rng)` without gradients (evolution, statistics); what it changes are buffers.
+        """Repeats `body(part, step, rng)` without gradients (evolution, statistics); what it changes are buffers, which
+        are committed on the way.
 
         With data, the body is given a batch of `batch` windows in the place of the step's number.
         """
@@ -151,19 +153,39 @@ class Run:
         identity = self._identity(name, own if data is None else {**own, "data": _data_digest(data), "batch": batch})
 
         def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
-            self.log.begin(folder / "metrics.jsonl", 0, steps, name)
+            start = self._restored(folder, part)
+            self.log.begin(folder / "metrics.jsonl", start, steps, name)
+            committed = time.monotonic()
             try:
                 with torch.no_grad(), rng.isolated(self.seed, name):
-                    for step in range(steps):
-                        stop.leave(f"{name} will start again.", self.resume)
+                    for step in range(start, steps):
                         given = step if data is None else data.draw(batch, self.seed, name, step)
                         self.log.step(step, body(part, given, rng.torch_rng(self.seed, name, step)))
+                        due = time.monotonic() - committed > COMMIT_SECONDS or stop.signal
+                        if step + 1 < steps and (due or (step + 1) % (self.commit_steps or steps) == 0):
+                            self.log.flush()
+                            kept = folder / f"step-{step + 1}"
+                            checkpoint.save_folder(kept, part.state_dict(), {"identity": identity})
+                            checkpoint.prune(folder)
+                            committed = time.monotonic()
+                            stop.leave(f"{name} is committed at step {step + 1} of {steps}.", self.resume)
             finally:
                 self.log.end()
             return part.state_dict()
 
         part.load_state_dict(self._once(name, identity, work))
         return part
+
+    def _restored(self, folder: Path, part: Part) -> int:
+        """Puts a part into its newest checkpoint of a loop; returns the step at which it goes on."""
+        found = checkpoint.newest(folder)
+        if found is None:
+            return 0
+        step, tensors, _, remark = found
+        if remark:
+            self.log.say(remark)
+        part.load_state_dict(tensors)
+        return step
 
     def map(self, name: str, function: Callable[[Clip], dict[str, Tensor]], data: Steps, batch: int = 512,
             uses: tuple[Part, ...] = ()) -> dict[str, Tensor]:  # fmt: skip

@@ -1,0 +1,53 @@
+"""A policy on a world's features that acts on what the world is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from retrodict.clip import Clip
+from retrodict.errors import Incompatible
+from retrodict.nn.part import Part
+from retrodict.roles import ForwardModel, Memory, Policy
+from retrodict.spaces import Distribution
+
+
+class Filtered(Part):
+    """A policy on a world's features that acts on frames: the world's state is its memory, and takes in what is seen
+    and done. Where it is not told what was done, that is what the policy found likeliest.
+
+    Raises:
+        Incompatible: the policy speaks other actions, or asks for other features than the world has.
+    """
+
+    def __init__(self, world: ForwardModel, actor: Policy) -> None:
+        super().__init__()
+        self.world, self.actor = world, actor
+        self.view, self.space = replace(world.view, features=0), world.space
+        if actor.space != world.space:
+            raise Incompatible(f"the policy speaks {actor.space.columns}, the world {world.space.columns}")
+
+    def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
+        """Answers for the last frame."""
+        held = memory if isinstance(memory, dict) else {}
+        if held and past.actions is None and past.steps == 1:
+            done = held["action"]
+            assert isinstance(done, Tensor)
+            past = past.with_(actions=done.unsqueeze(1))
+        state = self.world.observe(past, held.get("state"))
+        now, _ = self.world.imagine(state, None, 0, torch.Generator(past.device))
+        assert now.features is not None
+        if now.features.shape[-1] != self.actor.view.features:
+            raise Incompatible(
+                f"the policy is shown {self.actor.view.features} features; this world has {now.features.shape[-1]}"
+            )
+        shown = now.features
+        if held.get("actor") is not None:
+            before = held["features"]
+            assert isinstance(before, Tensor)
+            shown = torch.cat([before, shown], 1)
+        segment = None if past.segment is None else past.segment[:, -shown.shape[1] :]
+        belief, kept = self.actor.act(Clip(features=shown, segment=segment), held.get("actor"))
+        return belief, {"state": state, "features": now.features, "action": belief.mode(), "actor": kept}
