@@ -1,4 +1,4 @@
-"""Compositions of roles: proposals judged by an inverse, plans read by an inverse, an inverse out of a world.
+"""Compositions of roles: planners, proposals judged by an inverse, plans read by it, an inverse out of a world.
 
 Everything here speaks to roles only, so any inverse meets any forward model and policy.
 """
@@ -13,9 +13,52 @@ from torch import Tensor
 from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, UnusableInput
+from retrodict.planners import gradient
 from retrodict.roles import ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
+from retrodict.search import cem, icem, mppi, random_shooting
 from retrodict.spaces import Distribution
 from retrodict.tree import Tree
+
+__all__ = [
+    "BayesInverse", "BestOfN", "CycleScore", "GenerateThenInfer", "Rewards", "WeightedScore", "bayes_inverse",
+    "best_of_n", "cem", "generate_then_infer", "gradient", "icem", "mppi", "random_shooting",
+]  # fmt: skip
+
+
+class Rewards:
+    """Scores a clip by its discounted rewards, each times the probability that no earlier step ended the episode.
+
+    `value` scores how a clip would go on after its last frame; it counts discounted, where nothing has ended.
+    """
+
+    looks = False  # at frames
+
+    def __init__(self, discount: float = 0.99, value: Score | None = None) -> None:
+        if not 0 < discount <= 1:
+            raise UnusableInput(f"a discount lies above 0 and not above 1; got {discount}")
+        self.discount, self.value = discount, value
+
+    def __call__(self, clip: Clip) -> Float[Tensor, "b"]:
+        """The discounted return of each row."""
+        if clip.rewards is None:
+            raise UnusableInput("this clip has no rewards; plan in a world that imagines them, or by another score")
+        goes_on = torch.ones_like(clip.rewards) if clip.ends is None else 1 - clip.ends
+        weight = (self.discount * goes_on).cumprod(1)  # of what comes after each step
+        total = clip.rewards[:, :1].sum(1) + (weight[:, :-1] * clip.rewards[:, 1:]).sum(1)
+        return total if self.value is None else total + weight[:, -1] * self.value(clip)
+
+
+class WeightedScore:
+    """The sum of scores, each times its weight."""
+
+    def __init__(self, *parts: tuple[Score, float]) -> None:
+        if not parts:
+            raise UnusableInput("a sum of scores needs at least one (score, weight)")
+        self.parts, self.looks = parts, any(getattr(score, "looks", True) for score, _ in parts)
+
+    def __call__(self, clip: Clip) -> Float[Tensor, "b"]:
+        """Scores each row."""
+        return torch.stack([weight * score(clip) for score, weight in self.parts]).sum(0)
 
 
 class CycleScore:

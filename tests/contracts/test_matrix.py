@@ -25,7 +25,17 @@ from retrodict.measure.intervals import wilson
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.losses import cloning, next_frame
 from retrodict.models.policy import ClipPolicy
-from retrodict.plan import bayes_inverse, best_of_n, generate_then_infer
+from retrodict.plan import (
+    CycleScore,
+    bayes_inverse,
+    best_of_n,
+    cem,
+    generate_then_infer,
+    gradient,
+    icem,
+    mppi,
+    random_shooting,
+)
 from retrodict.recipes import bc, joint, laom, lapo, laq, vpt
 from retrodict.roles import System, View, compatible
 from retrodict.run.loop import Fit
@@ -68,7 +78,8 @@ def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
     policy = {"vpt": made["vpt"].policy, "bc": made["bc"].policy, "joint": made["joint"].policy,
               "lapo codes": codes.policy, "lapo": true.policy,
               "laq": made["laq"].decoded().policy, "laom": made["laom"].policy,
-              "planned": generate_then_infer(codes.forward, made["vpt"].inverse)}  # fmt: skip
+              "planned": generate_then_infer(codes.forward, made["vpt"].inverse),
+              "cem": cem(world, CycleScore(made["vpt"].inverse), 2, 4, 1, 2)}  # fmt: skip
     return Cast(made, inverse, forward, policy, sprites, folder)
 
 
@@ -236,6 +247,39 @@ def test_search_inside_a_world_with_a_score(cast: Cast) -> None:
         check_dream(best, clip, state, 2)
         assert torch.equal(brightness(clip), brightness(every).view(2, 5).amax(1))
         assert finite(pick(state, torch.tensor([1])))
+
+
+PLANNERS: dict[str, Callable[..., Any]] = {
+    "random": lambda world, score: random_shooting(world, score, 2, 6),
+    "cem": lambda world, score: cem(world, score, 2, 6, 2, 2),
+    "icem": lambda world, score: icem(world, score, 2, 6, 2, 2, share=0.5),
+    "mppi": lambda world, score: mppi(world, score, 2, 6, 2, 2),
+    "gradient": lambda world, score: gradient(world, score, 2, 2, 1),
+}
+
+
+def test_every_planner_thinks_in_every_world_by_every_judge(cast: Cast) -> None:
+    found = {}
+    scene = past(cast)
+    further = Clip(frames=scene.frames.repeat(1, 2, 1, 1, 1))  # type: ignore[union-attr]
+    for f, forward in cast.forward.items():
+        for i, inverse in cast.inverse.items():
+            for p, make in PLANNERS.items():
+
+                def work(forward: Any = forward, inverse: Any = inverse, make: Any = make) -> None:
+                    planner = make(forward, CycleScore(inverse))
+                    belief, memory = planner.act(scene)
+                    for _ in range(STEPS - 1):
+                        belief, memory = planner.act(further, memory)
+                    assert belief.params.shape == (2, forward.space.parameters)
+                    assert finite(belief.params)
+                    assert finite(memory)
+
+                found[f, f"{i}, {p}"] = outcome(work)
+    apart = {(f, f"{i}, {p}"): "different actions" for f in cast.forward for i in cast.inverse for p in PLANNERS
+             if (f == "lapo codes") != (i == "lapo codes")}  # fmt: skip
+    choices = {(f, f"{i}, gradient"): "choices or keys" for f in cast.forward for i in cast.inverse}
+    verdicts(found, choices | apart)
 
 
 def test_every_world_answers_the_questions(cast: Cast) -> None:

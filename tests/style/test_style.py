@@ -25,7 +25,7 @@ FLOORS = (
     {"clip", "rng", "tree"},
     {"segments", "spaces", "roles", "nn"},
     {"data", "envs", "models"},
-    {"plan", "dream"},
+    {"plan", "planners", "search", "dream"},
     {"measure"},
     {
         "run",
