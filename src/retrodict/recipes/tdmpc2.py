@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.data.cache import Cache
 from retrodict.models.tdmpc import Bootstrap, LatentWorld, Prior, learning
+from retrodict.models.tdmpc_weights import from_published
 from retrodict.nn.part import Part
 from retrodict.plan import Rewards, mppi
 from retrodict.roles import Memory, System
@@ -48,14 +50,14 @@ class Config:
     rho: float = 0.5  # weight of each further step of a window (paper: 0.5)
     entropy: float = 1e-4  # weight of the policy's entropy (paper: 0.0001)
     horizon: int = 3  # steps learnt from and planned (paper: 3)
-    samples: int = 128  # plans that are tried at once (paper: 512)
+    samples: int = 64  # plans that are tried at once (paper: 512)
     iterations: int = 4  # of a decision (paper: 6)
-    elites: int = 16  # best plans, to which the belief moves (paper: 64)
-    proposals: int = 8  # plans of the policy among them (paper: 24)
+    elites: int = 8  # best plans, to which the belief moves (paper: 64)
+    proposals: int = 4  # plans of the policy among them (paper: 24)
     temperature: float = 2.0  # of the elites' weights, in units of return (paper: 2, as 1 / 0.5)
     played: int = 3000  # own steps, where the run has a world
-    before: Fit = field(default_factory=lambda: Fit(1000, 128, 1e-3, 0.0, 0.0, 1.0, 20.0))  # on what was recorded
-    fit: Fit = field(default_factory=lambda: Fit(3000, 128, 1e-3, 0.0, 0.0, 1.0, 20.0))  # while it plays
+    before: Fit = field(default_factory=lambda: Fit(1000, 64, 1e-3, 0.0, 0.0, 1.0, 20.0))  # on what was recorded
+    fit: Fit = field(default_factory=lambda: Fit(3000, 64, 1e-3, 0.0, 0.0, 1.0, 20.0))  # while it plays
 
 
 def micro() -> Config:
@@ -128,3 +130,12 @@ def train(cfg: Config, run: Run) -> System:
     playing = partial(planned, cfg=cfg, discount=discount, seed=run.seed, explore=True)
     world = run.fit("played", world, loss, run.replay(seen, playing, cfg.played), cfg.fit)
     return System(forward=world, policy=planned(world, cfg, discount, run.seed))
+
+
+def published(weights: Any, name: str) -> System:
+    """The system of a published checkpoint, read by `foreign_weights.read_weights`, as its authors plan with it.
+
+    A discount is not part of such a file: it is that of 500 decisions, as in the tasks that the files are of.
+    """
+    world = from_published(weights)
+    return System(forward=world, policy=planned(world, paper(), 0.99, 0), about={"recipe": "tdmpc2", "weights": name})
