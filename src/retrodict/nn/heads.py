@@ -35,6 +35,13 @@ class BeliefHead(nn.Linear):
         return torch.where(self.spread, super().forward(features.detach()), params)
 
 
+def mixed(logits: Float[Tensor, "*n k"], share: float) -> Float[Tensor, "*n k"]:
+    """Log probabilities of choices of which a share is drawn evenly."""
+    if not share:
+        return logits.log_softmax(-1)
+    return ((1 - share) * logits.softmax(-1) + share / logits.shape[-1]).log()
+
+
 class ActorHead(nn.Linear):
     """A linear map to a belief of one who acts: it stays within reach, and never becomes certain.
 
@@ -70,7 +77,7 @@ class ActorHead(nn.Linear):
                 deviation = self.least + (self.most - self.least) * torch.sigmoid(spread + 2)
                 parts += [middle.chunk(2)[0] + half.chunk(2)[0] * mean.tanh(), (half.chunk(2)[1] * deviation).log()]
             elif segment.kind in ONE_HOT:
-                parts.append(((1 - self.mixed) * part.softmax(-1) + self.mixed / segment.width).log())
+                parts.append(mixed(part, self.mixed))
             else:
                 parts.append(part)
         return torch.cat(parts, -1)

@@ -9,18 +9,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.errors import Interrupted, NonFinite, UnusableInput
+from retrodict.nn.laprop import LaProp
 from retrodict.nn.part import Part
 from retrodict.run import checkpoint
 from retrodict.run.log import Log
@@ -58,6 +59,27 @@ class Fit:
             return self.rate * (step + 1) / warm
         done = (step - warm) / max(1, self.steps - warm)
         return self.rate * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+    def optimiser(self, parameters: list[nn.Parameter], pace: float) -> torch.optim.Optimizer:
+        """The optimiser of a group whose learning rate is `pace` of the common one."""
+        group = [{"params": parameters, "pace": pace}]
+        return torch.optim.AdamW(group, lr=self.rate, weight_decay=self.decay, fused=True)
+
+
+@dataclass(frozen=True)
+class Laprop(Fit):
+    """The same by LaProp, each tensor's gradient cut at `share` of its norm; warm-up and then a constant rate
+    (DreamerV3)."""
+
+    decay: float = 0.0
+    warmup: float = 0.02
+    floor: float = 1.0
+    clip: float = 0.0
+    share: float = 0.3
+
+    def optimiser(self, parameters: list[nn.Parameter], pace: float) -> torch.optim.Optimizer:
+        """LaProp."""
+        return LaProp([{"params": parameters, "pace": pace}], lr=self.rate, clip=self.share)
 
 
 @dataclass
@@ -237,12 +259,7 @@ def _draw(stage: Stage, part: Part, data: Data, cfg: Fit, step: int) -> Any:
 
 def _optimisers(part: Part, cfg: Fit) -> dict[str, torch.optim.Optimizer]:
     paces = part.paces()
-    return {
-        name: torch.optim.AdamW(
-            [{"params": parameters, "pace": paces.get(name, 1.0)}], lr=cfg.rate, weight_decay=cfg.decay, fused=True
-        )
-        for name, parameters in part.groups().items()
-    }
+    return {name: cfg.optimiser(group, paces.get(name, 1.0)) for name, group in part.groups().items()}
 
 
 def _within_time(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) -> Fit:
@@ -266,7 +283,7 @@ def _within_time(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log
     steps = json.loads(record.read_text())["steps"]
     if steps < cfg.steps:
         log.say(f"{stage.name}: its {stage.seconds:.0f} s allow {steps} of {cfg.steps} steps")
-    return Fit(**{**cfg.__dict__, "steps": steps})
+    return replace(cfg, steps=steps)
 
 
 def _commit(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Optimizer], step: int, log: Log) -> None:

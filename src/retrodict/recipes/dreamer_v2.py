@@ -1,0 +1,106 @@
+"""DreamerV2: latents that are choices, and an actor that is told how much better an imagined return was than expected.
+
+Claim   a world of discrete latents is good enough to learn a game in, from pixels
+Tiny    about 6 minutes a seed on 2 CPU cores: catch_return
+Paper   Hafner et al., Mastering Atari with Discrete World Models (ICLR 2021)
+Run     retrodict train dreamer_v2 --data D --env E --out RUN --size tiny
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from retrodict import rng
+from retrodict.claims import Figure
+from retrodict.models.imagination import Dreamer, dreaming
+from retrodict.models.rssm import RSSM, spread_out
+from retrodict.nn.conv import patch_for
+from retrodict.roles import System
+from retrodict.run.loop import Fit
+from retrodict.run.run import Run
+
+FIGURES = {
+    "catch_return": Figure("catch_online", "return", 0, target=0.9),
+    "catch_return_gaussian": Figure("catch_online", "return", 0, "gaussian"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of world, actor and critic."""
+
+    latent: str = "categorical"  # or gaussian, as of V1 (paper: categorical)
+    deter: int = 128  # width of the memory (paper: 600)
+    hidden: int = 64  # of layers in the world's core (paper: 600)
+    stoch: int = 16  # choices, or numbers, of a latent (paper: 32)
+    classes: int = 8  # values of each choice (paper: 32)
+    units: int = 64  # of layers in heads (paper: 400)
+    layers: int = 2  # of heads, actor and critic (paper: 4)
+    eyes: str = "patches"  # patches, or 64 pixels `strided` (paper: strided)
+    channels: int = 16  # of the eyes (paper: 48)
+    patch: int = 0  # pixels a side, 0: the largest up to 8 that gives 4 a side (paper: none)
+    frames: int = 16  # of a replayed sequence (paper: 50)
+    divergence: float = 0.1  # weight of the world's divergence (paper: 0.1)
+    balance: float = 0.8  # share of it that pulls the prior (paper: 0.8)
+    horizon: int = 10  # imagined steps (paper: 15)
+    discount: float = 0.99  # of a reward, per step (paper: 0.999)
+    trace: float = 0.95  # λ of the returns (paper: 0.95)
+    entropy: float = 3e-3  # weight (paper: 1e-3)
+    ended: float = 5.0  # weight of ends (paper: 5)
+    slow: float = 100.0  # steps after which the slow critic is copied (paper: 100)
+    actor_pace: float = 0.5  # learning rate of the actor, of the world's (paper: 0.2)
+    critic_pace: float = 0.5  # of the critic (paper: 0.5)
+    steps: int = 5_000  # played while it is trained, in a run that has a world
+    practise: Fit = field(default_factory=lambda: Fit(2_000, 16, 1e-3, 1e-6, 0.02, 1.0, 100.0))
+
+
+def micro() -> Config:
+    """Settings for contract tests."""
+    few = Fit(8, 4, 1e-3, 0.0, clip=100.0)
+    return Config("categorical", 16, 16, 4, 4, 16, 1, channels=8, frames=6, horizon=3, steps=40, practise=few)
+
+
+def tiny() -> Config:
+    """The committed settings."""
+    return Config()
+
+
+def gaussian() -> Config:
+    """The same with the latents of V1: the paper's own ablation."""
+    return Config("gaussian", stoch=32)
+
+
+def paper() -> Config:
+    """The published settings for Atari, with frames of 64 pixels."""
+    return Config(
+        "categorical", 600, 600, 32, 32, 400, 4, "strided", 48, 0, 50, horizon=15, discount=0.999, entropy=1e-3,
+        actor_pace=0.2, steps=50_000_000, practise=Fit(3_000_000, 16, 2e-4, 1e-6, 0.001, 1.0, 100.0),
+    )  # fmt: skip
+
+
+def train(cfg: Config, run: Run) -> System:
+    """Learns a world, an actor and a critic side by side."""
+    steps = run.data.labelled
+    cache = steps.cache
+    view = cache.view(proprio=cache.proprio)
+    patch = cfg.patch or patch_for(view.size, 4)
+    with rng.isolated(run.seed, "dreamer"):
+        world = RSSM(
+            view, cache.space, "normed", cfg.latent, cfg.deter, cfg.hidden, cfg.stoch, cfg.classes, cfg.units,
+            cfg.layers, 2, cfg.eyes, cfg.channels, patch, "elu", "none", 1, mixed=0.0, bins=0,
+        )  # fmt: skip
+        agent = Dreamer(
+            world, cfg.units, cfg.layers, "elu", "none", 0, cfg.slow, cfg.actor_pace, cfg.critic_pace, mixed=0.0
+        )
+        spread_out(agent, "even")
+    axes = any(segment.kind == "continuous" for segment in cache.space.segments)
+    loss = partial(
+        dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy,
+        gradient="dynamics" if axes else "reinforce", scaled=False, slow_values=True, slow_weight=0.0, replayed=0.0,
+        dyn=cfg.divergence * cfg.balance, rep=cfg.divergence * (1 - cfg.balance), free=0.0, each=False,
+        ended=cfg.ended,
+    )  # fmt: skip
+    seen = run.replay(steps.shown(cache.view(cfg.frames, cfg.frames - 2)), Dreamer.policy, cfg.steps)
+    agent = run.fit("dreamer", agent, loss, seen, cfg.practise)
+    return System(forward=agent.world, policy=agent.policy())
