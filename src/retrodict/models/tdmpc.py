@@ -113,7 +113,7 @@ def encoder_of(view: View, latent: int, hidden: int, layers: int, norm: SimNorm)
             nn.Conv2d(channels, width, 7, 2), nn.ReLU(), nn.Conv2d(width, width, 5, 2), nn.ReLU(),
             nn.Conv2d(width, width, 3, 2), nn.ReLU(), nn.Conv2d(width, width, 3), nn.Flatten(), norm,
         )  # fmt: skip
-    grid = PatchGrid(channels, patch_for(view.size), 32, 1)
+    grid = PatchGrid(channels, patch_for(view.size), 16, 1)
     flat = math.prod(stem_shape(grid, channels, view.size))
     return nn.Sequential(grid, nn.Flatten(), *mlp(flat, [hidden], latent, norm))
 

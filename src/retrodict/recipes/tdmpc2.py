@@ -29,7 +29,7 @@ from retrodict.spaces import Distribution
 
 FIGURES = {
     "pendulum_return": Figure("pendulum", "return", 0, target=-250.0),
-    "catch_return": Figure("catch_online", "return", 0, target=0.9),
+    "catch_return": Figure("catch_online", "return", 0, "catch", 0.9),
     "planning_gain_2000": Figure("pendulum", "planning_gain", 0, preset="half", target=0.0),
 }
 
@@ -50,14 +50,14 @@ class Config:
     rho: float = 0.5  # weight of each further step of a window (paper: 0.5)
     entropy: float = 1e-4  # weight of the policy's entropy (paper: 0.0001)
     horizon: int = 3  # steps learnt from and planned (paper: 3)
-    samples: int = 64  # plans that are tried at once (paper: 512)
-    iterations: int = 4  # of a decision (paper: 6)
-    elites: int = 8  # best plans, to which the belief moves (paper: 64)
-    proposals: int = 4  # plans of the policy among them (paper: 24)
+    samples: int = 48  # plans that are tried at once (paper: 512)
+    iterations: int = 3  # of a decision (paper: 6)
+    elites: int = 6  # best plans, to which the belief moves (paper: 64)
+    proposals: int = 3  # plans of the policy among them (paper: 24)
     temperature: float = 2.0  # of the elites' weights, in units of return (paper: 2, as 1 / 0.5)
     played: int = 3000  # own steps, where the run has a world
     before: Fit = field(default_factory=lambda: Fit(1000, 64, 1e-3, 0.0, 0.0, 1.0, 20.0))  # on what was recorded
-    fit: Fit = field(default_factory=lambda: Fit(3000, 64, 1e-3, 0.0, 0.0, 1.0, 20.0))  # while it plays
+    fit: Fit = field(default_factory=lambda: Fit(1500, 64, 1e-3, 0.0, 0.0, 1.0, 20.0))  # while it plays
 
 
 def micro() -> Config:
@@ -72,8 +72,13 @@ def tiny() -> Config:
 
 
 def half() -> Config:
-    """Those after 1,000 own steps."""
-    return replace(tiny(), played=1000, fit=replace(tiny().fit, steps=1000))
+    """The same after 1,000 own steps."""
+    return replace(tiny(), played=1000, fit=replace(tiny().fit, steps=500))
+
+
+def catch() -> Config:
+    """For the game of catch: 1,000 own steps, and an update for each; plans weighed on its scale of rewards."""
+    return replace(tiny(), played=1000, fit=replace(tiny().fit, steps=1000), temperature=0.1)
 
 
 def paper() -> Config:
