@@ -16,8 +16,9 @@ from retrodict import cli, rng
 from retrodict.clip import MISSING, RECORDED, Clip
 from retrodict.data.foreign_weights import read_weights
 from retrodict.errors import NoFrames, NoLikelihood, UnusableInput
-from retrodict.models.tdmpc import Bootstrap, LatentWorld, Prior, SimNorm, learning
+from retrodict.models.tdmpc import Bootstrap, LatentWorld, Prior, learning
 from retrodict.models.tdmpc_weights import from_published
+from retrodict.nn.simnorm import SimNorm
 from retrodict.recipes.tdmpc2 import Planned, micro, planned
 from retrodict.roles import View
 from retrodict.run.checkpoint import load_system
