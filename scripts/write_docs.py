@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"
 OBEYS, JUDGED = "docs/obedience.md", "results/comparisons/obedience.json"
 PLAY, SPEED = "docs/play.md", "results/comparisons/play.json"
+WORLDS, FREE = "docs/worlds.md", "results/comparisons/model_free.json"
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
+
+LEARNT = ("catch_", "pendulum", "dodge")  # settings in which a recipe plays, or is measured by playing
 
 
 def documents() -> dict[Path, str]:
@@ -38,6 +41,11 @@ def documents() -> dict[Path, str]:
     if (ROOT / SPEED).is_file():
         speed = recipe_pages.speed_table(json.loads((ROOT / SPEED).read_text()))
         made[Path(PLAY)] = recipe_pages.between((ROOT / PLAY).read_text(), "speed", speed)
+    worlds = recipe_pages.between(
+        (ROOT / WORLDS).read_text(), "learnt", recipe_pages.world_table(modules, entries, *LEARNT)
+    )
+    free = recipe_pages.free_table(json.loads((ROOT / FREE).read_text())) if (ROOT / FREE).is_file() else ""
+    made[Path(WORLDS)] = recipe_pages.between(worlds, "free", free)
     readme = (ROOT / "README.md").read_text()
     readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))
     picture = ""

@@ -18,10 +18,12 @@ from retrodict.contract import sprite_views
 from retrodict.data.batch import Steps
 from retrodict.data.store import Store
 from retrodict.dream import Dream, DreamEnv, dream
+from retrodict.envs.pendulum import Pendulum
 from retrodict.envs.rollout import open_loop, policy_actor, rollout, score, uniform
 from retrodict.errors import NoFrames, UnusableInput
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.policy import ClipPolicy
+from retrodict.models.rssm import RSSM
 from retrodict.roles import ForwardModel, System, View
 from retrodict.run.collect import collect, schema_of
 from retrodict.spaces import ActionSpace, categorical
@@ -249,3 +251,18 @@ def test_what_cannot_be_dreamt_is_refused(sprite_world: FrameForward) -> None:
 
 def _frames(world: FrameForward) -> Clip:
     return Clip(frames=torch.zeros(1, 1, 3, *world.view.size, dtype=torch.uint8))
+
+
+def test_a_world_of_numbers_is_dreamt_in_numbers() -> None:
+    world = Pendulum(1)
+    clips = [clip for clip, _, _ in rollout(world, [0], uniform(world))]
+    with rng.isolated("numbers"):
+        latent = RSSM(View(1, size=world.size, rate=20.0, proprio=3), world.actions, deter=16, units=16, blocks=4)
+    env = dream(latent.eval(), clips[0].cut(0, 3), limit=5)
+    check_env(env, skip_render_check=True)
+    assert env.observation_space.shape == (3,)
+    seen = env.reset(seed=0)[0]
+    assert seen.dtype == np.float32
+    moved, reward, *_ = env.step(env.action_space.sample())
+    assert not np.array_equal(seen, moved)
+    assert np.isfinite(reward)

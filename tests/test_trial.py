@@ -93,7 +93,7 @@ def test_intervals_that_no_label_supports_are_not_measured() -> None:
 
 def test_a_result_tells_its_parts_and_minutes() -> None:
     trials = [
-        Trial(i, {"r2": v, "r2.move.x": v, "r2.move.z": v - 0.5}, 1.0, {}, {}) for i, v in enumerate((0.75, 0.25))
+        Trial(i, {"r2": v, "r2.move.x": v, "r2.move.z": v - 0.5}, 1.0, {}, {}, 0.5) for i, v in enumerate((0.75, 0.25))
     ]
     told = summary("f", Figure("arm", "r2", 1200), "vpt", "digest", trials)
     assert told["parts"] == {"move.x": 0.5, "move.z": 0.0}

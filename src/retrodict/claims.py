@@ -82,9 +82,14 @@ def summary(name: str, figure: Figure, recipe_name: str, digest: str, trials: Se
         "value": round(estimate.value, 4), "low": _rounded(estimate.low), "high": _rounded(estimate.high),
         **({"parts": parts} if parts else {}), **({"minutes": figure.minutes} if figure.minutes else {}),
         "config": digest, "command": f"retrodict check {recipe_name} --claim {name} --seeds {len(trials)}",
-        "seeds": [{"seed": t.seed, "value": round(t.values[figure.measure], 4), "seconds": t.seconds} for t in trials],
+        "seeds": [_seed(t, figure.measure) for t in trials],
         "commit": commit_of_source(), "versions": versions(),
     }  # fmt: skip
+
+
+def _seed(t: Trial, measure: str) -> dict[str, Any]:
+    value = round(t.values[measure], 4)
+    return {"seed": t.seed, "value": value, "seconds": t.seconds, "cpu_seconds": t.cpu_seconds}
 
 
 def _pooled(measure: str, trials: Sequence[Trial]) -> intervals.Estimate:

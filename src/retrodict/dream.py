@@ -36,10 +36,10 @@ Starts = Clip | Steps
 class Dream(World):
     """n dreams of one forward model side by side, each at its own pace, as a World.
 
-    Observations are decoded frames, or features where the model cannot decode them (then no policy that looks at frames
-    can act here). Rewards and ends are those that the model imagines, 0 and never where it imagines none; an end comes
-    with the probability that the model gives it. A model that draws is asked row by row, with noise addressed by the
-    row's seed and step, so that a dream does not depend on its neighbours.
+    Observations are decoded frames; numbers where those are what the model sees; or features where it decodes nothing
+    (then no policy that looks at frames can act here). Rewards and ends are those that the model imagines, 0 and never
+    where it imagines none; an end comes with the probability that the model gives it. A model that draws is asked row
+    by row, with noise addressed by the row's seed and step, so that a dream does not depend on its neighbours.
 
     `starts` are rows of recorded frames, of which the last is where the dream begins, or steps of a cache. The model
     must be in evaluation mode, as `retrodict.load` returns it, and on `device`.
@@ -99,17 +99,18 @@ class Dream(World):
         return state, self._look(clip)
 
     def _look(self, clip: Clip) -> Shaped[np.ndarray, "b *o"]:
-        """The last frame of every row, or its features."""
+        """The last frame of every row, or its numbers, or its features."""
         try:
             with torch.no_grad():
-                frames = self.forward.decode(clip).frames
+                clip = self.forward.decode(clip)
         except NoFrames:
-            frames = None
-        if frames is not None:
-            return frames[:, -1].permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        if clip.features is None:
-            raise UnusableInput("this model imagines neither frames nor features, so there is nothing to see")
-        return clip.features[:, -1].detach().float().cpu().numpy()
+            pass
+        if clip.frames is not None:
+            return clip.frames[:, -1].permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        seen = clip.features if clip.proprio is None else clip.proprio
+        if seen is None:
+            raise UnusableInput("this model imagines no frames, numbers or features, so there is nothing to see")
+        return seen[:, -1].detach().float().cpu().numpy()
 
     def _advance(
         self, actions: np.ndarray, live: Bool[np.ndarray, "n"]

@@ -66,6 +66,7 @@ WHOLE_TILES = {"screens": "7x7", "stride": 8, "paint": True}
 SETTINGS: dict[str, Setting] = {
     "sprites": Setting("sprites", random=0.3, copies=64, episodes=300, changed={"textures": "noise"}),
     "sprites_distractors": Setting("sprites", random=0.3, copies=64, episodes=300, options={"distractors": 3}),
+    "sprites_textured": Setting("sprites", random=0.3, copies=64, episodes=300, options={"textures": "noise+checker"}),
     "babyai": Setting(
         "babyai",
         foreign={
@@ -317,6 +318,7 @@ class Trial:
     seconds: float
     stages: dict[str, dict[str, Any]]
     about: dict[str, Any]
+    cpu_seconds: float  # of work, whatever else the machine did
     answers: Answers | None = None  # where a measure of answers was wanted
 
 
@@ -332,7 +334,8 @@ def trial(
     with Run(folder, views(cache, budget, seed, chosen.per_minute > 0), seed, log=log, world=world) as run:
         system = run.finish(gated(recipe.train(cfg, run), run), {"recipe": recipe.__name__.rpartition(".")[2]})
     seconds = sum(float(stage["seconds"]) for stage in run.stages.values())  # also of stages done earlier
+    worked = sum(float(stage.get("cpu_seconds", stage["seconds"])) for stage in run.stages.values())
     test = test or held_out(chosen)
     values = measured(system, chosen, test, wanted, base.parent / "judge")
     given = _answered(system.decoded(), wanted[0], test) if set(wanted) & set(OF_ANSWERS) else None
-    return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about), given)
+    return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about), round(worked, 1), given)

@@ -17,8 +17,9 @@ from retrodict.data.cache import Cache
 from retrodict.data.growing import Growing
 from retrodict.data.memory import MemoryStore
 from retrodict.envs.catch import FALL, Catch
+from retrodict.envs.pendulum import Pendulum
 from retrodict.envs.rollout import rollout, uniform
-from retrodict.errors import StaleStage, UnusableInput
+from retrodict.errors import Incompatible, StaleStage, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.roles import Memory, View
 from retrodict.run.collect import schema_of
@@ -146,6 +147,12 @@ def test_episodes_of_another_size_are_refused() -> None:
         Growing(recorded()).append([clip])
     with pytest.raises(UnusableInput, match="one step or more"):
         played(0)
+
+
+def test_another_world_than_the_recorded_is_refused() -> None:
+    for world, said in ((Catch(1, size=32), "frames"), (Pendulum(1), "actions"), (Catch(1, fps=5), "frames/s")):
+        with pytest.raises(Incompatible, match=f"has {said}"):
+            Replay(recorded(), world, lambda part: part, 5)
 
 
 def test_growing_holds_the_fewest_that_suffice() -> None:

@@ -19,8 +19,10 @@ from retrodict.errors import UnusableInput
 
 if TYPE_CHECKING:
     from retrodict.data.schema import Episodes
+    from retrodict.envs.world import World
     from retrodict.label.auto import Training
     from retrodict.roles import System
+    from retrodict.run.collect import Origin
     from retrodict.run.run import Run, Views
 
 
@@ -44,6 +46,8 @@ class Train(Telling):
     """Seed of the weights, the batches and the draw of labels."""
     set: UseAppendAction[tuple[str, ...]] = ()
     """A setting of the recipe, such as --set fit.steps=200; may be repeated."""
+    env: str = ""
+    """A world to play in while it learns, as for `retrodict record` (default: it learns from the data alone)."""
     frame_size: str = ""
     """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, larger than 128 about 64 high)."""
     budget: str = ""
@@ -72,13 +76,15 @@ class Train(Telling):
         labels = stretch(self.minutes, source) if self.minutes else self.labels
         cached = (size(self.frame_size), self.out / "cache", self.cache_gb)
         data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0, needed=needed)
-        with Run(self.out, data, self.seed, log=log, restart=self.restart, resume=line) as run:
+        origin = origin_of(source)
+        world = None if not self.env else partial(played_in, self.env, origin)
+        with Run(self.out, data, self.seed, log=log, restart=self.restart, resume=line, world=world) as run:
             seen: dict[str, Any] = {
                 "source": source.digest,
                 "labels": len(data.labelled),
                 "steps": len(data.unlabelled),
             }
-            if (origin := origin_of(source)).env is not None:
+            if origin.env is not None:
                 seen["world"] = {"env": origin.env, "options": dict(origin.options)}
             system = run.finish(gated(train(run), run), {"data": seen})
             stages = [{"stage": stage, **spent} for stage, spent in run.stages.items()]
@@ -91,6 +97,13 @@ class Train(Telling):
             *next_lines(self.out, parts, None if len(data.labelled) else self.data),
         ])  # fmt: skip
         return DONE
+
+
+def played_in(env: str, origin: Origin) -> World:
+    """Makes the world that a recipe plays in while it learns, with the options under which the data was recorded."""
+    from retrodict.envs.catalog import make
+
+    return make(env, 1, **(origin.options if origin.env == env else {}))
 
 
 def next_lines(run: Path, parts: Sequence[str], unlabelled: Path | None = None) -> list[str]:

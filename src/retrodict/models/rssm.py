@@ -221,7 +221,10 @@ class RSSM(Part):
         raise NoLikelihood("a recurrent world has no likelihood of a frame, only of latents that it drew itself")
 
     def mistaken(self, features: Float[Tensor, "n f"], clip: Clip) -> Float[Tensor, "n"]:
-        """The reconstruction's error at every frame of a clip, rows then frames, summed over what is seen."""
+        """The reconstruction's error at every frame of a clip, rows then frames, summed over what is seen.
+
+        A frame counts as if it had 64x64 pixels, as those of the papers have, so that small ones weigh no less.
+        """
         said = self.brush(features)
         if self.view.proprio:
             numbers = told(clip, self.view).flatten(0, 1)
@@ -229,7 +232,9 @@ class RSSM(Part):
         else:
             assert clip.frames is not None
             aim = normalise(clip.frames.flatten(0, 1))
-        weight = 1.0 if self.bins is not None else 0.5
+        weight = (1.0 if self.bins is not None else 0.5) * (
+            1.0 if self.view.proprio else 4096 / math.prod(self.view.size)
+        )
         return weight * ((said - aim) ** 2).flatten(1).sum(1)  # type: ignore[no-any-return]
 
 

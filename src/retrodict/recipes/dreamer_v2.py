@@ -38,7 +38,7 @@ class Config:
     units: int = 64  # of layers in heads (paper: 400)
     layers: int = 2  # of heads, actor and critic (paper: 4)
     eyes: str = "patches"  # patches, or 64 pixels `strided` (paper: strided)
-    channels: int = 16  # of the eyes (paper: 48)
+    channels: int = 32  # of the eyes (paper: 48)
     patch: int = 0  # pixels a side, 0: the largest up to 8 that gives 4 a side (paper: none)
     frames: int = 16  # of a replayed sequence (paper: 50)
     divergence: float = 0.1  # weight of the world's divergence (paper: 0.1)

@@ -40,7 +40,7 @@ class Config:
     blocks: int = 8  # of the core (paper: 8)
     bins: int = 63  # of rewards and values (paper: 255)
     eyes: str = "patches"  # patches, or 64 pixels `pooled` (paper: pooled)
-    channels: int = 16  # of the eyes (paper: 64)
+    channels: int = 32  # of the eyes (paper: 64)
     patch: int = 0  # pixels a side, 0: the largest up to 8 that gives 4 a side (paper: none)
     frames: int = 16  # of a replayed sequence (paper: 64)
     horizon: int = 10  # imagined steps (paper: 15)
@@ -48,7 +48,7 @@ class Config:
     trace: float = 0.95  # λ of the returns (paper: 0.95)
     entropy: float = 3e-4  # weight, beside gains in units of the returns' range (paper: 3e-4)
     steps: int = 5_000  # played while it is trained, in a run that has a world
-    practise: Fit = field(default_factory=lambda: Laprop(2_500, 16, 1e-3))
+    practise: Fit = field(default_factory=lambda: Laprop(2_000, 16, 1e-3))
 
 
 def micro() -> Config:

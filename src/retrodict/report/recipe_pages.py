@@ -162,7 +162,7 @@ def recipe_table(entries: Sequence[Entry], folder: str) -> str:
     return "\n".join(table(["recipe", "what it does", "status", "measured (95 % interval)"], rows))
 
 
-def world_table(modules: Mapping[str, ModuleType], entries: Sequence[Entry], begins: str) -> str:
+def world_table(modules: Mapping[str, ModuleType], entries: Sequence[Entry], *begins: str) -> str:
     """Returns the measured figures of all worlds whose setting `begins` so, or that there are none."""
     rows = []
     for entry in entries:
@@ -200,6 +200,17 @@ def obedience_table(result: Entry) -> str:
 def speed_table(result: Entry) -> str:
     """Returns how fast a world was steered through the page's own door (`benchmarks/play.py`)."""
     lines = table(["what", "measured", "target"], result["rows"])
+    return "\n".join([*lines, "", f"(`{result['command']}`)"])
+
+
+def free_table(result: Entry) -> str:
+    """Returns what model-free learners reach (`benchmarks/model_free.py`), a row each."""
+    rows = [
+        [where.removesuffix("_online"), name.rpartition(" ")[0], f"{one['steps']:,}", number(one["return"]),
+         *("" if one[end] is None else number(one[end]) for end in ("low", "high")), str(len(one["seeds"]))]
+        for where, found in result["settings"].items() for name, one in found.items()
+    ]  # fmt: skip
+    lines = table(["world", "learner", "steps", "return", "low", "high", "seeds"], rows)
     return "\n".join([*lines, "", f"(`{result['command']}`)"])
 
 

@@ -21,7 +21,7 @@ from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.growing import Growing
 from retrodict.data.store import Store
-from retrodict.errors import UnusableInput
+from retrodict.errors import Incompatible, UnusableInput
 from retrodict.roles import Policy
 from retrodict.run.collect import LEVELS, schema_of
 
@@ -50,6 +50,13 @@ class Replay:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UnusableInput(f"a part plays one step or more while it is trained; got {self.steps}")
+        cache, world = self.recorded.cache, self.world
+        for what, recorded, played in (
+            ("actions", cache.space.columns, world.actions.columns), ("frames", cache.size, world.size),
+            ("frames/s", cache.fps, world.fps), ("numbers", cache.proprio, len(world.proprio)),
+        ):  # fmt: skip
+            if recorded != played:
+                raise Incompatible(f"{world.name} has {what} {played} and what was recorded {recorded}; record it anew")
         self._grown = Growing(self.recorded)
 
     @property

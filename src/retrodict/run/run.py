@@ -261,7 +261,7 @@ class Run:
         done = folder / "done"
         if any(_names(asked, name) for asked in self.restart):
             shutil.rmtree(folder, ignore_errors=True)
-        began = time.monotonic()
+        began, worked = time.monotonic(), time.process_time()
         _refuse_other(folder, name, identity)
         if (done / checkpoint.MANIFEST).exists():
             tensors, manifest = checkpoint.load_folder(done)
@@ -273,7 +273,10 @@ class Run:
             with Stop() as stop:
                 tensors = {key: value.detach().cpu() for key, value in work(folder, stop).items()}
                 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-                spent = {"seconds": round(time.monotonic() - began, 2), "memory_mb": int(peak)}
+                spent = {
+                    "seconds": round(time.monotonic() - began, 2),
+                    "cpu_seconds": round(time.process_time() - worked, 2), "memory_mb": int(peak),
+                }  # fmt: skip
                 about = {"identity": dict(identity), "spent": spent, "versions": versions()}
                 checkpoint.save_folder(done, tensors, about)
             stop.leave(f"{name} is finished.", self.resume)

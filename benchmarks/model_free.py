@@ -1,0 +1,122 @@
+"""What model-free learning reaches in as many steps: PPO, DQN and SAC of Stable-Baselines3 (extra `bench`).
+
+Usage: python benchmarks/model_free.py [--seeds 3] [--only pendulum] [--out results/comparisons/model_free.json]
+
+Each learner has its package's own settings and nothing is tuned, as nothing is on the other side for these worlds but
+what the recipes' tiny settings say; numbers are read by a small MLP, frames are flattened for one. Steps are those that
+the recipes have, random ones included. Played on the levels that all figures are measured on, with drawn actions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch
+from torch import Tensor
+
+from retrodict import trial
+from retrodict.claims import commit_of_source
+from retrodict.clip import Clip
+from retrodict.envs.rollout import score
+from retrodict.envs.world import World
+from retrodict.measure import intervals
+from retrodict.run.collect import LEVELS
+from retrodict.run.run import versions
+
+OWN = LEVELS // 2  # the levels that a recipe plays itself
+SUITE = {"pendulum": (4_000, 6_000, 11_000), "catch_online": (6_000,)}
+LEARNERS = {"pendulum": ("SAC", "PPO"), "catch_online": ("DQN", "PPO")}
+
+
+def seen(frames: np.ndarray, world: World) -> np.ndarray:
+    """What a learner is shown: numbers, else the frames' bytes as numbers in 0..1."""
+    if world.proprio:
+        return world.sensed()
+    return (frames.reshape(len(frames), -1) / 255).astype(np.float32)
+
+
+class Single(gymnasium.Env[Any, Any]):
+    """One copy of a world that begins level after level of its own."""
+
+    def __init__(self, world: World, first: int) -> None:
+        self.world, self.level = world, first
+        shape = seen(world.reset(seed=[first])[0], world).shape[1:]
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
+        self.action_space = world.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins the next level."""
+        super().reset(seed=seed)
+        frames, _ = self.world.reset(seed=[self.level])
+        self.level += 1
+        return seen(frames, self.world)[0], {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Takes a native action."""
+        frames, rewards, ended, cut, _ = self.world.step(np.asarray(action)[None])
+        return seen(frames, self.world)[0], float(rewards[0]), bool(ended[0]), bool(cut[0]), {}
+
+
+def acting(model: Any, world: World) -> Callable[[Clip], Tensor]:
+    """The learner as an actor of ours."""
+
+    def act(clip: Clip) -> Tensor:
+        assert clip.frames is not None
+        frames = clip.frames[:, -1].permute(0, 2, 3, 1).numpy()
+        native, _ = model.predict(seen(frames, world), deterministic=False)
+        return torch.from_numpy(world.vectors(native))
+
+    return act
+
+
+def learnt(name: str, where: str, steps: int, seed: int) -> dict[str, Any]:
+    """Trains one learner, and plays."""
+    chosen = trial.setting(where)
+    make = partial(trial.world_of, chosen, **chosen.unseen)
+    more = {"learning_starts": min(1000, steps // 6)} if name != "PPO" else {}
+    env = Single(make(1), seed * LEVELS + OWN)
+    model = getattr(stable_baselines3, name)("MlpPolicy", env, seed=seed, device="cpu", **more)
+    began = time.process_time()
+    model.learn(steps)
+    spent = time.process_time() - began
+    world = make()
+    levels = range(trial.TEST, trial.TEST + chosen.episodes)
+    done = trial.Played.of(score(world, levels, acting(model, world)))
+    return {"seed": seed, "return": round(done.returns.value, 4), "cpu_seconds": round(spent, 1)}
+
+
+def main() -> None:
+    """Trains and plays all, prints, and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=sorted(SUITE), default=None)
+    parser.add_argument("--out", type=Path, default=Path("results/comparisons/model_free.json"))
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, Any] = json.loads(chosen.out.read_text())["settings"] if chosen.out.exists() else {}
+    for where in [chosen.only] if chosen.only else SUITE:
+        found[where] = {}
+        for name in LEARNERS[where]:
+            for steps in SUITE[where]:
+                seeds = [learnt(name, where, steps, seed) for seed in range(chosen.seeds)]
+                mean = intervals.t_interval(np.array([one["return"] for one in seeds]))
+                found[where][f"{name} {steps}"] = {
+                    "steps": steps, "return": mean.value, "low": mean.low, "high": mean.high, "seeds": seeds,
+                }  # fmt: skip
+                print(f"{where} {name} {steps}: {mean}", flush=True)
+    told = {"settings": found, "command": "python benchmarks/model_free.py", "commit": commit_of_source()}
+    package = {"stable_baselines3": stable_baselines3.__version__}
+    chosen.out.write_text(json.dumps(told | {"versions": versions() | package}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
