@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from retrodict.cli.verb import DONE, Telling
 from retrodict.errors import UnusableInput
+
+if TYPE_CHECKING:
+    from retrodict.roles import System
+
+
+def _tdmpc2(file: Path) -> System:
+    from retrodict.data.foreign_weights import read_weights
+    from retrodict.recipes import tdmpc2
+
+    return tdmpc2.published(read_weights(file), file.name)
+
+
+KINDS: dict[str, Callable[[Path], System]] = {"tdmpc2": _tdmpc2}  # how each is read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +39,11 @@ class Convert(Telling):
 
     def run(self, line: str) -> int:
         """Reads, converts and writes."""
-        from retrodict.data.foreign_weights import read_weights
-        from retrodict.recipes import tdmpc2
         from retrodict.run.checkpoint import save_system
 
         if self.out.exists() and any(self.out.iterdir()):
             raise UnusableInput(f"{self.out} is not empty; name a new folder for the run")
-        system = tdmpc2.published(read_weights(self.file), self.file.name)
+        system = KINDS[self.kind](self.file)
         save_system(self.out / "system", system)
         weights = sum(p.numel() for p in system.parts()["forward"].parameters() if p.requires_grad)
         told = {"run": str(self.out), "kind": self.kind, "from": str(self.file), "weights": weights}
