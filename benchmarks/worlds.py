@@ -2,11 +2,11 @@
 
 Usage: python benchmarks/worlds.py [--rounds 5] [--out results/comparisons/worlds.json]
 
-Training: updates per second of DreamerV3's tiny size, and of the same losses with every head called once for a frame, as
-the formulas are written; the share of this machine's measured peak (a large matrix product) that an update's arithmetic
-makes; and how cost grows with frames of a sequence, rows of a batch and width of the memory (exponents, by least squares
-on logarithms). Planning: milliseconds for imagining the candidates of a decision in one batch, and one after the other.
-All take turns, the best round of each counts, and torch uses one thread.
+Training: updates per second of DreamerV3's tiny size, and of the same losses with every head called once for a frame,
+as the formulas are written; the share of this machine's measured peak (a large matrix product) that an update's
+arithmetic makes; and how cost grows with frames of a sequence, rows of a batch and width of the memory (exponents, by
+least squares on logarithms). Planning: milliseconds for imagining the candidates of a decision in one batch, and one
+after the other. All take turns, the best round of each counts, and torch uses one thread.
 """
 
 from __future__ import annotations

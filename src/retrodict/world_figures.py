@@ -192,7 +192,7 @@ def sample(source: Episodes, ids: Sequence[str], size: tuple[int, int], seed: in
     for i in rng.numpy_rng(seed, "sample").permutation(len(ids)):
         length = min(source.lengths[ids[i]], FRAMES)
         if length <= left and length > 1:
-            clips.append(_short(source, ids[i], length, size))
+            clips.append(opening(source, ids[i], length, size))
             left -= length
     if not clips:
         raise UnusableInput("no episode has two frames, so nothing happens in any")
@@ -200,8 +200,8 @@ def sample(source: Episodes, ids: Sequence[str], size: tuple[int, int], seed: in
     return Cache.build(MemoryStore(Schema(source.schema.space, cameras, source.schema.fps), clips))
 
 
-def _short(source: Episodes, id: str, length: int, size: tuple[int, int]) -> Clip:
-    """The first frames of an episode and their actions."""
+def opening(source: Episodes, id: str, length: int, size: tuple[int, int]) -> Clip:
+    """The first frames of an episode, at the size that a model sees, and their actions."""
     pieces, count = list[Tensor](), 0
     for piece in source.stream(id, piece_of(source.schema)):
         pieces.append(resize(piece[0], size))

@@ -17,7 +17,8 @@ COMMON = "[--threads] [--json]"
 LOADING = f"{COMMON} [--code]"
 INTAKE = "[--labels] [--schema] [--label-clock=video] [--camera] [--join] [--format] [--fps] [--fit]"
 GRAMMAR = {
-    "act": f"POLICY --env [--episodes=100] [--seed] [--set] {LOADING}",
+    "act": "POLICY --env [--planner] [--horizon=8] [--samples=64] [--episodes=100] [--seed] [--video] [--set] "
+    f"{LOADING}",
     "check": f"RECIPE [--claim] [--seeds=3] [--out=runs/claims] {COMMON}",
     "data check": f"FOLDER [--with] [--html] [--precision=0.8] [--strict] {COMMON}",
     "data convert-checkpoint": f"KIND FILE --out {COMMON}",
@@ -27,6 +28,7 @@ GRAMMAR = {
     "demo": "[--world=babyai] [--labels=64] [--seed] [--out=runs/demo] [--full] [--micro] [--threads]",
     "doctor": f"[--install=nothing] {COMMON}",
     "export": f"FOLDER --out [--to=onnx] {LOADING}",
+    "imagine": f"FOLDER --from --out [--seen=8] [--steps] [--seed] {LOADING}",
     "label": f"VIDEOS --out {INTAKE} [--with] [--recipe=auto] [--size=tiny] [--set] [--budget] "
     "[--frame-size] [--precision=0.8] [--keep-all] [--strict] [--seed] [--cache-gb=20.0] "
     f"[--engine=torch] {LOADING}",

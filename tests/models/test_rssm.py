@@ -371,3 +371,17 @@ def test_acting_sees_what_training_saw() -> None:
     wanted = actor.belief(part.unroll(seen.cut(0, 4)).features[:, -1])
     assert torch.allclose(belief.params, wanted.params, atol=1e-5)
     assert isinstance(policy, Part)
+
+
+def test_rewards_are_learnt_in_units_and_told_as_they_are() -> None:
+    part, seen = world("V1"), clip()
+    tenfold = world("V1", unit=10.0)
+    tenfold.load_state_dict(part.state_dict())
+    assert seen.rewards is not None
+    larger = seen.with_(rewards=10 * seen.rewards)
+    same = [float(modelling(*pair, rng.torch_rng(0))["all"]) for pair in ((part, seen), (tenfold, larger))]
+    assert same[0] == pytest.approx(same[1])
+    features = part.unroll(seen).features
+    assert torch.allclose(tenfold.rewarded(features), 10 * part.rewarded(features))
+    with pytest.raises(UnusableInput, match="unit"):
+        world(unit=0.0)

@@ -16,6 +16,7 @@ from retrodict.cli.dataset import Check, Export, Import, Info
 from retrodict.cli.demo import Demo
 from retrodict.cli.doctor import Doctor
 from retrodict.cli.export import ExportRun
+from retrodict.cli.imagine import Imagine
 from retrodict.cli.label import Label
 from retrodict.cli.measure import Measure
 from retrodict.cli.play import Play
@@ -34,6 +35,7 @@ VERBS: dict[str, type[Verb]] = {
     "record": Record,
     "train": Train,
     "act": Act,
+    "imagine": Imagine,
     "play": Play,
     "measure": Measure,
     "export": ExportRun,

@@ -7,6 +7,7 @@ frame and is dropped. There are no commit records to verify against, so each epi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,23 @@ class _Episode:
 def open_dataset(folder: Path | str) -> Store | ForeignDataset:
     """Opens a dataset for reading, whoever wrote it."""
     return Store.open(folder) if (Path(folder) / SCHEMA_FILE).is_file() else open_foreign(folder)
+
+
+def open_episode(named: str) -> tuple[Store | ForeignDataset, str]:
+    """Opens the dataset of D:EPISODE for reading; returns it and the episode's id (a number may lack its zeros).
+
+    Raises:
+        UnusableInput: it is not written so, or there is no such dataset or episode.
+    """
+    folder, mark, id = named.rpartition(":")
+    if not (mark and folder and id):
+        raise UnusableInput(f"--from takes a dataset and an episode, as in data/test:000003; got {named!r}")
+    source = open_dataset(Path(folder))
+    if id not in source.ids and re.fullmatch(r"[0-9]{1,6}", id):
+        id = f"{int(id):06d}"
+    if id not in source.ids:
+        raise UnknownName("episode", id, source.ids)
+    return source, id
 
 
 def open_foreign(folder: Path | str, cameras: Sequence[str] | None = None, *, actions: bool = True) -> ForeignDataset:

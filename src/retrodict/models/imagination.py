@@ -158,7 +158,7 @@ def dreaming(
     assert clip.rewards is not None
     start: State = {"h": seen.h.detach().flatten(0, 1), "z": seen.z.detach().flatten(0, 1)}
     with torch.set_grad_enabled(gradient == "dynamics"):
-        dream, _ = world.imagine(start, actor, horizon, noise)
+        dream, _ = world.imagine(start, _Still(actor), horizon, noise)
     assert dream.features is not None
     assert dream.actions is not None
     assert dream.rewards is not None
@@ -168,7 +168,7 @@ def dreaming(
     features = dream.features.detach()
     values = critic(dream.features)
     bootstrap = agent.slow(dream.features) if slow_values else values
-    returns = lambda_returns(dream.rewards, bootstrap, goes_on, discount, trace)
+    returns = lambda_returns(dream.rewards / world.unit, bootstrap, goes_on, discount, trace)
     weight = (discount * goes_on.detach()[:, :-1]).cumprod(1)
     weight = here.unsqueeze(1) * torch.cat([torch.ones_like(weight[:, :1]), weight], 1)
     count = weight.sum().clamp_min(1e-3)
@@ -188,6 +188,19 @@ def dreaming(
         again = _replayed(agent, clip, seen.features, aims[:, 0].view(clip.rows, -1), discount, trace, slow_weight)
         model, judging = model + replayed * again, judging + replayed * again
     return {"world": model, "actor": acting, "critic": judging}
+
+
+class _Still:
+    """An actor whose actions say nothing of the features that they are chosen by: gradients reach it through what it
+    does alone (DreamerV1, equation 7)."""
+
+    def __init__(self, actor: FeatureActor) -> None:
+        self.actor, self.view, self.space = actor, actor.view, actor.space
+
+    def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
+        """Answers for the last frame."""
+        assert past.features is not None
+        return self.actor.act(past.with_(features=past.features.detach()), memory)
 
 
 def _alive(clip: Clip) -> Float[Tensor, "b t"]:
@@ -220,7 +233,7 @@ def _replayed(
     found = []
     for t in reversed(range(clip.steps)):  # where the next frame is another episode's, a return is the imagined one
         mixed = (1 - trace) * imagined[:, t + 1] + trace * total
-        total = clip.rewards[:, t] + discount * (1 - clip.ends[:, t]) * mixed
+        total = clip.rewards[:, t] / agent.world.unit + discount * (1 - clip.ends[:, t]) * mixed
         total = torch.where(real[:, t] > 0, total, imagined[:, t])
         found.append(total)
     aims = torch.stack(found[::-1], 1)

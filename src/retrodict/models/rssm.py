@@ -50,7 +50,7 @@ class RSSM(Part):
 
     cell: `plain` (V1), `normed` (V2) or `blocks` (V3); latent: `gaussian` of `stoch` numbers, or `categorical`, `stoch`
     choices among `classes` with a share `mixed` drawn evenly; with `bins` rewards are beliefs over so many and numbers
-    are said as symlogs (V3), with 0 both are means of Gaussians with variance 1.
+    are said as symlogs (V3), with 0 both are means of Gaussians with variance 1. Rewards are learnt in units of `unit`.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class RSSM(Part):
         hidden: int = 64, stoch: int = 16, classes: int = 8, units: int = 64, layers: int = 1, sight_layers: int = 3,
         eyes: str = "patches", channels: int = 16, patch: int = 4, act: str = "silu", normed: str = "rms",
         prior_layers: int = 2, blocks: int = 8, mixed: float = 0.01, bins: int = 255,
+        unit: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
         if view.frames != 1:
@@ -66,7 +67,9 @@ class RSSM(Part):
             raise UnknownName("cell of a recurrent world", cell, CELLS)
         if latent not in LATENTS:
             raise UnknownName("latent of a recurrent world", latent, LATENTS)
-        self.view, self.space, self.latent_kind = view, space, latent
+        if unit <= 0:
+            raise UnusableInput(f"the unit of rewards lies above 0; got {unit}")
+        self.view, self.space, self.latent_kind, self.unit = view, space, latent, unit
         self.shape, self.mixed = (stoch, classes if latent == "categorical" else 1), mixed
         self.deter, wide, params = deter, stoch * self.shape[1], stoch * (classes if latent == "categorical" else 2)
         self.features = deter + wide
@@ -200,7 +203,7 @@ class RSSM(Part):
     def rewarded(self, features: Float[Tensor, "*n f"]) -> Float[Tensor, "*n"]:
         """The expected reward of the step that led here."""
         said = self.reward(features)
-        return said.squeeze(-1) if self.bins is None else self.bins.mean(said)
+        return self.unit * (said.squeeze(-1) if self.bins is None else self.bins.mean(said))
 
     def ended(self, features: Float[Tensor, "*n f"]) -> Float[Tensor, "*n"]:
         """The logit that the episode ended with the step that led here."""
@@ -281,11 +284,8 @@ def explained(
     features = seen.features
     total: Tensor = (world.mistaken(features.flatten(0, 1), clip).view_as(there) * there).sum() / frames
     arrived = features[:, 1:]
-    said = world.reward(arrived)
-    if world.bins is None:
-        reward = 0.5 * (said.squeeze(-1) - clip.rewards) ** 2
-    else:
-        reward = world.bins.loss(said, clip.rewards)
+    said, aim = world.reward(arrived), clip.rewards / world.unit
+    reward = 0.5 * (said.squeeze(-1) - aim) ** 2 if world.bins is None else world.bins.loss(said, aim)
     end = F.binary_cross_entropy_with_logits(world.ended(arrived), clip.ends, reduction="none")
     total = total + ((rewarded * reward + ended * end) * steps).sum() / count
     for weight, a, b in ((dyn, seen.post.detach(), seen.prior), (rep, seen.post, seen.prior.detach())):

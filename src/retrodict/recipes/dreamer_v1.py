@@ -11,8 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+
 from retrodict import rng
 from retrodict.claims import Figure
+from retrodict.data.batch import Steps
 from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.rssm import RSSM, spread_out
 from retrodict.nn.conv import patch_for
@@ -40,6 +43,7 @@ class Config:
     horizon: int = 12  # imagined steps (paper: 15)
     discount: float = 0.99  # of a reward, per step (paper: 0.99)
     trace: float = 0.95  # λ of the returns (paper: 0.95)
+    unit: float = 0.0  # of rewards, 0: the root mean square of those recorded (paper: 1, of rewards up to 1)
     ended: float = 10.0  # weight of ends (paper: 10)
     actor_pace: float = 0.3  # learning rate of the actor, of the world's (paper: 0.13)
     critic_pace: float = 0.3  # of the critic (paper: 0.13)
@@ -74,7 +78,7 @@ def train(cfg: Config, run: Run) -> System:
     with rng.isolated(run.seed, "dreamer"):
         world = RSSM(
             view, cache.space, "plain", "gaussian", cfg.deter, cfg.hidden, cfg.stoch, 1, cfg.units, cfg.layers, 2,
-            cfg.eyes, cfg.channels, patch, "elu", "none", 1, bins=0,
+            cfg.eyes, cfg.channels, patch, "elu", "none", 1, bins=0, unit=cfg.unit or _unit(steps),
         )  # fmt: skip
         agent = Dreamer(world, cfg.units, cfg.layers, "elu", "none", 0, 0.0, cfg.actor_pace, cfg.critic_pace, mixed=0.0)
         spread_out(agent, "even")
@@ -85,3 +89,10 @@ def train(cfg: Config, run: Run) -> System:
     seen = run.replay(steps.shown(cache.view(cfg.frames, cfg.frames - 2)), Dreamer.policy, cfg.steps)
     agent = run.fit("dreamer", agent, loss, seen, cfg.practise)
     return System(forward=agent.world, policy=agent.policy())
+
+
+def _unit(steps: Steps) -> float:
+    """Root mean square of the recorded rewards, 1 where there are none or nothing was earned."""
+    earned = steps.columns.get("rewards")
+    size = 0.0 if earned is None else float(np.sqrt(np.mean(earned[steps.index] ** 2)))
+    return size or 1.0

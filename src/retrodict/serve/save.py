@@ -7,7 +7,6 @@ its source is missing, so that nothing learns that an action painted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,15 +20,14 @@ from retrodict.clip import MISSING, RECORDED, Clip
 from retrodict.data.schema import IMAGE_PIXELS, Schema
 from retrodict.data.store import Store
 from retrodict.errors import UnusableInput
+from retrodict.report import film
 from retrodict.roles import View
 from retrodict.serve.messages import Picture
 from retrodict.serve.pictures import cameras, picture_of
-from retrodict.serve.session import KEY, Branch, Session
+from retrodict.serve.session import KEY, Branch, Moment, Session
 from retrodict.spaces import ActionSpace
 
 EPISODE = 1000  # steps of one episode at most
-_TALL = 288  # pixels that a video's frames are enlarged to, by whole factors
-_GAP = 8  # pixels between the dreamt and the real world in a video
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,9 @@ def save(session: Session, shelf: Shelf, name: str, more: Mapping[str, Any]) -> 
         for part in parts:
             _commit(session, stores[part.speech], part, name, {**shelf.provenance, **more})
     grown = sorted({part.branch for part in parts})
-    videos = [_video(session, shelf, i, f"{name}-{i}.mp4") for i in grown]
-    return {"episodes": len(parts), "steps": sum(part.last - part.first for part in parts), "videos": len(videos)}
+    for i in grown:
+        _video(session, shelf, i, f"{name}-{i}.mp4")
+    return {"episodes": len(parts), "steps": sum(part.last - part.first for part in parts), "videos": len(grown)}
 
 
 def _parts(session: Session, number: int, branch: Branch) -> Iterator[_Part]:
@@ -122,37 +121,16 @@ def _clip(session: Session, part: _Part, schema: Schema) -> Clip:
     )  # fmt: skip
 
 
-def _video(session: Session, shelf: Shelf, number: int, name: str) -> Path:
+def _video(session: Session, shelf: Shelf, number: int, name: str) -> None:
     """Writes all of a branch from its start as mp4, beside the real world where one ran along."""
-    from retrodict.data.video import Writer
-
-    path = shelf.out / "videos" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    times = max(1, round(_TALL / shelf.view.size[0]))
     length = len(session.branches[number])
     paired = any(session.moment(at, number).real is not None for at in range(length))
-    first = _wide(session, shelf.view, number, 0, times, paired)
-    aside = path.with_name(f".{name}.{os.getpid()}.tmp")
-    try:
-        with Writer(aside, first.shape[0], first.shape[1], shelf.fps) as writer:
-            for at in range(length):
-                writer.add(_wide(session, shelf.view, number, at, times, paired)[None])
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return path
+    pictures = (_picture(session.moment(at, number), shelf.view, paired) for at in range(length))
+    film.write(shelf.out / "videos" / name, pictures, shelf.fps)
 
 
-def _wide(session: Session, view: View, branch: int, at: int, times: int, paired: bool) -> Picture:
-    """One frame of a video, of even sides."""
-    moment = session.moment(at, branch)
-    dream = _large(picture_of(moment.frame, view), times)
-    if paired:
-        real = np.zeros_like(dream) if moment.real is None else _large(picture_of(moment.real, view), times)
-        dream = np.concatenate([dream, np.zeros((len(dream), _GAP, 3), np.uint8), real], 1)
-    odd = [(0, side % 2) for side in dream.shape[:2]]
-    return np.pad(dream, (*odd, (0, 0)), mode="edge")
-
-
-def _large(picture: Picture, times: int) -> Picture:
-    return picture.repeat(times, 0).repeat(times, 1)
+def _picture(moment: Moment, view: View, paired: bool) -> Picture:
+    dream = picture_of(moment.frame, view)
+    if not paired:
+        return film.beside(dream)
+    return film.beside(dream, np.zeros_like(dream) if moment.real is None else picture_of(moment.real, view))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -130,16 +129,11 @@ def first_frame(named: str, view: View) -> tuple[Picture, Origin]:
     Raises:
         UnusableInput: it is not written so, or there is no such dataset or episode.
     """
-    from retrodict.data.foreign import open_dataset
+    from retrodict.data.foreign import open_episode
 
-    folder, mark, id = named.rpartition(":")
-    if not (mark and folder and id):
-        raise UnusableInput(f"--from takes a dataset and an episode, as in data/test:000003; got {named!r}")
-    source = open_dataset(Path(folder))
-    if id not in source.ids and re.fullmatch(r"[0-9]{1,6}", id):
-        id = f"{int(id):06d}"
+    source, id = open_episode(named)
     if source.schema.channels != view.channels:
-        raise Incompatible(f"{folder} has {source.schema.channels} channels, the run's world sees {view.channels}")
+        raise Incompatible(f"{named} has {source.schema.channels} channels, the run's world sees {view.channels}")
     frame = next(iter(source.stream(id, 1)))[0, 0]
     shown = View(size=source.schema.size, channels=view.channels, cameras=view.cameras)
     return picture_of(frame, shown), origin_of(source, id)
