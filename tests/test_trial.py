@@ -19,6 +19,8 @@ from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.data.store import Store
+from retrodict.envs.catch import Catch
+from retrodict.envs.rollout import open_loop, score
 from retrodict.errors import UnusableInput
 from retrodict.roles import System, View
 from retrodict.spaces import ActionSpace, Distribution, Segment, code, continuous
@@ -138,3 +140,25 @@ def test_a_kill_before_the_first_episode_does_not_block_what_is_recorded(tmp_pat
     (tmp_path / "own/meta/retrodict/lock").write_text("")
     with trial.recorded(small, 0, tmp_path / "own") as store:
         assert sum(store.lengths.values()) >= 60
+
+
+def test_the_gain_of_planning_is_beside_the_likeliest_actions_of_the_prior() -> None:
+    world = Catch(1)
+
+    def acting(*logits: float, prior: Any = None) -> Any:
+        def act(past: Clip, memory: Any = None) -> tuple[Distribution, Any]:
+            return Distribution(world.actions, torch.tensor(logits).expand(past.rows, -1)), None
+
+        view = View(size=(16, 16), rate=10.0)
+        return SimpleNamespace(view=view, space=world.actions, act=act, prior=prior)
+
+    chosen = Setting("catch", copies=4, episodes=12)
+    planner = acting(9.0, -9.0, -9.0, prior=acting(0.0, 0.0, 0.1))  # to the left; mostly to the right
+    found = measured(System(policy=planner), chosen, moving(), ["planning_gain"])
+    levels = range(trial.TEST, trial.TEST + 12)
+    left, right = (
+        float(np.mean(score(world, levels, open_loop(world, torch.eye(3)[move]))["returns"])) for move in (0, 2)
+    )
+    assert found == {"planning_gain": left - right, "planning_gain.planned": left, "planning_gain.prior": right}
+    with pytest.raises(UnusableInput, match="planning_gain cannot be measured"):
+        measured(System(policy=acting(0.0, 0.0, 0.0)), chosen, moving(), ["planning_gain"])

@@ -171,13 +171,15 @@ class Played:
         return Played(intervals.wilson(sum(score["success"]), len(score["success"])), returns)
 
 
-def played(policy: Policy, chosen: Setting, episodes: int | None = None, first: int = TEST) -> Played:
-    """How a policy does on levels never looked at, drawing from its distribution."""
+def played(
+    policy: Policy, chosen: Setting, episodes: int | None = None, first: int = TEST, mode: bool = False
+) -> Played:
+    """How a policy does on levels never looked at, drawing from its distribution, or by its likeliest action."""
     from retrodict.envs.rollout import policy_actor, score
 
     world = world_of(chosen, **chosen.unseen)
     count = episodes or chosen.episodes
-    return Played.of(score(world, range(first, first + count), policy_actor(policy, world, mode=False, seed=0)))
+    return Played.of(score(world, range(first, first + count), policy_actor(policy, world, mode=mode, seed=0)))
 
 
 def baselines(chosen: Setting, episodes: int | None = None, search: int = 32) -> dict[str, Played]:
@@ -201,7 +203,9 @@ def measured(
     hold. gain_at_80: how much accuracy rises when the least sure fifth is left out. foreign_refused and own_refused:
     share of steps, of the foreign video that is refused least and of the test video, that the system's score refuses.
     bits_recovered: mutual information of codes and actions, shuffle-corrected. success, return: of the (decoded)
-    policy. state_only: how often the policy's likeliest action is the recorded one, which the first frame alone tells.
+    policy. planning_gain: return of a planner, less that of the likeliest actions of the policy that it plans with,
+    each of them beside it. state_only: how often the policy's likeliest action is the recorded one, which the first
+    frame alone tells.
     calibration_error: of the inverse. texture_agreement: of the labels (or codes) of the same states drawn with
     another texture. r2: of the inverse, mean over the numbers of an action, each of them beside it. press_f1: of its
     keys, their mean. interval_cover: share of numbers inside the 90 % intervals that the inverse states. shift: frames
@@ -223,6 +227,13 @@ def measured(
                 done = played(_need(spoken.policy, name), chosen)
                 both = {"success": done.success.value, "return": done.returns.value}
                 values |= {one: value for one, value in both.items() if one in wanted}
+        elif name == "planning_gain":
+            pair = {
+                "planned": played(_need(spoken.policy, name), chosen),
+                "prior": played(_need(getattr(spoken.policy, "prior", None), name), chosen, mode=True),
+            }
+            returns = {one: done.returns.value for one, done in pair.items()}
+            values |= {name: returns["planned"] - returns["prior"], **{f"{name}.{k}": v for k, v in returns.items()}}
         elif name == "state_only":
             values[name] = policy_accuracy(_need(spoken.policy, name), test)
         elif name == "texture_agreement":
@@ -247,8 +258,8 @@ def measured(
 
 MEASURES = (
     *OF_ANSWERS, "bits_recovered", "success", "state_only", "texture_agreement", "foreign_refused", "own_refused",
-    *PARTWISE, "return", "shift", *world_figures.MEASURES, *road_figures.MEASURES, *recall_figures.MEASURES,
-    *dream_figures.MEASURES,
+    *PARTWISE, "return", "planning_gain", "shift", *world_figures.MEASURES, *road_figures.MEASURES,
+    *recall_figures.MEASURES, *dream_figures.MEASURES,
 )  # fmt: skip
 
 

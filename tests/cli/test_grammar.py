@@ -21,6 +21,7 @@ GRAMMAR = {
     f"{LOADING}",
     "check": f"RECIPE [--claim] [--seeds=3] [--out=runs/claims] {COMMON}",
     "data check": f"FOLDER [--with] [--html] [--precision=0.8] [--strict] {COMMON}",
+    "data convert-checkpoint": f"KIND FILE --out {COMMON}",
     "data export": f"FOLDER --out [--for=training] [--keep-all] [--format=lerobot] {COMMON}",
     "data import": f"VIDEOS --out {INTAKE} {COMMON}",
     "data info": f"FOLDER {COMMON}",

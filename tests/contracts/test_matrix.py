@@ -27,6 +27,7 @@ from retrodict.models.losses import cloning, next_frame
 from retrodict.models.policy import ClipPolicy
 from retrodict.plan import (
     CycleScore,
+    Rewards,
     bayes_inverse,
     best_of_n,
     cem,
@@ -36,7 +37,7 @@ from retrodict.plan import (
     mppi,
     random_shooting,
 )
-from retrodict.recipes import bc, joint, laom, lapo, laq, vpt, world_models
+from retrodict.recipes import bc, joint, laom, lapo, laq, tdmpc2, vpt, world_models
 from retrodict.roles import System, View, compatible
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
@@ -286,6 +287,40 @@ def test_every_planner_thinks_in_every_world_by_every_judge(cast: Cast) -> None:
              if (f == "lapo codes") != (i == "lapo codes")}  # fmt: skip
     choices = {(f, f"{i}, gradient"): "choices or keys" for f in cast.forward for i in cast.inverse}
     verdicts(found, choices | apart)
+
+
+def test_a_world_without_frames_is_planned_in_and_says_what_it_lacks(cast: Cast) -> None:
+    """Whatever needs no frames works with TD-MPC2's world; the rest refuses with the reason."""
+    with Run(cast.folder / "tdmpc2", cast.views) as run:
+        made = tdmpc2.train(tdmpc2.micro(), run)
+    world, bc_policy = made.forward, cast.policy["bc"]
+    assert world is not None
+    assert made.policy is not None
+    state = world.observe(past(cast))
+    rewards, twice = Rewards(0.9), Clip(frames=past(cast).frames.repeat(1, 2, 1, 1, 1))  # type: ignore[union-attr]
+
+    def planned(make: Callable[..., Any]) -> None:
+        belief, _ = make(world, rewards).act(past(cast))
+        assert finite(belief.params)
+
+    def practised(policy: Any) -> None:
+        clip, after = world.imagine(state, policy, STEPS, noise())
+        assert clip.actions.shape == (2, STEPS, world.space.width)
+        assert finite(after)
+
+    inverse = cast.inverse["vpt"]
+    found: dict[tuple[str, str], str] = {
+        ("best of n", "vpt"): outcome(lambda: best_of_n(world, inverse, 2).imagine(state, None, 2, noise())),
+        ("read", "vpt"): outcome(lambda: generate_then_infer(world, inverse).act(past(cast))),
+        ("bayes", "bc"): outcome(lambda: bayes_inverse(world, bc_policy).infer(twice)),
+        ("practice", "bc"): outcome(lambda: practised(bc_policy)),
+        ("practice", "own"): outcome(lambda: practised(made.policy.prior)),
+        ("practice", "chosen"): outcome(lambda: practised(None)),
+        **{("plan", name): outcome(lambda make=make: planned(make)) for name, make in PLANNERS.items()},  # type: ignore[misc]
+    }  # fmt: skip
+    needs = {("best of n", "vpt"): "no frames", ("read", "vpt"): "no frames", ("bayes", "bc"): "how likely",
+             ("practice", "bc"): "no frames", ("plan", "gradient"): "choices or keys"}  # fmt: skip
+    verdicts(found, needs)
 
 
 def test_every_world_answers_the_questions(cast: Cast) -> None:

@@ -105,6 +105,32 @@ def test_a_loss_reaches_only_its_own_group(tmp_path: Path, sprites: Views) -> No
     assert float(part.seen) == 5.0
 
 
+class ThreeDials(Part):
+    """Three numbers in three groups, the first and the last at another pace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dials = nn.ParameterList(torch.tensor(value) for value in (1.0, 2.0, 3.0))
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {name: [dial] for name, dial in zip("abc", self.dials, strict=True)}
+
+
+def test_groups_that_share_a_loss_learn_as_those_that_do_not(tmp_path: Path, sprites: Views) -> None:
+    def learnt(name: str, shared: bool) -> list[float]:
+        def loss(part: ThreeDials, clip: Any, noise: torch.Generator) -> dict[str, Tensor]:
+            a, b, c = part.dials
+            whole = (a * b * c) ** 2
+            return {"a": whole, "b": -(a * b * c), "c": whole if shared else whole + 0}
+
+        with Run(tmp_path / name, sprites) as run:
+            part = run.fit("dials", ThreeDials(), loss, sprites.labelled, Fit(5, 1, 0.1, 0.0))
+        return [float(dial) for dial in part.dials]
+
+    assert learnt("shared", True) == learnt("apart", False)
+    assert learnt("shared", True)[1] > 2.0
+
+
 def test_losses_must_be_named_as_the_groups(tmp_path: Path, sprites: Views) -> None:
     def one(part: Dial, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
         return {"left": part.left}

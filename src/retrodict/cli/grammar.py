@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import tyro
 
 from retrodict.cli.act import Act
+from retrodict.cli.convert import Convert
 from retrodict.cli.dataset import Check, Export, Import, Info
 from retrodict.cli.demo import Demo
 from retrodict.cli.doctor import Doctor
@@ -25,7 +26,9 @@ from retrodict.cli.train import Train
 from retrodict.cli.verb import Verb
 from retrodict.errors import UnknownName
 
-DATA: dict[str, type[Verb]] = {"info": Info, "check": Check, "import": Import, "export": Export}
+DATA: dict[str, type[Verb]] = {
+    "info": Info, "check": Check, "import": Import, "export": Export, "convert-checkpoint": Convert,
+}  # fmt: skip
 VERBS: dict[str, type[Verb]] = {
     "label": Label,
     "demo": Demo,
@@ -41,7 +44,7 @@ VERBS: dict[str, type[Verb]] = {
     "doctor": Doctor,
 }
 _ABOUT = "Turn video into actions: labels with confidence, policies, and worlds you can steer."
-_ABOUT_DATA = "Looks at, checks, imports or exports a dataset."
+_ABOUT_DATA = "Looks at, checks, imports or exports a dataset; converts weights that others published."
 
 
 def parse(argv: Sequence[str]) -> Verb:

@@ -224,11 +224,15 @@ def _gradients(part: Part, losses: Losses, cfg: Fit) -> dict[str, float]:
     values = {name: float(value.detach()) for name, value in losses.items()}
     if not all(math.isfinite(value) for value in values.values()):
         return values
-    for name, parameters in groups.items():
-        last = name == list(groups)[-1]
-        gradients = torch.autograd.grad(losses[name], parameters, retain_graph=not last, allow_unused=True)
+    alike: dict[int, list[str]] = {}  # groups that share a loss share its backward pass
+    for name in groups:
+        alike.setdefault(id(losses[name]), []).append(name)
+    for names in alike.values():
+        parameters, last = [p for name in names for p in groups[name]], names is list(alike.values())[-1]
+        gradients = torch.autograd.grad(losses[names[0]], parameters, retain_graph=not last, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else _laid_out_like(parameter, gradient)
+    for name, parameters in groups.items():
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if cfg.clip > 0 and bool(norm.isfinite()):  # scaled by a norm that is not finite, all would be blamed
             torch.nn.utils.clip_grads_with_norm_(parameters, cfg.clip, norm)
