@@ -37,7 +37,7 @@ from retrodict.plan import (
     mppi,
     random_shooting,
 )
-from retrodict.recipes import bc, joint, laom, lapo, laq, tdmpc2, vpt, world_models
+from retrodict.recipes import bc, dreamer_v3, joint, laom, lapo, laq, tdmpc2, vpt, world_models
 from retrodict.roles import System, View, compatible
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
@@ -62,7 +62,7 @@ class Cast:
 def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
     folder = tmp_path_factory.mktemp("matrix")
     made = {}
-    for recipe in (vpt, lapo, laq, laom, bc, joint, world_models):
+    for recipe in (vpt, lapo, laq, laom, bc, joint, world_models, dreamer_v3):
         name = recipe.__name__.rpartition(".")[2]
         with Run(folder / name, sprites) as run:
             made[name] = recipe.train(recipe.micro(), run)
@@ -75,11 +75,12 @@ def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
                "laq": made["laq"].decoded().inverse, "laom": made["laom"].inverse,
                "joint": made["joint"].inverse, "bayes": bayes_inverse(world, made["bc"].policy)}  # fmt: skip
     forward = {"frames": world, "lapo codes": codes.forward, "lapo": true.forward, "joint": made["joint"].forward,
-               "laq": made["laq"].decoded().forward, "world_models": made["world_models"].forward}  # fmt: skip
+               "laq": made["laq"].decoded().forward, "world_models": made["world_models"].forward,
+               "dreamer_v3": made["dreamer_v3"].forward}  # fmt: skip
     policy = {"vpt": made["vpt"].policy, "bc": made["bc"].policy, "joint": made["joint"].policy,
               "lapo codes": codes.policy, "lapo": true.policy,
               "laq": made["laq"].decoded().policy, "laom": made["laom"].policy,
-              "world_models": made["world_models"].policy,
+              "world_models": made["world_models"].policy, "dreamer_v3": made["dreamer_v3"].policy,
               "planned": generate_then_infer(codes.forward, made["vpt"].inverse),
               "cem": cem(world, CycleScore(made["vpt"].inverse), 2, 4, 1, 2)}  # fmt: skip
     return Cast(made, inverse, forward, policy, sprites, folder)
@@ -197,6 +198,7 @@ def test_forward_imagines_inverse_reads(cast: Cast) -> None:
             ("lapo", "chooses codes"),
             ("laq", "chooses codes"),
             ("world_models", "does not choose"),
+            ("dreamer_v3", "does not choose"),
         )
         for i in cast.inverse
     }
@@ -216,9 +218,10 @@ def test_world_and_policy_make_an_inverse(cast: Cast) -> None:
                 assert bool(torch.isfinite(belief.params).all())
 
             found[f, p] = outcome(work)
+    unlikely = {("dreamer_v3", p): "no likelihood" for p in cast.policy}
     apart = {(f, p): "different actions" for f in cast.forward for p in cast.policy
              if (f == "lapo codes") != (p == "lapo codes")}  # fmt: skip
-    verdicts(found, apart)
+    verdicts(found, unlikely | apart)
 
 
 def test_policy_practises_inside_a_world(cast: Cast) -> None:
