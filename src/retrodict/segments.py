@@ -201,6 +201,17 @@ def normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
     return center, scale
 
 
+def uncertainty(segment: Segment, given: Tensor) -> Tensor:
+    """Entropy in nats of a belief over one segment (`Distribution.entropy`): *n p -> *n."""
+    if segment.kind in ONE_HOT:
+        logs = given.log_softmax(-1)
+        return -(logs.exp() * logs).sum(-1)
+    if segment.kind == "binary":
+        return (F.softplus(given) - given * given.sigmoid()).sum(-1)
+    log_std = given.chunk(2, -1)[1] + normaliser(segment, given)[1].log()
+    return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
 def left_open(segment: Segment, given: Tensor, limits: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """Lowest and highest value of each column that is left open (`Distribution.bounds`), around the likeliest, `top`.
 

@@ -30,6 +30,7 @@ from retrodict.segments import (
     left_open,
     normaliser,
     segment_vector,
+    uncertainty,
 )  # fmt: skip
 
 __all__ = ["KINDS", "ActionSpace", "Distribution", "Kind", "Segment", "categorical", "code", "continuous"]
@@ -249,19 +250,8 @@ class Distribution:
 
     def entropy(self) -> Float[Tensor, "*n"]:
         """Entropy in nats, summed over segments; that of axes is of their density."""
-        total = self.params.new_zeros(self.params.shape[:-1])
-        for segment, _, parameters in self.space.slices():
-            part = self.params[..., parameters]
-            if segment.kind in ONE_HOT:
-                logs = part.log_softmax(-1)
-                total = total - (logs.exp() * logs).sum(-1)
-            elif segment.kind == "binary":
-                total = total + (F.softplus(part) - part * part.sigmoid()).sum(-1)
-            else:
-                mean, log_std = part.chunk(2, -1)
-                _, scale = normaliser(segment, mean)
-                total = total + (log_std + scale.log() + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
-        return total
+        each = [uncertainty(segment, self.params[..., parameters]) for segment, _, parameters in self.space.slices()]
+        return torch.stack(each).sum(0)
 
     def mode(self) -> Float[Tensor, "*n d"]:
         """The most probable action; among merged values the class is chosen first, then its likeliest value."""

@@ -45,6 +45,26 @@ class Seen:
         return torch.cat([self.z, self.h], -1)
 
 
+@dataclass(frozen=True)
+class Size:
+    """How large a recurrent world is.
+
+    Fields: width of the memory, of layers around it; numbers or choices of a latent, values of a choice; width and
+    number of layers in heads; kind of eyes (`sight.Eyes`), their channels, and pixels of a patch (0: the largest up to
+    8 that gives 4 a side).
+    """
+
+    deter: int = 64
+    hidden: int = 64
+    stoch: int = 16
+    classes: int = 8
+    units: int = 64
+    layers: int = 2
+    eyes: str = "patches"
+    channels: int = 16
+    patch: int = 0
+
+
 class RSSM(Part):
     """Sees single frames, or the numbers beside them where its view has `proprio`.
 

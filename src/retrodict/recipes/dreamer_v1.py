@@ -13,15 +13,15 @@ from functools import partial
 
 import numpy as np
 
-from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.data.batch import Steps
+from retrodict.label.practice import practised
 from retrodict.models.imagination import Dreamer, dreaming
-from retrodict.models.rssm import RSSM, spread_out
-from retrodict.nn.conv import patch_for
-from retrodict.roles import System
+from retrodict.models.rssm import RSSM, Size, spread_out
+from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
+from retrodict.spaces import ActionSpace
 
 FIGURES = {"pendulum_return": Figure("pendulum", "return", 0, target=-300.0)}
 
@@ -30,14 +30,8 @@ FIGURES = {"pendulum_return": Figure("pendulum", "return", 0, target=-300.0)}
 class Config:
     """Settings of world, actor and critic."""
 
-    deter: int = 64  # width of the memory (paper: 200)
-    hidden: int = 64  # of layers in the world's core (paper: 200)
-    stoch: int = 16  # numbers of a latent (paper: 30)
-    units: int = 64  # of layers in heads (paper: 400)
-    layers: int = 2  # of heads, actor and critic (paper: 2 for rewards, 3 for values, 4 for actions)
-    eyes: str = "patches"  # patches, or 64 pixels `strided` (paper: strided)
-    channels: int = 16  # of the eyes (paper: 32)
-    patch: int = 0  # pixels a side, 0: the largest up to 8 that gives 4 a side (paper: none)
+    # of the world, and of actor and critic (paper: 200, 200, 30, none, 400, 2 to 4, strided 32)
+    size: Size = field(default_factory=Size)
     frames: int = 20  # of a replayed sequence (paper: 50)
     free: float = 1.0  # nats of divergence that cost nothing (paper: 3)
     horizon: int = 12  # imagined steps (paper: 15)
@@ -45,15 +39,14 @@ class Config:
     trace: float = 0.95  # λ of the returns (paper: 0.95)
     unit: float = 0.0  # of rewards, 0: the root mean square of those recorded (paper: 1, of rewards up to 1)
     ended: float = 10.0  # weight of ends (paper: 10)
-    actor_pace: float = 0.3  # learning rate of the actor, of the world's (paper: 0.13)
-    critic_pace: float = 0.3  # of the critic (paper: 0.13)
-    steps: int = 10_000  # played while it is trained, in a run that has a world
+    pace: float = 0.3  # learning rate of actor and critic, of the world's (paper: 0.13)
+    steps: int = 10_000  # steps played while it is trained, in a run that has a world
     practise: Fit = field(default_factory=lambda: Fit(3_000, 32, 1e-3, 0.0, 0.02, 1.0, 100.0))
 
 
 def micro() -> Config:
     """Settings for contract tests."""
-    return Config(16, 16, 4, 16, channels=8, frames=6, horizon=3, steps=40, practise=Fit(8, 4, 1e-3, 0.0, clip=100.0))
+    return Config(Size(16, 16, 4, 1, 16, channels=8), 6, horizon=3, steps=40, practise=Fit(8, 4, 1e-3, 0.0, clip=100.0))
 
 
 def tiny() -> Config:
@@ -63,32 +56,27 @@ def tiny() -> Config:
 
 def paper() -> Config:
     """The published settings for 64 pixels."""
-    return Config(
-        200, 200, 30, 400, 3, "strided", 32, 0, 50, 3.0, 15, actor_pace=0.13, critic_pace=0.13, steps=1_000_000,
-        practise=Fit(200_000, 50, 6e-4, 0.0, 0.01, 1.0, 100.0),
-    )  # fmt: skip
+    size, long = Size(200, 200, 30, 1, 400, 3, "strided", 32), Fit(200_000, 50, 6e-4, 0.0, 0.01, 1.0, 100.0)
+    return Config(size, 50, 3.0, 15, pace=0.13, steps=1_000_000, practise=long)
 
 
 def train(cfg: Config, run: Run) -> System:
     """Learns a world, an actor and a critic side by side."""
-    steps = run.data.labelled
-    cache = steps.cache
-    view = cache.view(proprio=cache.proprio)
-    patch = cfg.patch or patch_for(view.size, 4)
-    with rng.isolated(run.seed, "dreamer"):
-        world = RSSM(
-            view, cache.space, "plain", "gaussian", cfg.deter, cfg.hidden, cfg.stoch, 1, cfg.units, cfg.layers, 2,
-            cfg.eyes, cfg.channels, patch, "elu", "none", 1, bins=0, unit=cfg.unit or _unit(steps),
-        )  # fmt: skip
-        agent = Dreamer(world, cfg.units, cfg.layers, "elu", "none", 0, 0.0, cfg.actor_pace, cfg.critic_pace, mixed=0.0)
-        spread_out(agent, "even")
+    unit = cfg.unit or _unit(run.data.labelled)
+
+    def agent(view: View, space: ActionSpace, patch: int) -> Dreamer:
+        own = cfg.size
+        size = (own.deter, own.hidden, own.stoch, 1, own.units, own.layers, 2, own.eyes, own.channels, patch)
+        world = RSSM(view, space, "plain", "gaussian", *size, "elu", "none", 1, bins=0, unit=unit)
+        made = Dreamer(world, own.units, own.layers, "elu", "none", 0, 0.0, cfg.pace, cfg.pace, mixed=0.0)
+        spread_out(made, "even")
+        return made
+
     loss = partial(
         dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=0.0, gradient="dynamics",
         scaled=False, slow_weight=0.0, replayed=0.0, dyn=0.5, rep=0.5, free=cfg.free, each=False, ended=cfg.ended,
     )  # fmt: skip
-    seen = run.replay(steps.shown(cache.view(cfg.frames, cfg.frames - 2)), Dreamer.policy, cfg.steps)
-    agent = run.fit("dreamer", agent, loss, seen, cfg.practise)
-    return System(forward=agent.world, policy=agent.policy())
+    return practised(run, agent, loss, cfg.frames, cfg.size.patch, cfg.steps, cfg.practise)
 
 
 def _unit(steps: Steps) -> float:

@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from retrodict import rng
 from retrodict.claims import Figure
+from retrodict.label.practice import practised
 from retrodict.models.imagination import Dreamer, dreaming
-from retrodict.models.rssm import RSSM, spread_out
-from retrodict.nn.conv import patch_for
-from retrodict.roles import System
+from retrodict.models.rssm import RSSM, Size, spread_out
+from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
+from retrodict.spaces import ActionSpace
 
 FIGURES = {
     "catch_return": Figure("catch_online", "return", 0, target=0.9),
@@ -31,15 +31,8 @@ class Config:
     """Settings of world, actor and critic."""
 
     latent: str = "categorical"  # or gaussian, as of V1 (paper: categorical)
-    deter: int = 128  # width of the memory (paper: 600)
-    hidden: int = 64  # of layers in the world's core (paper: 600)
-    stoch: int = 16  # choices, or numbers, of a latent (paper: 32)
-    classes: int = 8  # values of each choice (paper: 32)
-    units: int = 64  # of layers in heads (paper: 400)
-    layers: int = 2  # of heads, actor and critic (paper: 4)
-    eyes: str = "patches"  # patches, or 64 pixels `strided` (paper: strided)
-    channels: int = 32  # of the eyes (paper: 48)
-    patch: int = 0  # pixels a side, 0: the largest up to 8 that gives 4 a side (paper: none)
+    # of the world, and of actor and critic (paper: 600, 600, 32, 32, 400, 4, strided 48)
+    size: Size = field(default_factory=lambda: Size(128, channels=32))
     frames: int = 16  # of a replayed sequence (paper: 50)
     divergence: float = 0.1  # weight of the world's divergence (paper: 0.1)
     balance: float = 0.8  # share of it that pulls the prior (paper: 0.8)
@@ -58,7 +51,7 @@ class Config:
 def micro() -> Config:
     """Settings for contract tests."""
     few = Fit(8, 4, 1e-3, 0.0, clip=100.0)
-    return Config("categorical", 16, 16, 4, 4, 16, 1, channels=8, frames=6, horizon=3, steps=40, practise=few)
+    return Config("categorical", Size(16, 16, 4, 4, 16, 1, channels=8), 6, horizon=3, steps=40, practise=few)
 
 
 def tiny() -> Config:
@@ -68,39 +61,32 @@ def tiny() -> Config:
 
 def gaussian() -> Config:
     """The same with the latents of V1: the paper's own ablation."""
-    return Config("gaussian", stoch=32)
+    return Config("gaussian", Size(128, stoch=32, channels=32))
 
 
 def paper() -> Config:
     """The published settings for Atari, with frames of 64 pixels."""
-    return Config(
-        "categorical", 600, 600, 32, 32, 400, 4, "strided", 48, 0, 50, horizon=15, discount=0.999, entropy=1e-3,
-        actor_pace=0.2, steps=50_000_000, practise=Fit(3_000_000, 16, 2e-4, 1e-6, 0.001, 1.0, 100.0),
-    )  # fmt: skip
+    size, long = Size(600, 600, 32, 32, 400, 4, "strided", 48), Fit(3_000_000, 16, 2e-4, 1e-6, 0.001, 1.0, 100.0)
+    return Config("categorical", size, 50, horizon=15, discount=0.999, entropy=1e-3, actor_pace=0.2, practise=long)
 
 
 def train(cfg: Config, run: Run) -> System:
     """Learns a world, an actor and a critic side by side."""
-    steps = run.data.labelled
-    cache = steps.cache
-    view = cache.view(proprio=cache.proprio)
-    patch = cfg.patch or patch_for(view.size, 4)
-    with rng.isolated(run.seed, "dreamer"):
-        world = RSSM(
-            view, cache.space, "normed", cfg.latent, cfg.deter, cfg.hidden, cfg.stoch, cfg.classes, cfg.units,
-            cfg.layers, 2, cfg.eyes, cfg.channels, patch, "elu", "none", 1, mixed=0.0, bins=0,
-        )  # fmt: skip
-        agent = Dreamer(
-            world, cfg.units, cfg.layers, "elu", "none", 0, cfg.slow, cfg.actor_pace, cfg.critic_pace, mixed=0.0
-        )
-        spread_out(agent, "even")
-    axes = any(segment.kind == "continuous" for segment in cache.space.segments)
+    axes = any(segment.kind == "continuous" for segment in run.data.labelled.cache.space.segments)
+
+    def agent(view: View, space: ActionSpace, patch: int) -> Dreamer:
+        has = cfg.size
+        sizes = (has.deter, has.hidden, has.stoch, has.classes, has.units, has.layers, 2, has.eyes, has.channels)
+        world = RSSM(view, space, "normed", cfg.latent, *sizes, patch, "elu", "none", 1, mixed=0.0, bins=0)
+        rates = (cfg.slow, cfg.actor_pace, cfg.critic_pace)
+        whole = Dreamer(world, has.units, has.layers, "elu", "none", 0, *rates, mixed=0.0)
+        spread_out(whole, "even")
+        return whole
+
     loss = partial(
         dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy,
         gradient="dynamics" if axes else "reinforce", scaled=False, slow_values=True, slow_weight=0.0, replayed=0.0,
         dyn=cfg.divergence * cfg.balance, rep=cfg.divergence * (1 - cfg.balance), free=0.0, each=False,
         ended=cfg.ended,
     )  # fmt: skip
-    seen = run.replay(steps.shown(cache.view(cfg.frames, cfg.frames - 2)), Dreamer.policy, cfg.steps)
-    agent = run.fit("dreamer", agent, loss, seen, cfg.practise)
-    return System(forward=agent.world, policy=agent.policy())
+    return practised(run, agent, loss, cfg.frames, cfg.size.patch, cfg.steps, cfg.practise)

@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from retrodict import rng
 from retrodict.claims import Figure
+from retrodict.label.practice import practised
 from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.rssm import RSSM, spread_out
-from retrodict.nn.conv import patch_for
-from retrodict.roles import System
+from retrodict.roles import System, View
 from retrodict.run.loop import Fit, Laprop
 from retrodict.run.run import Run
+from retrodict.spaces import ActionSpace
 
 FIGURES = {
     "catch_return": Figure("catch_online", "return", 0, target=0.9),
@@ -70,19 +70,15 @@ def paper() -> Config:
 
 def train(cfg: Config, run: Run) -> System:
     """Learns a world, an actor and a critic side by side."""
-    steps = run.data.labelled
-    cache = steps.cache
-    view = cache.view(proprio=cache.proprio)
-    patch = cfg.patch or patch_for(view.size, 4)
-    with rng.isolated(run.seed, "dreamer"):
+
+    def agent(view: View, space: ActionSpace, patch: int) -> Dreamer:
         world = RSSM(
-            view, cache.space, "blocks", "categorical", cfg.deter, cfg.hidden, cfg.stoch, cfg.classes, cfg.units,
-            eyes=cfg.eyes, channels=cfg.channels, patch=patch, blocks=cfg.blocks,
-            bins=cfg.bins,
+            view, space, "blocks", "categorical", cfg.deter, cfg.hidden, cfg.stoch, cfg.classes, cfg.units,
+            eyes=cfg.eyes, channels=cfg.channels, patch=patch, blocks=cfg.blocks, bins=cfg.bins,
         )  # fmt: skip
-        agent = Dreamer(world, cfg.units, bins=cfg.bins)
-        spread_out(agent, "normal")
+        made = Dreamer(world, cfg.units, bins=cfg.bins)
+        spread_out(made, "normal")
+        return made
+
     loss = partial(dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy)
-    seen = run.replay(steps.shown(cache.view(cfg.frames, cfg.frames - 2)), Dreamer.policy, cfg.steps)
-    agent = run.fit("dreamer", agent, loss, seen, cfg.practise)
-    return System(forward=agent.world, policy=agent.policy())
+    return practised(run, agent, loss, cfg.frames, cfg.patch, cfg.steps, cfg.practise)
