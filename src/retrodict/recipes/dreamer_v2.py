@@ -50,8 +50,8 @@ class Config:
 
 def micro() -> Config:
     """Settings for contract tests."""
-    few = Fit(8, 4, 1e-3, 0.0, clip=100.0)
-    return Config("categorical", Size(16, 16, 4, 4, 16, 1, channels=8), 6, horizon=3, steps=40, practise=few)
+    size, few = Size(16, 16, 4, 4, 16, 1, channels=8), Fit(8, 4, 3e-3, 0.0, clip=100.0)
+    return Config(size=size, frames=6, horizon=3, slow=2.0, critic_pace=5.0, steps=40, practise=few)
 
 
 def tiny() -> Config:
