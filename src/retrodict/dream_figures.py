@@ -64,7 +64,7 @@ def measured(
     parts |= {
         "random": by_chance,
         "generations_in_real": float(generations),
-        "dream": _promised(filtered.world, inner, world, levels),
+        "dream_return": _promised(filtered.world, inner, world, levels),
     }
     return {"ratio_to_random": parts["return"] / by_chance, **{f"ratio_to_random.{k}": v for k, v in parts.items()}}
 
