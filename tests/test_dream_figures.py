@@ -59,7 +59,7 @@ def test_the_ratio_and_what_stands_beside_it(filtered: Filtered, monkeypatch: py
     starts = Clip(frames=torch.from_numpy(frames).permute(0, 3, 1, 2).unsqueeze(1).contiguous())
     with torch.no_grad():
         promised = dreamt_returns(filtered.world, filtered.actor, starts, LIMIT, rng.torch_rng("promised"))  # type: ignore[arg-type]
-    assert parts["dream"] == pytest.approx(float(promised.mean()))
+    assert parts["dream_return"] == pytest.approx(float(promised.mean()))
     assert set(parts) >= {"open_loop", "evolved_in_real"}
     assert 2 <= parts["generations_in_real"] <= 600 / 4
 

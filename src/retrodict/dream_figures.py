@@ -35,7 +35,7 @@ def measured(
     `random`), and on the same levels: `nothing`, of the action "stay"; `open_loop`, the best plan that
     never looks, sweeps among them, chosen on training levels; `evolved_in_real`, the same controller on the same
     features after evolution in the real game for as many frames as were recorded, and the number of its generations;
-    `expert`. `dream` is the return that the world promises the policy, for as many steps as the game lasts.
+    `expert`. `dream_return` is what the world promises the policy, for as many steps as the game lasts.
 
     Raises:
         UnusableInput: the system's policy is none on features, or uniform actions earn nothing to compare with.
@@ -64,7 +64,7 @@ def measured(
     parts |= {
         "random": by_chance,
         "generations_in_real": float(generations),
-        "dream": _promised(filtered.world, inner, world, levels),
+        "dream_return": _promised(filtered.world, inner, world, levels),
     }
     return {"ratio_to_random": parts["return"] / by_chance, **{f"ratio_to_random.{k}": v for k, v in parts.items()}}
 

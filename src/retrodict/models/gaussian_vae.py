@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from retrodict.clip import Clip
 from retrodict.errors import NoFrames, UnusableInput
+from retrodict.nn.conv import to_bytes
 from retrodict.nn.part import Part
 from retrodict.roles import View
 
@@ -17,11 +18,13 @@ FREE = 0.5  # nats of each latent number that cost nothing
 
 
 class GaussianVAE(Part):
-    """q(z | frame) = N(mean, exp(log_variance)) of `latent` numbers; a clip's features are the means.
+    """q(z | frame) = N(mean, exp(log_variance)) of `latent` numbers in all; a clip's features are the means.
 
-    Convolutions of 4 pixels and stride 2, one for each of `channels`. The decoder is their mirror; with `kernels` it is
-    the published one: from one cell by kernels of these sizes, beside an encoder without padding, for 64 x 64 pixels
-    (Ha and Schmidhuber, World Models, 2018, appendix A.1).
+    Convolutions of 4 pixels and stride 2, one for each of `channels`. Every cell of the last grid has `numbers` of its
+    own, and the decoder is the mirror, without a sigmoid: a small thing on dark ground is found, which by numbers that
+    stand for a whole frame and a sigmoid it was not within our steps. With `kernels` it has just those, as published:
+    `numbers` for a frame, an encoder without padding, and a decoder from one cell by kernels of these sizes, for frames
+    of 64 x 64 pixels (Ha and Schmidhuber, World Models, 2018, appendix A.1).
 
     Raises:
         UnusableInput: the view has several frames, or its size does not suit the layers.
@@ -30,12 +33,12 @@ class GaussianVAE(Part):
     every, causal = 1, True
 
     def __init__(
-        self, view: View, latent: int = 16, channels: Sequence[int] = (16, 32, 64), kernels: Sequence[int] = ()
+        self, view: View, numbers: int = 2, channels: Sequence[int] = (16, 32, 64), kernels: Sequence[int] = ()
     ) -> None:
         super().__init__()
         if view.frames != 1:
             raise UnusableInput(f"this autoencoder sees one frame at a time; got a view of {view.frames}")
-        self.view, self.latent = view, latent
+        self.view = view
         sizes, edge = [view.size], 0 if kernels else 1
         for _ in channels:
             sizes.append(((sizes[-1][0] + 2 * edge - 2) // 2, (sizes[-1][1] + 2 * edge - 2) // 2))
@@ -45,12 +48,17 @@ class GaussianVAE(Part):
         for before, after in zip((view.channels, *channels), channels, strict=False):
             layers += [nn.Conv2d(before, after, 4, 2, edge), nn.ReLU()]
         self.encoder = nn.Sequential(*layers, nn.Flatten())
-        flat = channels[-1] * sizes[-1][0] * sizes[-1][1]
-        self.mean, self.log_variance = nn.Linear(flat, latent), nn.Linear(flat, latent)
-        self.spread = nn.Linear(latent, flat)
-        start = (flat, 1, 1) if kernels else (channels[-1], *sizes[-1])
-        back = _published(flat, channels, kernels, view) if kernels else _mirror(channels, sizes, view)
-        self.decoder = nn.Sequential(nn.Unflatten(1, start), *back)
+        grid, flat = (channels[-1], *sizes[-1]), channels[-1] * sizes[-1][0] * sizes[-1][1]
+        self.latent = numbers if kernels else numbers * sizes[-1][0] * sizes[-1][1]
+        self.mean, self.log_variance = (_read(grid, numbers, bool(kernels)) for _ in range(2))
+        if kernels:
+            self.spread: nn.Module = nn.Linear(numbers, flat)
+            back = [nn.Unflatten(1, (flat, 1, 1)), *_published(flat, channels, kernels, view), nn.Sigmoid()]
+        else:
+            layers = [nn.Unflatten(1, (numbers, *sizes[-1])), nn.Conv2d(numbers, channels[-1], 1), nn.ReLU()]
+            self.spread = nn.Sequential(*layers, nn.Flatten())
+            back = [nn.Unflatten(1, grid), *_mirror(channels, sizes, view)]
+        self.decoder = nn.Sequential(*back)
         shape = self.decoder(torch.zeros(1, flat)).shape[1:]
         if shape != (view.channels, *view.size):
             raise UnusableInput(f"kernels {tuple(kernels)} draw frames of {tuple(shape[1:])} pixels, not {view.size}")
@@ -62,8 +70,8 @@ class GaussianVAE(Part):
         return self.mean(seen).view(*lead, -1), self.log_variance(seen).view(*lead, -1)
 
     def draw(self, latent: Float[Tensor, "n z"]) -> Float[Tensor, "n c h w"]:
-        """Returns the frames of latent numbers, in 0..1."""
-        return self.decoder(self.spread(latent)).sigmoid()  # type: ignore[no-any-return]
+        """Returns the frames of latent numbers, in 0..1 (as they are drawn, a little outside, too)."""
+        return self.decoder(self.spread(latent))  # type: ignore[no-any-return]
 
     def encode(self, clip: Clip) -> Clip:
         """Returns the clip with the means of its frames as features."""
@@ -76,8 +84,14 @@ class GaussianVAE(Part):
         if clip.features is None:
             raise NoFrames("this clip has no features to make frames of; encode it first")
         drawn = self.draw(clip.features[..., : self.latent].flatten(0, 1))
-        frames = (drawn * 255).round().to(torch.uint8)
+        frames = to_bytes(drawn - 0.5)
         return clip.with_(frames=frames.view(clip.rows, clip.length, *frames.shape[1:]))
+
+
+def _read(grid: tuple[int, int, int], numbers: int, whole: bool) -> nn.Module:
+    if whole:
+        return nn.Linear(grid[0] * grid[1] * grid[2], numbers)
+    return nn.Sequential(nn.Unflatten(1, grid), nn.Conv2d(grid[0], numbers, 1), nn.Flatten())
 
 
 def _published(flat: int, channels: Sequence[int], kernels: Sequence[int], view: View) -> list[nn.Module]:

@@ -30,7 +30,7 @@ FIGURES = {"dodge_ratio_to_random": Figure("dodge", "ratio_to_random", 0, target
 class Config:
     """Settings of V (the autoencoder), M (the recurrent model) and C (the controller)."""
 
-    latent: int = 16  # numbers that a frame becomes (paper: 32 for the race, 64 for Doom)
+    numbers: int = 2  # that each cell of V's grid becomes; with kernels, a frame (paper: 32 for the race, 64 for Doom)
     channels: Sequence[int] = (16, 32, 64)  # of V's layers (paper: 32, 64, 128, 256)
     kernels: Sequence[int] = ()  # of V's decoder, pixels; (): the encoder's mirror (paper: 5, 5, 6, 6)
     hidden: int = 128  # of M's LSTM (paper: 256 for the race, 512 for Doom)
@@ -40,17 +40,17 @@ class Config:
     candidates: int = 32  # controllers of a generation (paper: 64)
     spread: float = 0.1  # of the first generation's weights (paper: 0.1)
     dreams: int = 8  # episodes that a candidate is judged by (paper: 16)
-    horizon: int = 200  # steps of a dream (paper: 2100 for Doom)
-    generations: int = 150  # of evolution (paper: about 1,800)
-    see: Fit = field(default_factory=lambda: Fit(1500, 50, 1e-3, 0.0, clip=0.0))
-    foretell: Fit = field(default_factory=lambda: Fit(800, 64, 2e-3, 0.0))
+    horizon: int = 150  # steps of a dream (paper: 2100 for Doom)
+    generations: int = 100  # of evolution (paper: about 1,800)
+    see: Fit = field(default_factory=lambda: Fit(1000, 32, 2e-3, 0.0, clip=0.0))
+    foretell: Fit = field(default_factory=lambda: Fit(700, 64, 3e-3, 0.0))
 
 
 def micro() -> Config:
     """Settings for contract tests."""
     few = Fit(8, 8)
     return Config(
-        4, (4, 4, 4), hidden=8, mixtures=2, sequence=4, candidates=4, dreams=2, horizon=3, generations=4, see=few,
+        1, (4, 4, 4), hidden=8, mixtures=2, sequence=4, candidates=4, dreams=2, horizon=3, generations=4, see=few,
         foretell=few,
     )  # fmt: skip
 
@@ -73,7 +73,7 @@ def train(cfg: Config, run: Run) -> System:
     """Compresses frames, foretells what becomes of them, and evolves a controller in what is foretold."""
     video, steps = run.data.unlabelled, run.data.labelled
     with rng.isolated(run.seed, "vae"):
-        vae = GaussianVAE(video.cache.view(), cfg.latent, cfg.channels, cfg.kernels)
+        vae = GaussianVAE(video.cache.view(), cfg.numbers, cfg.channels, cfg.kernels)
     vae = run.fit("vae", vae, autoencoding, video, cfg.see)
     seen = run.map("latents", partial(latents, vae=vae), video, uses=(vae,))["latents"]
     with rng.isolated(run.seed, "world"):
