@@ -130,10 +130,10 @@ def train(cfg: Config, run: Run) -> System:
             cfg.layers, cfg.critics, dropout=cfg.dropout, episodic=bool(cache.columns.get("ends", np.zeros(1)).any()),
         )  # fmt: skip
     loss = partial(learning, discount=discount, rho=cfg.rho, entropy=cfg.entropy, shift=cfg.shift)
-    seen = steps.shown(cache.view(stacked + cfg.horizon, stacked - 1)).whole()
+    seen = steps.shown(cache.view(stacked + cfg.horizon, stacked - 1))
     world = run.fit("recorded", world, loss, seen, cfg.before)
     playing = partial(planned, cfg=cfg, discount=discount, seed=run.seed, explore=True)
-    world = run.fit("played", world, loss, run.replay(seen, playing, cfg.played), cfg.fit)
+    world = run.fit("played", world, loss, run.replay(seen, playing, cfg.played, whole=False), cfg.fit)
     return System(forward=world, policy=planned(world, cfg, discount, run.seed))
 
 
