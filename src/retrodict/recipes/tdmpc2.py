@@ -77,8 +77,9 @@ def half() -> Config:
 
 
 def catch() -> Config:
-    """For the game of catch: 1,000 own steps, and an update for each; plans weighed on its scale of rewards."""
-    return replace(tiny(), played=1000, fit=replace(tiny().fit, steps=1000), temperature=0.1)
+    """For the game of catch: 5,000 own steps, and an entropy and a temperature on its scale of rewards."""
+    fit = replace(tiny().fit, steps=3000)
+    return replace(tiny(), entropy=0.01, temperature=0.1, shift=3, played=5000, fit=fit)
 
 
 def paper() -> Config:
