@@ -161,3 +161,14 @@ def test_growing_holds_the_fewest_that_suffice() -> None:
     asked: list[Any] = [grown.holding(steps, group) for steps, group in ((0, 1), (13, 1), (14, 1), (14, 3), (79, 1))]
     assert asked == [0, 1, 2, 3, None]
     assert len(grown.first(2)) == 5 * FALL
+
+
+def test_windows_may_reach_beyond_their_episode_where_a_loss_masks_them() -> None:
+    recorded_steps = recorded().shown(View(4, 0))
+    replay = Replay(recorded_steps, Catch(1), lambda part: part, 60, whole=False)
+    steps = replay.at(11, 12, Leaning(), 0)
+    assert len(steps) == 8 * FALL
+    assert int((~steps.batch(np.arange(len(steps))).real).sum()) == 8 * (1 + 2)
+    whole = Replay(recorded_steps, Catch(1), lambda part: part, 60)
+    assert len(whole.at(11, 12, Leaning(), 0)) == 8 * (FALL - 2)
+    assert whole.digest != replay.digest

@@ -18,8 +18,9 @@ from retrodict.errors import UnusableInput
 class Growing:
     """Recorded steps with room for more episodes behind them; an append costs what it adds."""
 
-    def __init__(self, recorded: Steps) -> None:
+    def __init__(self, recorded: Steps, whole: bool = True) -> None:
         cache = recorded.cache
+        self._whole = whole
         self.recorded, self._used = recorded, len(cache.episode)
         self._frames: npt.NDArray[np.uint8] = np.array(cache.frames)
         self._columns: dict[str, npt.NDArray[Any]] = {name: np.array(v) for name, v in recorded.columns.items()}
@@ -81,4 +82,4 @@ class Growing:
         played = cache.steps()
         index = np.concatenate([self.recorded.index, played[played >= old.starts[-1]]])
         steps = Steps(cache, index, columns, digest, self.recorded.before, self.recorded.after)
-        return steps.whole()
+        return steps.whole() if self._whole else steps

@@ -41,7 +41,8 @@ def encoder_of(view: View, latent: int, hidden: int, layers: int, norm: SimNorm)
             nn.Conv2d(channels, width, 7, 2), nn.ReLU(), nn.Conv2d(width, width, 5, 2), nn.ReLU(),
             nn.Conv2d(width, width, 3, 2), nn.ReLU(), nn.Conv2d(width, width, 3), nn.Flatten(), norm,
         )  # fmt: skip
-    grid = PatchGrid(channels, patch_for(view.size), 16, 1)
+    # features are normalised over each frame, so that small things on an even ground stand out
+    grid = nn.Sequential(PatchGrid(channels, patch_for(view.size), 16, 1), nn.GroupNorm(2, 16))
     flat = math.prod(stem_shape(grid, channels, view.size))
     return nn.Sequential(grid, nn.Flatten(), *mlp(flat, [hidden], latent, norm))
 
@@ -267,13 +268,13 @@ class Bootstrap:
 
 def learning(
     part: LatentWorld, clip: Clip, noise: torch.Generator, discount: float = 0.99, rho: float = 0.5,
-    weights: tuple[float, float, float, float] = (20.0, 0.1, 0.1, 1.0), entropy: float = 1e-4, shift: int = 0,
+    consistency: float = 20.0, entropy: float = 1e-4, shift: int = 0,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Losses of a window of H + 1 frames: the world's, and the policy's on the latents that the world went through.
 
-    `weights` are those of consistency, rewards, values and ends; step t counts rho ** t (Hansen et al., sections 3.1
-    and 3.2; the weights of the published code). Steps without an action, and all that follow, count nothing; an
-    episode that was cut is not one that ended. `shift` is the most pixels by which frames are moved about.
+    Foreseen latents weigh `consistency`, rewards and values 0.1, ends 1, and step t counts rho ** t (Hansen et al.,
+    sections 3.1 and 3.2; the weights of the published code). Steps without an action, and all that follow, count
+    nothing; an episode that was cut is not one that ended. `shift` is the most pixels by which frames are moved about.
     """
     if clip.rewards is None or clip.ends is None or clip.actions is None:
         raise UnusableInput("TD-MPC2 learns from actions, rewards and ends; this data lacks some of them")
@@ -294,13 +295,13 @@ def learning(
     path = torch.stack(latents, 1)  # b h+1 d
     told = torch.cat([path[:, :-1], units], -1)
     share = fading[:-1] * counts / counts.numel()
-    consistency = ((path[:, 1:] - seen).square().mean(-1) * share).sum()
+    foreseen = ((path[:, 1:] - seen).square().mean(-1) * share).sum()
     reward = (part.numbers.loss(part.reward(told), rewards) * share).sum()
     value = (part.numbers.loss(part.critics(told), goal).mean(0) * share).sum()
-    whole = weights[0] * consistency + weights[1] * reward + weights[2] * value
+    whole = consistency * foreseen + 0.1 * reward + 0.1 * value
     if part.termination is not None:
         over = F.binary_cross_entropy_with_logits(part.termination(path[:, 1:]).squeeze(-1), ends, reduction="none")
-        whole = whole + weights[3] * (over * counts).mean()
+        whole = whole + (over * counts).mean()
     alive = F.pad(counts * (1 - ends), (1, 0), value=1.0)  # b h+1
     worth, unsure = _worth(part, path.detach(), noise, target=False)
     with torch.no_grad():

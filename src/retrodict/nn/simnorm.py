@@ -45,13 +45,17 @@ class ManyLinear(nn.Module):
         if normed:
             self.ln = nn.ParameterDict({"weight": torch.ones(members, outputs), "bias": torch.zeros(members, outputs)})
 
-    def forward(self, x: Float[Tensor, "*m n d"], chosen: Tensor) -> Float[Tensor, "m n e"]:
-        """Returns what the chosen members make of x, or each of its own."""
-        x = x @ self.weight[chosen].transpose(1, 2) + self.bias[chosen].unsqueeze(1)
+    def forward(self, x: Float[Tensor, "*m n d"], chosen: Tensor | None) -> Float[Tensor, "m n e"]:
+        """Returns what the chosen members (all by default) make of x, or each of its own."""
+
+        def of(values: Tensor) -> Tensor:
+            return values if chosen is None else values[chosen]
+
+        x = torch.baddbmm(of(self.bias).unsqueeze(1), x.expand(len(of(self.bias)), -1, -1), of(self.weight).mT)
         if not hasattr(self, "ln"):
             return x
         x = F.layer_norm(F.dropout(x, self.dropout, self.training), x.shape[-1:])
-        return F.mish(x * self.ln["weight"][chosen].unsqueeze(1) + self.ln["bias"][chosen].unsqueeze(1))
+        return F.mish(x * of(self.ln["weight"]).unsqueeze(1) + of(self.ln["bias"]).unsqueeze(1))
 
 
 class Critics(nn.Module):
@@ -65,11 +69,10 @@ class Critics(nn.Module):
 
     def forward(self, x: Float[Tensor, "*n d"], chosen: Tensor | None = None) -> Float[Tensor, "m *n k"]:
         """Returns logits of the chosen members (all by default)."""
-        chosen = torch.arange(self.members, device=x.device) if chosen is None else chosen
         said = x.flatten(0, -2)
         for layer in self.layers:
             said = layer(said, chosen)
-        return said.view(len(chosen), *x.shape[:-1], -1)
+        return said.view(len(said), *x.shape[:-1], -1)
 
 
 def mlp(inputs: int, hidden: Iterable[int], outputs: int, last: nn.Module | None = None) -> nn.Sequential:

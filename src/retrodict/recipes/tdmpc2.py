@@ -48,6 +48,7 @@ class Config:
     shift: int = 0  # most pixels by which frames are moved about in training (paper: 3)
     discount: float = 0.0  # of a reward, per step; 0: by the longest episode's length, as published
     rho: float = 0.5  # weight of each further step of a window (paper: 0.5)
+    consistency: float = 20.0  # weight of foreseen latents, beside 0.1 of rewards and of values (published code: 20)
     entropy: float = 1e-4  # weight of the policy's entropy (paper: 0.0001)
     horizon: int = 3  # steps learnt from and planned (paper: 3)
     samples: int = 48  # plans that are tried at once (paper: 512)
@@ -77,14 +78,15 @@ def half() -> Config:
 
 
 def catch() -> Config:
-    """For the game of catch: 1,000 own steps, and an update for each; plans weighed on its scale of rewards."""
-    return replace(tiny(), played=1000, fit=replace(tiny().fit, steps=1000), temperature=0.1)
+    """For the game of catch: 5,000 own steps, and an entropy and a temperature on its scale of rewards."""
+    fit = replace(tiny().fit, steps=3000)
+    return replace(tiny(), entropy=0.01, temperature=0.1, shift=3, played=5000, fit=fit)
 
 
 def paper() -> Config:
     """The published settings: 5 M weights, an update for each step, a million of them."""
     before, fit = (Fit(steps, 256, 3e-4, 0.0, 0.0, 1.0, 20.0) for steps in (2_500, 1_000_000))
-    return Config(512, 512, 256, 2, 5, 0.01, 3, 3, 0.0, 0.5, 1e-4, 3, 512, 6, 64, 24, 2.0, 1_000_000, before, fit)
+    return Config(512, 512, 256, 2, 5, 0.01, 3, 3, 0.0, 0.5, 20.0, 1e-4, 3, 512, 6, 64, 24, 2.0, 1_000_000, before, fit)
 
 
 class Planned(Part):
@@ -129,11 +131,13 @@ def train(cfg: Config, run: Run) -> System:
             cache.view(stacked, stacked - 1, cache.proprio), cache.space, cfg.latent, cfg.hidden, cfg.encoder,
             cfg.layers, cfg.critics, dropout=cfg.dropout, episodic=bool(cache.columns.get("ends", np.zeros(1)).any()),
         )  # fmt: skip
-    loss = partial(learning, discount=discount, rho=cfg.rho, entropy=cfg.entropy, shift=cfg.shift)
-    seen = steps.shown(cache.view(stacked + cfg.horizon, stacked - 1)).whole()
+    loss = partial(
+        learning, discount=discount, rho=cfg.rho, consistency=cfg.consistency, entropy=cfg.entropy, shift=cfg.shift
+    )
+    seen = steps.shown(cache.view(stacked + cfg.horizon, stacked - 1))
     world = run.fit("recorded", world, loss, seen, cfg.before)
     playing = partial(planned, cfg=cfg, discount=discount, seed=run.seed, explore=True)
-    world = run.fit("played", world, loss, run.replay(seen, playing, cfg.played), cfg.fit)
+    world = run.fit("played", world, loss, run.replay(seen, playing, cfg.played, whole=False), cfg.fit)
     return System(forward=world, policy=planned(world, cfg, discount, run.seed))
 
 

@@ -36,13 +36,14 @@ class Replay:
     """`steps` steps of a world under `policy(part)`, the last of them before the last training step, beside recorded
     ones; all copies of the world play with the same weights.
 
-    `view` windows of a batch lie inside their episode where it is long enough (`Steps.whole`).
+    `view` windows of a batch lie inside their episode where it is long enough (`Steps.whole`), unless `whole` is false.
     """
 
     recorded: Steps
     world: World
     policy: Callable[[Any], Policy]
     steps: int
+    whole: bool = True
     _grown: Growing = field(init=False)
     _store: Store | None = field(init=False, default=None)
     _pending: list[Clip] = field(init=False, default_factory=list)
@@ -57,12 +58,13 @@ class Replay:
         ):  # fmt: skip
             if recorded != played:
                 raise Incompatible(f"{world.name} has {what} {played} and what was recorded {recorded}; record it anew")
-        self._grown = Growing(self.recorded)
+        self._grown = Growing(self.recorded, self.whole)
 
     @property
     def digest(self) -> str:
         """Hash of where and how long is played, and of what was recorded."""
         told = [self.recorded.digest, self.world.name, str(self.world.num_envs), str(self.steps)]
+        told += [] if self.whole else ["cut"]
         return hashlib.sha256("|".join([*told, str(schema_of(self.world).to_json())]).encode()).hexdigest()[:16]
 
     @property
@@ -79,7 +81,7 @@ class Replay:
     def kept(self, folder: Path) -> Iterator[None]:
         """Keeps what is played in a folder, and takes in what lies there already."""
         with Store.open_or_create(folder, schema_of(self.world)) as store:
-            self._store, self._grown, self._pending = store, Growing(self.recorded), []
+            self._store, self._grown, self._pending = store, Growing(self.recorded, self.whole), []
             self._grown.append([store.read(id) for id in store.ids])
             yield
             self.commit()

@@ -132,10 +132,15 @@ class Run:
         # Loaded or just trained, a part has one memory layout: convolutions round differently in another.
         return part.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
-    def replay(self, recorded: Steps, policy: Callable[[Any], Policy], steps: int) -> Steps | Replay:
-        """Recorded steps and, in a run that has a world, `steps` steps that the trained part plays there (`Replay`)."""
-        recorded = recorded.whole()
-        return recorded if self.world is None or not steps else Replay(recorded, self.world(), policy, steps)
+    def replay(
+        self, recorded: Steps, policy: Callable[[Any], Policy], steps: int, whole: bool = True
+    ) -> Steps | Replay:  # fmt: skip
+        """Recorded steps and, in a run that has a world, `steps` steps that the trained part plays there (`Replay`).
+
+        Windows lie inside their episodes, unless a loss that masks their padding says that they need not be `whole`.
+        """
+        recorded = recorded.whole() if whole else recorded
+        return recorded if self.world is None or not steps else Replay(recorded, self.world(), policy, steps, whole)
 
     def loop(
         self, name: str, part: P, body: Callable[[P, Any, torch.Generator], dict[str, float]], steps: int,
