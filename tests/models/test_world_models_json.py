@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from retrodict import cli, load
 from retrodict.clip import Clip
 from retrodict.errors import Damaged, UnusableInput
 from retrodict.models.controller import Controller
@@ -17,6 +18,7 @@ from retrodict.models.filtered import Filtered
 from retrodict.models.mdn_rnn import MDNRNN
 from retrodict.models.world_models_json import world_models_json
 from retrodict.rng import numpy_rng
+from retrodict.run.loop import weights_hash
 
 ENCODER = ((3, 32), (32, 64), (64, 128), (128, 256))
 DECODER = ((5, 128, 1024), (5, 64, 128), (6, 32, 64), (6, 3, 32))  # kernel, out, in
@@ -193,3 +195,13 @@ def test_what_is_not_there_is_left_out_and_what_does_not_fit_is_said(tmp_path: P
     (tmp_path / "vae/vae.json").write_text('[["a"]]')
     with pytest.raises(Damaged, match="numbers"):
         world_models_json(tmp_path)
+
+
+def test_the_command_writes_a_run_that_opens(written: Written, tmp_path: Path) -> None:
+    line = ["data", "convert-checkpoint", "world_models", str(written.folder), "--out", str(tmp_path / "run")]
+    assert cli.main(line) == 0
+    found, wanted = load(tmp_path / "run"), world_models_json(written.folder)
+    assert sorted(found.parts()) == ["encoder", "forward", "policy"]
+    for name, part in wanted.parts().items():
+        assert weights_hash(found.parts()[name]) == weights_hash(part)
+    assert cli.main(line) == 2  # what is there is not written over

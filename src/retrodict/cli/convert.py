@@ -23,17 +23,24 @@ def _tdmpc2(file: Path) -> System:
     return tdmpc2.published(read_weights(file), file.name)
 
 
-KINDS: dict[str, Callable[[Path], System]] = {"tdmpc2": _tdmpc2}  # how each is read
+def _world_models(folder: Path) -> System:
+    from retrodict.models.world_models_json import world_models_json
+
+    return world_models_json(folder)
+
+
+# how each is read
+KINDS: dict[str, Callable[[Path], System]] = {"tdmpc2": _tdmpc2, "world_models": _world_models}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convert(Telling):
     """Turns weights that others published into a run that acts, plans and is measured; no code of theirs is run."""
 
-    kind: Annotated[Literal["tdmpc2"], Positional]
-    """The system that they are of."""
+    kind: Annotated[Literal["tdmpc2", "world_models"], Positional, arg(metavar="KIND")]
+    """The system that they are of: tdmpc2 or world_models."""
     file: Annotated[Path, Positional, arg(metavar="FILE")]
-    """The published file."""
+    """The published file; of world_models the folder."""
     out: Path
     """Folder of the run."""
 
@@ -45,7 +52,7 @@ class Convert(Telling):
             raise UnusableInput(f"{self.out} is not empty; name a new folder for the run")
         system = KINDS[self.kind](self.file)
         save_system(self.out / "system", system)
-        weights = sum(p.numel() for p in system.parts()["forward"].parameters() if p.requires_grad)
-        told = {"run": str(self.out), "kind": self.kind, "from": str(self.file), "weights": weights}
-        self.tell(told, [f"{self.out}: a run of {self.kind} with {weights:,} weights of {self.file}"])
+        parts = sorted(system.parts())
+        told = {"run": str(self.out), "kind": self.kind, "from": str(self.file), "parts": parts}
+        self.tell(told, [f"{self.out}: a run of {self.kind} with {', '.join(parts)}, of {self.file}"])
         return DONE
