@@ -80,7 +80,7 @@ def half() -> Config:
 def catch() -> Config:
     """For the game of catch: 5,000 own steps, and an entropy and a temperature on its scale of rewards."""
     fit = replace(tiny().fit, steps=3000)
-    return replace(tiny(), entropy=0.01, temperature=0.1, shift=3, played=5000, fit=fit)
+    return replace(tiny(), entropy=0.01, temperature=0.1, played=5000, fit=fit)
 
 
 def paper() -> Config:
