@@ -48,7 +48,7 @@ class Config:
     trace: float = 0.95  # λ of the returns (paper: 0.95)
     entropy: float = 3e-4  # weight, beside gains in units of the returns' range (paper: 3e-4)
     steps: int = 5_000  # played while it is trained, in a run that has a world
-    practise: Fit = field(default_factory=lambda: Laprop(2_000, 16, 1e-3))
+    practise: Fit = field(default_factory=lambda: Laprop(3_000, 16, 1e-3))
 
 
 def micro() -> Config:
