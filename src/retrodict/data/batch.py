@@ -70,6 +70,10 @@ class Steps:
         index = self.index[positions]
         return replace(self, index=index, digest=_digest(self.digest, index.tobytes().hex()))
 
+    def without_last(self) -> Steps:
+        """Only the steps after which the episode goes on: without the last one of each."""
+        return self.only(np.flatnonzero(self.index + 1 < self.cache.last[self.index]))
+
     def uniform(self, count: int, *address: int | str) -> Steps:
         """`count` steps drawn uniformly without replacement; the address names the draw.
 

@@ -79,6 +79,7 @@ class Config:
     tokens: Tokens = field(default_factory=Tokens)  # of frames
     codes: int = 6  # latent actions (paper: 8, and 6 for CoinRun)
     code_width: int = 16  # of a latent action's vector (paper: 32)
+    last_steps: bool = False  # whether latent actions also learn from the last step of each episode (paper: yes)
     inputs: str = "difference"  # of the latent action model (paper: frames)
     pool: str = "changed"  # of the latent action model
     width: int = 32  # channels of the latent action model (paper: 512)
@@ -124,7 +125,7 @@ def paper() -> Config:
     """The published settings of the CoinRun study, at this latent action model's kind of layers."""
     long = Fit(200_000, 36, 3e-5, 1e-4, 0.025, 0.1)
     return Config(
-        Tokens("video", 4, 1024, frames=16, width=512, depth=8), 6, 32, "frames", "flatten", 512, 8,
+        Tokens("video", 4, 1024, frames=16, width=512, depth=8), 6, 32, True, "frames", "flatten", 512, 8,
         Mixing("attention", 512, 8), Dynamics(512, 12, 8, 15, 25, 2.0), Shape(256, 512), long, long, long,
         Fit(100_000, 256, 3e-4),
     )  # fmt: skip
@@ -147,14 +148,19 @@ def tokenizer(cfg: Tokens, fit: Fit, run: Run) -> tokenizers.Tokenizer:
 
 
 def latent_action(cfg: Config, run: Run) -> LatentAction[LatentForward]:
-    """Finds the codes that explain the next frame."""
+    """Finds the codes that explain the next frame.
+
+    What ends an episode often looks like no action (reaching a goal that vanishes), so that a spare code comes to mean
+    it, whatever led there. Without those steps all codes are actions, which the last steps then get as well.
+    """
     cache = run.data.unlabelled.cache
     patch, code = patch_for(cache.size), {"kind": "vq", "positions": 1, "codes": cfg.codes, "width": cfg.code_width}
     with rng.isolated(run.seed, "actions"):
         inverse = LatentInverse(cache.view(2), code, cfg.inputs, cfg.pool, "grid", patch, cfg.width, cfg.depth)
         explains = LatentForward(cache.view(), code, cfg.decoder.mix, patch, cfg.decoder.width, cfg.decoder.depth)
         model = LatentAction(inverse, explains)
-    return run.fit("actions", model, explaining, run.data.unlabelled.shown(inverse.view), cfg.explain)
+    video = run.data.unlabelled if cfg.last_steps else run.data.unlabelled.without_last()
+    return run.fit("actions", model, explaining, video.shown(inverse.view), cfg.explain)
 
 
 def dynamics(cfg: Config, run: Run, tokens: tokenizers.Tokenizer, codes: Steps, space: ActionSpace) -> MaskedWorld:
