@@ -1,7 +1,7 @@
 """Genie: a world that is played by codes which were found in video alone: tokens, latent actions, MaskGIT dynamics.
 
 Claim   pressing one code has one effect, and a few labels tie the codes to real keys
-Tiny    about 4 minutes a seed on one quiet CPU core: sprites effect_consistency, judged_controllability
+Tiny    about 3 minutes a seed on one quiet CPU core: sprites effect_consistency, judged_controllability
 Paper   Bruce et al., Genie: Generative Interactive Environments (ICML 2024)
 Run     retrodict train genie --data D --out RUN --size tiny
 """
@@ -89,7 +89,7 @@ class Config:
     policy: Shape = field(default_factory=lambda: Shape(32, 128))  # over codes
     tokenise: Fit = field(default_factory=lambda: Fit(200, 64))
     explain: Fit = field(default_factory=lambda: Fit(900, 64, 2e-3, 0.0))
-    fill: Fit = field(default_factory=lambda: Fit(700, 32, 3e-3))
+    fill: Fit = field(default_factory=lambda: Fit(600, 16, 3e-3))
     clone: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
     decode: Fit = field(default_factory=lambda: Fit(300, 64, 2e-2))
 
@@ -112,7 +112,7 @@ def babyai() -> Config:
     """For views that move: whole frames in, and latent actions that may look anywhere."""
     return Config(
         inputs="both", pool="flatten", decoder=Mixing("attention"), dynamics=Dynamics(96, 4, memory=2),
-        explain=Fit(1000, 64, 2e-3, 0.0), fill=Fit(1500, 24, 2e-3),
+        explain=Fit(1000, 64, 2e-3, 0.0), fill=Fit(1500, 16, 2e-3),
     )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def maze() -> Config:
     """For textured video: a learned tokenizer."""
     return Config(
         Tokens("conv", 8, 512, width=64), tokenise=Fit(2500, 32, 3e-3, 0.0), dynamics=Dynamics(96, 4),
-        fill=Fit(1500, 32, 3e-3),
+        fill=Fit(1500, 16, 3e-3),
     )  # fmt: skip
 
 
@@ -167,12 +167,15 @@ def latent_action(cfg: Config, run: Run) -> LatentAction[LatentForward]:
 
 
 def dynamics(cfg: Config, run: Run, tokens: tokenizers.Tokenizer, codes: Steps, space: ActionSpace) -> MaskedWorld:
-    """Learns which tokens follow which, given the codes."""
+    """Learns which tokens follow which, given the codes.
+
+    A clip begins one frame before those that are looked back at: they bear their codes, then, as when it is played.
+    """
     own = cfg.dynamics
     with rng.isolated(run.seed, "dynamics"):
         size = (own.width, own.depth, own.heads, own.memory)
         world = MaskedWorld(tokens, space, *size, passes=own.passes, temperature=own.temperature)
-    seen = codes.shown(codes.cache.view(own.memory + 1, own.memory - 1))
+    seen = codes.shown(codes.cache.view(own.memory + 2, own.memory))
     return run.fit("dynamics", world, filling_in, seen, cfg.fill)
 
 
