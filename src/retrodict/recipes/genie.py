@@ -154,7 +154,7 @@ def latent_action(cfg: Config, run: Run) -> LatentAction[LatentForward]:
     """Finds the codes that explain the next frame.
 
     What ends an episode often looks like no action (reaching a goal that vanishes), so that a spare code comes to mean
-    it, whatever led there. Without those steps all codes are actions, which the last steps then get as well.
+    it, whatever led there. Without those steps all codes are actions; most last steps then get the right one.
     """
     cache = run.data.unlabelled.cache
     patch, code = patch_for(cache.size), {"kind": "vq", "positions": 1, "codes": cfg.codes, "width": cfg.code_width}
