@@ -78,6 +78,10 @@ class Steps:
         short = (last - first < self.before + self.after) & (self.index == last - 1)
         return self.only(np.flatnonzero(inside | short))
 
+    def without_last(self) -> Steps:
+        """Only the steps after which the episode goes on: without the last one of each."""
+        return self.only(np.flatnonzero(self.index + 1 < self.cache.last[self.index]))
+
     def uniform(self, count: int, *address: int | str) -> Steps:
         """`count` steps drawn uniformly without replacement; the address names the draw.
 

@@ -89,6 +89,15 @@ class LatentForward(FrameWorld):
         return F.mse_loss(self.net(seen, latent), wanted), F.mse_loss(normalise(seen[:, -1]), wanted)
 
 
+def nearest(clip: Clip, world: LatentForward) -> dict[str, Tensor]:
+    """Of the clip's last step, the code whose predicted frame comes nearest to the real one: {"actions": n d}."""
+    assert clip.frames is not None
+    seen, following = clip.frames[:, -1 - world.view.frames : -1], normalise(clip.frames[:, -1])
+    each = F.one_hot(torch.arange(world.space.width, device=clip.device)).float()
+    far = [(world.predict(seen, one.expand(clip.rows, -1)) - following).square().flatten(1).mean(1) for one in each]
+    return {"actions": each[torch.stack(far, 1).argmin(1)]}
+
+
 class FeatureForward(Part):
     """Predicts features of the next frame from those of the last ones and a latent action (LAOM).
 

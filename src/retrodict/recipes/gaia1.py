@@ -9,8 +9,9 @@ An action gets one more part, the caption of the frame that it leads to. The pub
 diffusion; that decoder would be one more stage behind `world`. Here each frame is decoded by the tokenizer alone.
 
 What holds the figures of `tiny` back (seen on other levels than theirs): under full lock the imagined car goes to the
-right side, but about a third as far as it should, so single steps are often read wrongly. The tokens are not at fault:
-the real road through the tokenizer is read nearly without a mistake. The loss of the world still falls when it ends.
+right side, but about a third as far as it should, so single steps are often read wrongly. The loss of the world still
+falls when it ends. The tokens leave little room: of the real road through the tokenizer 0.92 of the steps are read as
+asked, and 0.77 of the fifth ones, when the car is far from the middle.
 Words for bends and cars are limited by the tokenizer: of held-out frames it keeps 73 % of bends, 92 % of traffic.
 """
 
