@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from retrodict.clip import PREDICTED, Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
+from retrodict.models.latent_action import LatentForward, nearest
 from retrodict.models.token_world import MaskedWorld
 from retrodict.models.tokenizers import PatchTokenizer
 from retrodict.nn.quantize import code_space
 from retrodict.recipes import genie
+from retrodict.roles import View
 from retrodict.run.run import Run, Views
 
 
@@ -46,3 +49,40 @@ def test_frames_that_are_looked_back_at_bear_their_codes_as_when_played(
     back = known[times[:, 0] >= 0][:, 1:-1]  # of whole clips, but the first frame, to which nothing led, and the last
     assert back.shape[1] == cfg.dynamics.memory
     assert float(back.float().mean()) > 0.5  # some codes are withheld
+
+
+class Painter(LatentForward):
+    """A world whose codes paint the next frame dark, grey and bright."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.view, self.space = View(1, size=(4, 4)), code_space(1, 3)
+
+    def predict(self, frames: Tensor, actions: Tensor | None) -> Tensor:
+        assert actions is not None
+        return (actions.argmax(-1).float() / 2 - 0.5).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+
+
+def test_the_nearest_code_is_the_one_that_foretells_what_came() -> None:
+    frames = torch.zeros(3, 2, 3, 4, 4, dtype=torch.uint8)
+    frames[:, 1] = torch.tensor([20, 240, 120]).view(3, 1, 1, 1)
+    assert nearest(Clip(frames=frames), Painter())["actions"].argmax(-1).tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize("last_steps", [True, False])
+def test_last_steps_get_the_code_that_foretells_them_where_none_was_learnt(
+    sprites: Views, tmp_path: Path, last_steps: bool
+) -> None:
+    cfg = replace(genie.micro(), last_steps=last_steps)
+    with Run(tmp_path, sprites) as run:
+        actions = genie.latent_action(cfg, run)
+        codes = genie.coded(cfg, run, actions)
+    steps = codes.shown(actions.inverse.view)
+    clip = steps.batch(np.arange(len(steps)))
+    with torch.no_grad():
+        said = actions.inverse.infer(clip).mode()[:, steps.target]
+        foretold = nearest(clip.cut(0, 2), actions.world)["actions"]
+    last = torch.from_numpy(steps.index + 1 == steps.cache.last[steps.index])
+    wanted = said if last_steps else torch.where(last[:, None], foretold, said)
+    assert 0 < int(last.sum()) < len(last)
+    assert torch.equal(steps.target_actions(), wanted)

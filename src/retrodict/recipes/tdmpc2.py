@@ -51,14 +51,14 @@ class Config:
     consistency: float = 20.0  # weight of foreseen latents, beside 0.1 of rewards and of values (published code: 20)
     entropy: float = 1e-4  # weight of the policy's entropy (paper: 0.0001)
     horizon: int = 3  # steps learnt from and planned (paper: 3)
-    samples: int = 48  # plans that are tried at once (paper: 512)
-    iterations: int = 3  # of a decision (paper: 6)
-    elites: int = 6  # best plans, to which the belief moves (paper: 64)
-    proposals: int = 3  # plans of the policy among them (paper: 24)
+    samples: int = 128  # plans that are tried at once (paper: 512)
+    iterations: int = 4  # of a decision (paper: 6)
+    elites: int = 16  # best plans, to which the belief moves (paper: 64)
+    proposals: int = 8  # plans of the policy among them (paper: 24)
     temperature: float = 2.0  # of the elites' weights, in units of return (paper: 2, as 1 / 0.5)
     played: int = 3000  # own steps, where the run has a world
-    before: Fit = field(default_factory=lambda: Fit(1000, 64, 1e-3, 0.0, 0.0, 1.0, 20.0))  # on what was recorded
-    fit: Fit = field(default_factory=lambda: Fit(1500, 64, 1e-3, 0.0, 0.0, 1.0, 20.0))  # while it plays
+    before: Fit = field(default_factory=lambda: Fit(1000, 128, 1e-3, 0.0, 0.0, 1.0, 20.0))  # on what was recorded
+    fit: Fit = field(default_factory=lambda: Fit(3000, 128, 1e-3, 0.0, 0.0, 1.0, 20.0))  # while it plays
 
 
 def micro() -> Config:
@@ -74,7 +74,7 @@ def tiny() -> Config:
 
 def half() -> Config:
     """The same after 1,000 own steps."""
-    return replace(tiny(), played=1000, fit=replace(tiny().fit, steps=500))
+    return replace(tiny(), played=1000, fit=replace(tiny().fit, steps=1000))
 
 
 def catch() -> Config:
