@@ -127,7 +127,7 @@ def test_the_median_function_has_twelve_lines_at_most() -> None:
     assert statistics.median(lines_of(node) for file in FILES for node in functions(file)) <= 12
 
 
-@pytest.mark.xfail(strict=True, reason="about 19,000 lines of code, without documents, comments and blank lines")
+@pytest.mark.xfail(strict=True, reason="about 24,000 lines of code, without documents, comments and blank lines")
 def test_the_package_has_sixteen_thousand_lines_of_code() -> None:
     assert sum(map(lines_of_code, FILES)) <= 16_000
 
