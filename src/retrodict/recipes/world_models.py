@@ -51,7 +51,7 @@ def micro() -> Config:
     few = Fit(8, 8)
     return Config(
         1, (4, 4, 4), hidden=8, mixtures=2, sequence=4, candidates=4, dreams=2, horizon=3, generations=4, see=few,
-        foretell=few,
+        foretell=Fit(8, 8, 1e-2),
     )  # fmt: skip
 
 
