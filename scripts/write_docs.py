@@ -20,6 +20,7 @@ PLAY, SPEED = "docs/play.md", "results/comparisons/play.json"
 WORLDS, FREE = "docs/worlds.md", "results/comparisons/model_free.json"
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
 
+NONE = "Not measured yet."
 LEARNT = ("catch_", "pendulum", "dodge")  # settings in which a recipe plays, or is measured by playing
 
 
@@ -44,7 +45,7 @@ def documents() -> dict[Path, str]:
     worlds = recipe_pages.between(
         (ROOT / WORLDS).read_text(), "learnt", recipe_pages.world_table(modules, entries, *LEARNT)
     )
-    free = recipe_pages.free_table(json.loads((ROOT / FREE).read_text())) if (ROOT / FREE).is_file() else ""
+    free = recipe_pages.free_table(json.loads((ROOT / FREE).read_text())) if (ROOT / FREE).is_file() else NONE
     made[Path(WORLDS)] = recipe_pages.between(worlds, "free", free)
     readme = (ROOT / "README.md").read_text()
     readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))
