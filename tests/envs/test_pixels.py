@@ -102,7 +102,7 @@ def test_what_a_success_is_is_told_or_left_open() -> None:
     assert lamp.tells_success
     pole = Pixels(1, "CartPole-v1", size=8)
     assert not pole.has_expert
-    shown = scored("random", pole, range(2), uniform(pole))
+    shown = scored(pole, range(2), uniform(pole))
     assert not pole.tells_success
     assert shown["success"] is shown["success_low"] is shown["success_high"] is None
     assert shown["mean_return"] == shown["mean_steps"] > 0

@@ -191,7 +191,8 @@ def spoil(
     if place == "weight":
         weight.data[(0,) * weight.dim()] = value
     elif place == "optimiser state":
-        next(iter(optimisers.values())).state[weight]["exp_avg"][(0,) * weight.dim()] = value
+        state = next(iter(optimisers.values())).state[weight]
+        next(v for k, v in state.items() if k != "step")[(0,) * weight.dim()] = value
     return (lost if place in ("loss", "gradient") else loss), (drawn if place == "input" else draw)
 
 
@@ -207,7 +208,7 @@ def test_every_recipe_stops_within_the_step(
     def step(
         stage: loop.Stage, part: Part, loss: loop.Loss, data: Any, cfg: Fit, optimisers: Any, number: int
     ) -> dict[str, float]:
-        found = place != "input" or actions_of(draw(stage, data, cfg, number))  # a stage may see frames alone
+        found = place != "input" or actions_of(draw(stage, part, data, cfg, number))  # a stage may see frames alone
         if number != at or not found:
             return real(stage, part, loss, data, cfg, optimisers, number)
         spoiled.append(stage.name)

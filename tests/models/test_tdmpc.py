@@ -201,7 +201,7 @@ def test_the_command_writes_a_run_that_loads(tmp_path: Path, capsys: pytest.Capt
     torch.save(current(published()), tmp_path / "theirs.pt")
     line = ["data", "convert-checkpoint", "tdmpc2", str(tmp_path / "theirs.pt"), "--out", str(tmp_path / "run")]
     assert cli.main(line) == 0
-    assert "weights" in capsys.readouterr().out
+    assert "with forward, policy" in capsys.readouterr().out
     system = load_system(tmp_path / "run")
     past = Clip(proprio=torch.randn(1, 1, 6, generator=noise()))
     with torch.no_grad():

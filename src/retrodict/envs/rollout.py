@@ -235,7 +235,9 @@ def expert(world: World, random: float = 0.0, seed: int = 0, held: int = 1) -> A
     """Acts as the world's scripted expert, with this share of uniform actions mixed in, each held for 1 to `held`
     steps."""
     if not 0 <= random <= 1 or held < 1:
-        raise UnusableInput(f"expected a share of random actions in 0..1, held for 1 or more; got {random}, {held}")
+        raise UnusableInput(
+            f"the share of random actions must lie in 0..1, and each is held for 1 or more; got {random}, {held}"
+        )
     if not world.has_expert:
         world.expert()  # says so before anything is played or written
     width = world.actions.width + 1

@@ -128,8 +128,9 @@ class LatentWorld(Part):
         return self.encoder(normalise(seen).flatten(1, 2)).view(clip.rows, clip.length, -1)  # type: ignore[no-any-return]
 
     def units(self, actions: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-        """Actions as they enter the nets; a number beyond an axis's bounds does what the bound does."""
-        return ((actions - self.middle) / self.reach).clamp(-1, 1)
+        """Actions as they enter the nets; a number beyond an axis's bounds does what the bound does, if it is one."""
+        units = (actions - self.middle) / self.reach
+        return torch.where(units.isfinite(), units.clamp(-1, 1), units)  # what is not finite must show
 
     def next(self, z: Float[Tensor, "*n d"], units: Float[Tensor, "*n a"]) -> Float[Tensor, "*n d"]:
         """The latent that follows."""
