@@ -16,10 +16,15 @@ from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.errors import NoLikelihood, UnusableInput
 from retrodict.models.actor_critic import ActorCritic, ThroughTokens
+from retrodict.models.controller import Controller
 from retrodict.models.encoder import FrameEncoder
 from retrodict.models.ensemble import Ensemble
+from retrodict.models.evolution import CMAES
 from retrodict.models.familiarity import Familiarity
+from retrodict.models.filtered import Filtered
 from retrodict.models.frame_world import FrameForward, FrameWorld, NextFrame
+from retrodict.models.gaussian_vae import GaussianVAE
+from retrodict.models.imagination import Dreamer, FeatureActor
 from retrodict.models.inverse import INPUTS, POOLS, Inverse
 from retrodict.models.latent_action import (
     CodeAdapter,
@@ -29,9 +34,12 @@ from retrodict.models.latent_action import (
     LatentForward,
     LatentInverse,
 )
+from retrodict.models.mdn_rnn import MDNRNN
 from retrodict.models.next_token_world import NextTokenWorld
 from retrodict.models.policy import ClipPolicy, Points
 from retrodict.models.recall_world import RecallWorld
+from retrodict.models.rssm import RSSM
+from retrodict.models.tdmpc import LatentWorld, Prior
 from retrodict.models.token_world import MaskedWorld, TokenWorld
 from retrodict.models.tokenizers import ConvTokenizer, LearnedTokenizer, PatchTokenizer, Tokenizer, VideoTokenizer
 from retrodict.nn.conv import normalise, to_bytes
@@ -91,6 +99,17 @@ def policy(frames: int = 1, every: int = 1, **more: object) -> ClipPolicy:
     return ClipPolicy(view, SPACE, **SMALL, hidden=8, **more).eval()  # type: ignore[arg-type]
 
 
+FEATURES = View(size=SIZE, features=24)
+
+
+def recurrent() -> RSSM:
+    return RSSM(View(size=SIZE), SPACE, deter=16, hidden=8, stoch=2, classes=4, units=8, blocks=4, channels=8, bins=7)
+
+
+def planned() -> LatentWorld:
+    return LatentWorld(View(size=SIZE), SPACE, 16, 16, 16, critics=2, bins=7)
+
+
 PARTS = {
     "Inverse": lambda: inverse(hidden=8, dropout=0.3),
     "FrameForward": lambda: world(2, mix="attention"),
@@ -116,6 +135,16 @@ PARTS = {
     "ThroughTokens": lambda: ThroughTokens(
         PatchTokenizer(View(size=SIZE), 4, 6), ActorCritic(View(size=SIZE), SPACE, "grid", 4, 4, 1, 4)
     ),
+    "RSSM": lambda: recurrent(),
+    "Dreamer": lambda: Dreamer(recurrent(), 8, 1, bins=7),
+    "FeatureActor": lambda: FeatureActor(FEATURES, SPACE, 8, 1),
+    "Filtered": lambda: Filtered(recurrent(), FeatureActor(FEATURES, SPACE, 8, 1)),
+    "GaussianVAE": lambda: GaussianVAE(View(size=SIZE), 1, (4, 4)),
+    "MDNRNN": lambda: MDNRNN(GaussianVAE(View(size=SIZE), 1, (4, 4)), SPACE, 8, 2),
+    "Controller": lambda: Controller(FEATURES, SPACE),
+    "CMAES": lambda: CMAES(3, 4),
+    "LatentWorld": lambda: planned(),
+    "Prior": lambda: Prior(planned()),
 }
 ABSTRACT = (Part, FrameWorld, Tokenizer, LearnedTokenizer, TokenWorld)
 VQ = {"kind": "vq", "positions": 1, "codes": 6, "width": 3}
