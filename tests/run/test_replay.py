@@ -73,6 +73,17 @@ def test_own_steps_are_a_function_of_the_training_step() -> None:
     assert len(replay.at(2, 12, Leaning(), 0).cache.ids) == wanted[2]  # also later, when more was played
 
 
+def test_what_lies_beyond_a_checkpoint_is_not_told() -> None:
+    replay = played(60)
+    replay.at(2, 12, Leaning(), 0)
+    early = replay.returns()
+    replay.at(11, 12, Leaning(), 0)
+    late = replay.returns()
+    replay.at(2, 12, Leaning(), 0)  # as after a kill, when more was kept than the checkpoint has seen
+    assert replay.returns() == early
+    assert early != late
+
+
 def test_copies_play_together() -> None:
     replay = played(20, copies=4)
     assert len(replay.at(0, 1, Leaning(), 0).cache.ids) == 3 + 4

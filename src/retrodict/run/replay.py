@@ -47,6 +47,7 @@ class Replay:
     _grown: Growing = field(init=False)
     _store: Store | None = field(init=False, default=None)
     _pending: list[Clip] = field(init=False, default_factory=list)
+    _there: int = field(init=False, default=0)  # played episodes at the training step
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -97,6 +98,7 @@ class Replay:
         due = min(self.steps, -(-self.steps * (step + 1) // of))
         while (episodes := self._grown.holding(due, self.world.num_envs)) is None:
             self._play(part, seed, device)
+        self._there = episodes
         return self._grown.first(episodes)
 
     def _play(self, part: Any, seed: int, device: str) -> None:
@@ -114,8 +116,8 @@ class Replay:
 
     def episode_ids(self, clip: Clip) -> list[str]:
         """Names of the episodes in a batch, for messages."""
-        return self._grown.first(self._grown.episodes).episode_ids(clip)
+        return self._grown.first(self._there).episode_ids(clip)
 
     def returns(self, last: int = 20) -> float:
-        """Mean return of the episodes that were played last."""
-        return float(np.mean(self._grown.returns[-last:])) if self._grown.returns else 0.0
+        """Mean return of the episodes that were played last, at the training step; none from beyond a checkpoint."""
+        return float(np.mean(self._grown.returns[: self._there][-last:])) if self._there else 0.0
