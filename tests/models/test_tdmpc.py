@@ -399,7 +399,7 @@ def test_it_has_no_frames_and_no_likelihood() -> None:
         part.decode(clip)
     with pytest.raises(NoLikelihood):
         part.log_prob(clip)
-    with pytest.raises(UnusableInput, match="3 numbers beside each frame; got None"):
+    with pytest.raises(UnusableInput, match="3 recorded numbers and the clip has none"):
         part.observe(Clip(frames=torch.zeros(1, 1, 3, 64, 64, dtype=torch.uint8)))
     with pytest.raises(UnusableInput, match="rewards and ends"):
         learning(part, numbers(AXES).with_(rewards=None), noise())

@@ -16,7 +16,7 @@ from retrodict.models.actor_critic import ActorCritic, ThroughTokens, practising
 from retrodict.models.next_token_world import NextTokenWorld, saying
 from retrodict.models.token_world import MaskedWorld, TokenWorld, filling_in
 from retrodict.models.tokenizers import PatchTokenizer
-from retrodict.nn.returns import lambda_returns
+from retrodict.nn.returns import lambda_returns, still_on
 from retrodict.roles import View
 from retrodict.segments import Segment
 from retrodict.spaces import ActionSpace, categorical
@@ -206,6 +206,10 @@ def test_texts_are_actions_too() -> None:
     with torch.no_grad():
         logs = [float(model.log_prob(clip.with_(actions=words.view(1, 1, -1)))[0, 0]) for words in say]
     assert len(set(logs)) == 3
+
+
+def test_a_step_counts_while_no_earlier_one_has_ended() -> None:
+    assert still_on(torch.tensor([[0.5, 0.0, 1.0, 0.0]])).tolist() == [[1.0, 0.5, 0.5, 0.0]]
 
 
 def test_lambda_returns_by_hand() -> None:

@@ -13,7 +13,7 @@ from retrodict.models.policy import FrameNet
 from retrodict.models.tokenizers import Tokenizer
 from retrodict.nn.heads import BeliefHead
 from retrodict.nn.part import Part
-from retrodict.nn.returns import lambda_returns
+from retrodict.nn.returns import lambda_returns, still_on
 from retrodict.roles import ForwardModel, Memory, Policy, View
 from retrodict.spaces import ActionSpace, Distribution
 
@@ -120,7 +120,7 @@ def practising(
     known, _ = actor.unroll(dream.frames, memory)
     values, belief = actor.critic(known).squeeze(-1), Distribution(actor.space, actor.head(known[:, :-1]))
     goes_on = 1 - dream.ends
-    alive = torch.cat([torch.ones_like(goes_on[:, :1]), goes_on[:, :-1].cumprod(1)], 1)
+    alive = still_on(dream.ends)
     returns = lambda_returns(dream.rewards, values.detach(), goes_on, discount, trace)
     gain = (returns - values[:, :-1]).detach()
     gain = gain / (gain.square() * alive).sum().div(alive.sum()).sqrt().clamp_min(0.1)

@@ -12,6 +12,7 @@ from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
 from retrodict.models.controller import Controller
 from retrodict.nn.part import Part
+from retrodict.nn.returns import still_on
 from retrodict.roles import ForwardModel
 from retrodict.tree import pick
 
@@ -103,9 +104,7 @@ def dreamt_returns(
     dream, _ = world.imagine(state, controller, steps, rng)
     if dream.rewards is None or dream.ends is None:
         raise UnusableInput("practice needs a world that imagines rewards and ends")
-    goes_on = (1 - dream.ends).cumprod(1)
-    alive = torch.cat([torch.ones_like(goes_on[:, :1]), goes_on[:, :-1]], 1)
-    return (dream.rewards * alive).sum(1).view(controller.count, starts.rows)
+    return (dream.rewards * still_on(dream.ends)).sum(1).view(controller.count, starts.rows)
 
 
 def evolving(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from retrodict.clip import Clip
 from retrodict.errors import NoFrames, NoLikelihood, UnusableInput
+from retrodict.models import sight
 from retrodict.models.windows import continued, frame_windows, last_window
 from retrodict.nn.conv import PatchGrid, normalise, patch_for, stem_shape
 from retrodict.nn.part import Part
@@ -120,10 +121,7 @@ class LatentWorld(Part):
     def encode(self, clip: Clip) -> Float[Tensor, "b t d"]:
         """Latents of all frames."""
         if self.view.proprio:
-            if clip.proprio is None or clip.proprio.shape[2] != self.view.proprio:
-                met = None if clip.proprio is None else clip.proprio.shape[2]
-                raise UnusableInput(f"this world is shown {self.view.proprio} numbers beside each frame; got {met}")
-            return self.encoder(clip.proprio)  # type: ignore[no-any-return]
+            return self.encoder(sight.told(clip, self.view))  # type: ignore[no-any-return]
         seen = frame_windows(clip, self.view)
         return self.encoder(normalise(seen).flatten(1, 2)).view(clip.rows, clip.length, -1)  # type: ignore[no-any-return]
 

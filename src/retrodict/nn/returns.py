@@ -21,3 +21,9 @@ def lambda_returns(
         target = rewards[:, t] + discount * goes_on[:, t] * ((1 - trace) * values[:, t + 1] + trace * target)
         found.append(target)
     return torch.stack(found[::-1], 1)
+
+
+def still_on(ends: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+    """The probability that no earlier step ended the episode, by which each step counts; 1 for the first."""
+    goes_on = 1 - ends
+    return torch.cat([torch.ones_like(goes_on[:, :1]), goes_on[:, :-1].cumprod(1)], 1)
