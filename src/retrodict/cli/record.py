@@ -30,8 +30,8 @@ class Record(Loading):
     """Records whole episodes of a world as a dataset; the same command goes on where an earlier one stopped."""
 
     env: Annotated[str, Positional, arg(metavar="ENV")]
-    """World: sprites, catch, dodge, road, scroll, arm, babyai, car_racing, maze, coinrun, procgen:GAME, a BabyAI level
-    or a Gymnasium id."""
+    """World: sprites, catch, dodge, pendulum, road, scroll, arm, babyai, car_racing, maze, coinrun, procgen:GAME, a
+    BabyAI level or a Gymnasium id."""
     out: Path
     """Folder of the dataset."""
     episodes: int = 0

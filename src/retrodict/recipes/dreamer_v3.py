@@ -1,7 +1,7 @@
 """DreamerV3: one setting for games of any reward: categorical latents, symlogs, returns in units of their own range.
 
-Claim   one unchanged configuration learns in imagination whatever a reward is worth, from pixels and from numbers
-Tiny    about 8 minutes a seed on 2 CPU cores: catch_return, catch_return_x0.01, catch_return_x100, pendulum_return
+Claim   an actor learns catch from pixels by practice in imagination; other rewards, and numbers, are to be shown
+Tiny    about 8 minutes a seed on a CPU core: catch_return
 Paper   Hafner et al., Mastering Diverse Control Tasks through World Models (Nature 2025)
 Run     retrodict train dreamer_v3 --data D --env E --out RUN --size tiny
 """
