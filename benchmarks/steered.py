@@ -26,12 +26,12 @@ from retrodict.nn.conv import patch_for
 from retrodict.recipes import genie
 from retrodict.roles import System
 from retrodict.run.log import Log
-from retrodict.run.loop import Laprop
+from retrodict.run.loop import LaPropFit
 from retrodict.run.run import Run, versions
 from retrodict.spaces import ActionSpace
 
 MEASURES = ("sensitivity", "judged_controllability")
-LENGTH, FIT = 10, Laprop(2_000, 16, 1e-3)
+LENGTH, FIT = 10, LaPropFit(2_000, 16, 1e-3)
 
 
 def shuffled(steps: Steps, seed: int) -> Steps:

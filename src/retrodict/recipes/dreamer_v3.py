@@ -16,7 +16,7 @@ from retrodict.label.practice import practised
 from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.rssm import RSSM, spread_out
 from retrodict.roles import System, View
-from retrodict.run.loop import Fit, Laprop
+from retrodict.run.loop import Fit, LaPropFit
 from retrodict.run.run import Run
 from retrodict.spaces import ActionSpace
 
@@ -48,12 +48,12 @@ class Config:
     trace: float = 0.95  # λ of the returns (paper: 0.95)
     entropy: float = 3e-4  # weight, beside gains in units of the returns' range (paper: 3e-4)
     steps: int = 5_000  # played while it is trained, in a run that has a world
-    practise: Fit = field(default_factory=lambda: Laprop(3_000, 16, 1e-3))
+    practise: Fit = field(default_factory=lambda: LaPropFit(3_000, 16, 1e-3))
 
 
 def micro() -> Config:
     """Settings for contract tests."""
-    return Config(32, 16, 4, 4, 16, 4, 7, channels=8, frames=6, horizon=3, steps=40, practise=Laprop(8, 4, 1e-3))
+    return Config(32, 16, 4, 4, 16, 4, 7, channels=8, frames=6, horizon=3, steps=40, practise=LaPropFit(8, 4, 1e-3))
 
 
 def tiny() -> Config:
@@ -64,7 +64,20 @@ def tiny() -> Config:
 def paper() -> Config:
     """The published settings for 64 pixels, 200 million weights."""
     return Config(
-        8192, 1024, 32, 64, 1024, 8, 255, "pooled", 64, 0, 64, 15, steps=1_000_000, practise=Laprop(500_000, 16, 4e-5)
+        8192,
+        1024,
+        32,
+        64,
+        1024,
+        8,
+        255,
+        "pooled",
+        64,
+        0,
+        64,
+        15,
+        steps=1_000_000,
+        practise=LaPropFit(500_000, 16, 4e-5),
     )
 
 

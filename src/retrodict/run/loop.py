@@ -67,7 +67,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Laprop(Fit):
+class LaPropFit(Fit):
     """The same by LaProp, each tensor's gradient cut at `share` of its norm; warm-up and then a constant rate
     (DreamerV3)."""
 
