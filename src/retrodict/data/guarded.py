@@ -29,7 +29,7 @@ HEADER = struct.Struct("<4sIIIIQ")  # mark, kind, frames, height, width, bytes t
 MARK = b"rdv1"
 FRAMES, END, REFUSED, FACTS = range(4)  # FRAMES without a frame says that a long file is still being read
 MOST_BYTES = 128 << 20  # of one message: a frame of the largest size fits
-CHUNK_BYTES = 16 << 20  # of the frames that the child collects for one message
+CHUNK_BYTES = 4 << 20  # of the frames that the child collects for one message
 
 Frames = npt.NDArray[np.uint8]
 Times = npt.NDArray[np.float64]
@@ -58,7 +58,7 @@ class Decoder:
     """Decodes video files in child processes, one per request under way, kept for the next.
 
     `memory` is how many bytes a child may take beyond its start; `seconds` how long, in processor time and by the
-    clock, it may work on one message (some 16 MB of frames).
+    clock, it may work on one message (some 4 MB of frames).
     """
 
     def __init__(self, memory: int = 1536 << 20, seconds: float = 30.0) -> None:

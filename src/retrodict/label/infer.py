@@ -74,16 +74,19 @@ def _answers(labeller: Labeller, source: Episodes, groups: Iterable[Sequence[str
     Frames are decoded ahead in a thread, which alone touches `source`. What is inferred together depends on a group's
     episodes alone, so that the same groups get the same answers, whatever was done before.
     """
-    inverse, pieces = labeller.inverse, list[Tensor]()
+    inverse, done = labeller.inverse, 0
+    whole = torch.zeros(0, 0)
     _fits(inverse.view, source)
     with closing(_ahead(_batches(inverse.view, source, groups), AHEAD)) as batches:
         for batch in batches:
             for part, answer in zip(batch, _infer(labeller, batch), strict=True):
-                pieces.append(answer)
+                if done == 0:  # one allocation an episode: small ones that stay, between large ones that go, are holes
+                    whole = torch.empty(source.lengths[part.id] - 1, answer.shape[1])
+                whole[done : done + len(answer)] = answer
+                done += len(answer)
                 if part.clip is not None:
-                    whole = torch.cat(pieces)
                     yield Answer(Distribution(inverse.space, whole[:, :-1]), whole[:, -1] >= 0, part.clip)
-                    pieces = []
+                    done = 0
 
 
 def _fits(view: View, source: Episodes) -> None:
