@@ -386,3 +386,23 @@ def test_rewards_are_learnt_in_units_and_told_as_they_are() -> None:
     assert torch.allclose(tenfold.rewarded(features), 10 * part.rewarded(features))
     with pytest.raises(UnusableInput, match="unit"):
         world(unit=0.0)
+
+
+def test_a_motor_gives_no_more_than_it_can() -> None:
+    torque = ActionSpace((continuous("torque", ("joint",), -2.0, 2.0, center=(0.0,), scale=(2.0,)),))
+    with rng.isolated("rssm"):
+        part = RSSM(NUMBERS, torque, **SMALL | VERSIONS["V1"])
+    asked = torch.tensor([[[5.0]], [[2.0]], [[-1.0]]])
+    assert part.acted(asked).flatten().tolist() == [1.0, 1.0, -0.5]
+    asked.requires_grad_()
+    part.acted(asked).sum().backward()
+    assert asked.grad is not None
+    assert asked.grad.flatten().tolist() == [0.0, 0.5, 0.5]  # to ask for more changes nothing
+
+
+@pytest.mark.parametrize("version", ["V1", "V3"])
+def test_the_error_of_numbers_weighs_what_it_is_told_to(version: str) -> None:
+    seen = clip()
+    part, sharp = world(version), world(version, sharp=50.0)
+    features = part.unroll(seen).features.flatten(0, 1)
+    assert torch.allclose(sharp.mistaken(features, seen), 50 * part.mistaken(features, seen))

@@ -45,7 +45,7 @@ REACH = ActionSpace(
 def test_one_who_acts_stays_within_reach_and_is_never_certain() -> None:
     head = ActorHead(1, REACH)
     for sign, end in ((1.0, 3.0), (-1.0, -1.0)):
-        nn.init.constant_(head.weight, sign * 1e6)
+        nn.init.constant_(head.weight, sign * 1e9)
         nn.init.zeros_(head.bias)
         belief = Distribution(REACH, head(torch.ones(1, 1)))
         assert belief.mode()[0, :2].tolist() == pytest.approx([end, end])
@@ -57,3 +57,12 @@ def test_one_who_acts_stays_within_reach_and_is_never_certain() -> None:
     belief = Distribution(REACH, head(torch.ones(1, 1)))
     assert belief.mode()[0].tolist() == pytest.approx([1, 1, 1, 0])  # the middle of the range
     assert belief.probabilities("c")[0].tolist() == pytest.approx([0.995, 0.005])
+
+
+def test_an_actor_at_the_end_of_its_reach_can_return() -> None:
+    head = ActorHead(1, REACH)
+    nn.init.constant_(head.weight, 20.0)
+    said = head(torch.ones(1, 1))[0, 0]
+    assert said.item() > 0.9  # of 1, in units of the scale
+    (slope,) = torch.autograd.grad(said, head.weight)
+    assert slope[0].item() > 1e-3  # tanh would leave 1e-17

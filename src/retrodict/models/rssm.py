@@ -71,6 +71,8 @@ class RSSM(Part):
     cell: `plain` (V1), `normed` (V2) or `blocks` (V3); latent: `gaussian` of `stoch` numbers, or `categorical`, `stoch`
     choices among `classes` with a share `mixed` drawn evenly; with `bins` rewards are beliefs over so many and numbers
     are said as symlogs (V3), with 0 both are means of Gaussians with variance 1. Rewards are learnt in units of `unit`.
+    The error of seen numbers weighs `sharp`: a few numbers say less than the pixels of a frame, and latents that cost
+    more than they tell stay blurred.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class RSSM(Part):
         hidden: int = 64, stoch: int = 16, classes: int = 8, units: int = 64, layers: int = 1, sight_layers: int = 3,
         eyes: str = "patches", channels: int = 16, patch: int = 4, act: str = "silu", normed: str = "rms",
         prior_layers: int = 2, blocks: int = 8, mixed: float = 0.01, bins: int = 255,
-        unit: float = 1.0,
+        unit: float = 1.0, sharp: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
         if view.frames != 1:
@@ -89,7 +91,7 @@ class RSSM(Part):
             raise UnknownName("latent of a recurrent world", latent, LATENTS)
         if unit <= 0:
             raise UnusableInput(f"the unit of rewards lies above 0; got {unit}")
-        self.view, self.space, self.latent_kind, self.unit = view, space, latent, unit
+        self.view, self.space, self.latent_kind, self.unit, self.sharp = view, space, latent, unit, sharp
         self.shape, self.mixed = (stoch, classes if latent == "categorical" else 1), mixed
         self.deter, wide, params = deter, stoch * self.shape[1], stoch * (classes if latent == "categorical" else 2)
         self.features = deter + wide
@@ -151,13 +153,13 @@ class RSSM(Part):
         return self.cell(h, z, actions) if self.apart else self.cell(h, torch.cat([z, actions], -1))  # type: ignore[no-any-return]
 
     def acted(self, actions: Float[Tensor, "*n a"]) -> Float[Tensor, "*n a"]:
-        """Actions as the cell takes them: axes in units of their scale."""
+        """Actions as the cell takes them: axes in units of their scale, and no further than they reach."""
         parts = []
         for segment, columns, _ in self.space.slices():
             value = actions[..., columns]
             if segment.kind in GAUSSIAN:
                 center, scale = normaliser(segment, value)
-                value = (value - center) / scale
+                value = (value.clamp(segment.low, segment.high) - center) / scale
             parts.append(value)
         return torch.cat(parts, -1)
 
@@ -256,7 +258,7 @@ class RSSM(Part):
             assert clip.frames is not None
             aim = normalise(clip.frames.flatten(0, 1))
         weight = (1.0 if self.bins is not None else 0.5) * (
-            1.0 if self.view.proprio else 4096 / math.prod(self.view.size)
+            self.sharp if self.view.proprio else 4096 / math.prod(self.view.size)
         )
         return weight * ((said - aim) ** 2).flatten(1).sum(1)  # type: ignore[no-any-return]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -45,8 +46,9 @@ def mixed(logits: Float[Tensor, "*n k"], share: float) -> Float[Tensor, "*n k"]:
 class ActorHead(nn.Linear):
     """A linear map to a belief of one who acts: it stays within reach, and never becomes certain.
 
-    Axes have a mean of tanh in their range and a deviation between `least` and `most` of half of it; of a choice the
-    share `mixed` is drawn evenly (DreamerV3's bounded normal and unimix).
+    Axes have a mean in their range and a deviation between `least` and `most` of half of it; of a choice the share
+    `mixed` is drawn evenly (DreamerV3's bounded normal and unimix). The mean comes near the ends of its range as x / (1
+    + |x|) does and not as tanh: an actor that was driven there by its first guesses still has a gradient to return by.
     """
 
     middle: Tensor
@@ -75,7 +77,8 @@ class ActorHead(nn.Linear):
             if segment.kind in GAUSSIAN:
                 mean, spread = part.chunk(2, -1)
                 deviation = self.least + (self.most - self.least) * torch.sigmoid(spread + 2)
-                parts += [middle.chunk(2)[0] + half.chunk(2)[0] * mean.tanh(), (half.chunk(2)[1] * deviation).log()]
+                mean = middle.chunk(2)[0] + half.chunk(2)[0] * F.softsign(mean)
+                parts += [mean, (half.chunk(2)[1] * deviation).log()]
             elif segment.kind in ONE_HOT:
                 parts.append(mixed(part, self.mixed))
             else:

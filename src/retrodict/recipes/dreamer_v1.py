@@ -33,13 +33,15 @@ class Config:
     # of the world, and of actor and critic (paper: 200, 200, 30, none, 400, 2 to 4, strided 32)
     size: Size = field(default_factory=Size)
     frames: int = 20  # of a replayed sequence (paper: 50)
-    free: float = 1.0  # nats of divergence that cost nothing (paper: 3)
+    free: float = 0.1  # nats of divergence that cost nothing (paper: 3)
     horizon: int = 12  # imagined steps (paper: 15)
     discount: float = 0.99  # of a reward, per step (paper: 0.99)
     trace: float = 0.95  # λ of the returns (paper: 0.95)
+    sharp: float = 100.0  # weight of the error of seen numbers (paper: 1, of pixels)
     unit: float = 0.0  # of rewards, 0: the root mean square of those recorded (paper: 1, of rewards up to 1)
     ended: float = 10.0  # weight of ends (paper: 10)
-    pace: float = 0.3  # learning rate of actor and critic, of the world's (paper: 0.13)
+    actor_pace: float = 0.1  # learning rate of the actor, of the world's (paper: 0.13)
+    critic_pace: float = 0.3  # of the critic (paper: 0.13)
     steps: int = 10_000  # steps played while it is trained, in a run that has a world
     practise: Fit = field(default_factory=lambda: Fit(3_000, 32, 1e-3, 0.0, 0.02, 1.0, 100.0))
 
@@ -57,7 +59,7 @@ def tiny() -> Config:
 def paper() -> Config:
     """The published settings for 64 pixels."""
     size, long = Size(200, 200, 30, 1, 400, 3, "strided", 32), Fit(200_000, 50, 6e-4, 0.0, 0.01, 1.0, 100.0)
-    return Config(size, 50, 3.0, 15, pace=0.13, steps=1_000_000, practise=long)
+    return Config(size, 50, 3.0, 15, sharp=1.0, actor_pace=0.13, critic_pace=0.13, steps=1_000_000, practise=long)
 
 
 def train(cfg: Config, run: Run) -> System:
@@ -67,8 +69,8 @@ def train(cfg: Config, run: Run) -> System:
     def agent(view: View, space: ActionSpace, patch: int) -> Dreamer:
         own = cfg.size
         size = (own.deter, own.hidden, own.stoch, 1, own.units, own.layers, 2, own.eyes, own.channels, patch)
-        world = RSSM(view, space, "plain", "gaussian", *size, "elu", "none", 1, bins=0, unit=unit)
-        made = Dreamer(world, own.units, own.layers, "elu", "none", 0, 0.0, cfg.pace, cfg.pace, mixed=0.0)
+        world = RSSM(view, space, "plain", "gaussian", *size, "elu", "none", 1, bins=0, unit=unit, sharp=cfg.sharp)
+        made = Dreamer(world, own.units, own.layers, "elu", "none", 0, 0.0, cfg.actor_pace, cfg.critic_pace, mixed=0.0)
         spread_out(made, "even")
         return made
 
