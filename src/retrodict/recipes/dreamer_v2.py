@@ -45,7 +45,7 @@ class Config:
     actor_pace: float = 0.5  # learning rate of the actor, of the world's (paper: 0.2)
     critic_pace: float = 0.5  # of the critic (paper: 0.5)
     steps: int = 5_000  # played while it is trained, in a run that has a world
-    practise: Fit = field(default_factory=lambda: Fit(2_000, 16, 1e-3, 1e-6, 0.02, 1.0, 100.0))
+    practise: Fit = field(default_factory=lambda: Fit(3_000, 16, 1e-3, 1e-6, 0.02, 1.0, 100.0))
 
 
 def micro() -> Config:
