@@ -1,10 +1,14 @@
 """What model-free learning reaches in as many steps: PPO, DQN and SAC of Stable-Baselines3 (extra `bench`).
 
 Usage: python benchmarks/model_free.py [--seeds 3] [--only pendulum] [--out results/comparisons/model_free.json]
+       python benchmarks/model_free.py --dream RUN --data DATASET --only catch_online [--steps 60000]
 
 Each learner has its package's own settings and nothing is tuned, as nothing is on the other side for these worlds but
 what the recipes' tiny settings say; numbers are read by a small MLP, frames are flattened for one. Steps are those that
 the recipes have, random ones included. Played on the levels that all figures are measured on, with drawn actions.
+
+With `--dream` PPO practises in what the world of a finished run imagines from the recorded DATASET, and then plays the
+real game: one seed of it, beside the same learner before its first step.
 """
 
 from __future__ import annotations
@@ -23,9 +27,14 @@ import stable_baselines3
 import torch
 from torch import Tensor
 
+import retrodict
 from retrodict import trial
 from retrodict.claims import commit_of_source
 from retrodict.clip import Clip
+from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
+from retrodict.data.store import Store
+from retrodict.dream import Dream
 from retrodict.envs.rollout import score
 from retrodict.envs.world import World
 from retrodict.measure import intervals
@@ -39,6 +48,8 @@ LEARNERS = {"pendulum": ("SAC", "PPO"), "catch_online": ("DQN", "PPO")}
 
 def seen(frames: np.ndarray, world: World) -> np.ndarray:
     """What a learner is shown: numbers, else the frames' bytes as numbers in 0..1."""
+    if frames.ndim == 2:  # a dream of numbers
+        return frames.astype(np.float32)
     if world.proprio:
         return world.sensed()
     return (frames.reshape(len(frames), -1) / 255).astype(np.float32)
@@ -78,6 +89,13 @@ def acting(model: Any, world: World) -> Callable[[Clip], Tensor]:
     return act
 
 
+def play(model: Any, chosen: trial.Setting) -> float:
+    """Mean return on the test levels."""
+    world = trial.world_of(chosen, **chosen.unseen)
+    levels = range(trial.TEST, trial.TEST + chosen.episodes)
+    return round(trial.Played.of(score(world, levels, acting(model, world))).returns.value, 4)
+
+
 def learnt(name: str, where: str, steps: int, seed: int) -> dict[str, Any]:
     """Trains one learner, and plays."""
     chosen = trial.setting(where)
@@ -88,10 +106,21 @@ def learnt(name: str, where: str, steps: int, seed: int) -> dict[str, Any]:
     began = time.process_time()
     model.learn(steps)
     spent = time.process_time() - began
-    world = make()
-    levels = range(trial.TEST, trial.TEST + chosen.episodes)
-    done = trial.Played.of(score(world, levels, acting(model, world)))
-    return {"seed": seed, "return": round(done.returns.value, 4), "cpu_seconds": round(spent, 1)}
+    return {"seed": seed, "return": play(model, chosen), "cpu_seconds": round(spent, 1)}
+
+
+def dreamt(run: Path, data: Path, where: str, steps: int) -> dict[str, Any]:
+    """PPO in a dream: what it earns in the real game before and after."""
+    chosen = trial.setting(where)
+    starts = Steps.all(Cache.build(Store.open(data)))
+    env = Single(Dream(retrodict.load(run), starts, 1, trial.world_of(chosen, 1).limit), 0)
+    model = stable_baselines3.PPO("MlpPolicy", env, seed=0, device="cpu")
+    before = play(model, chosen)
+    began = time.process_time()
+    model.learn(steps)
+    spent = time.process_time() - began
+    one = {"seed": 0, "before": before, "return": play(model, chosen), "cpu_seconds": round(spent, 1)}
+    return {"steps": steps, "return": one["return"], "low": None, "high": None, "seeds": [one]}
 
 
 def main() -> None:
@@ -100,11 +129,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", choices=sorted(SUITE), default=None)
     parser.add_argument("--out", type=Path, default=Path("results/comparisons/model_free.json"))
+    parser.add_argument("--dream", type=Path, default=None, metavar="RUN")
+    parser.add_argument("--data", type=Path, default=None)
+    parser.add_argument("--steps", type=int, default=60_000)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, Any] = json.loads(chosen.out.read_text())["settings"] if chosen.out.exists() else {}
-    for where in [chosen.only] if chosen.only else SUITE:
-        found[where] = {}
+    if chosen.dream:
+        one = dreamt(chosen.dream, chosen.data, chosen.only, chosen.steps)
+        found.setdefault(chosen.only, {})[f"PPO in the dream {chosen.steps}"] = one
+        print(one["seeds"])
+    for where in () if chosen.dream else [chosen.only] if chosen.only else SUITE:
+        found[where] = {key: value for key, value in found.get(where, {}).items() if "dream" in key}
         for name in LEARNERS[where]:
             for steps in SUITE[where]:
                 seeds = [learnt(name, where, steps, seed) for seed in range(chosen.seeds)]
