@@ -10,9 +10,11 @@ one, each on a websocket as the page opens it.
 - Step by step: a key is told, and the time until its frame is here is taken. The server says how long the model took
   (waiting for the batch before it included) and how long frames took to become bytes; the rest is the network: both
   sockets, the event loop, and reading the frame.
-- In real time: keys go down at random moments while the world runs at its own rate.
+- In real time: keys change at random moments while the world runs at its own rate; one is always held, as a world in
+  which nobody rests waits for one.
 - Several players at once, against one: frames per second of all together, as a ratio.
 - The frame rate of a player in real time while two others break every rule: as a share of its rate in peace.
+- Without a server, a frame from the state that was kept, against one for which all that was seen is looked at again.
 - Memory of the server over `--frames` frames of one session, from its thousandth on.
 
 Targets: 10 frames/s or more, median 120 ms and 95th percentile 200 ms from key to frame, memory constant.
@@ -40,9 +42,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from retrodict import rng
 from retrodict.claims import commit_of_source
+from retrodict.clip import Clip
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.inverse import Inverse
-from retrodict.roles import System, View
+from retrodict.roles import ForwardModel, System, View
 from retrodict.run.checkpoint import load_system, save_system
 from retrodict.run.run import versions
 from retrodict.serve import server as page
@@ -50,7 +53,7 @@ from retrodict.serve.guard import PROTOCOL, listen, server
 from retrodict.serve.messages import unpack
 from retrodict.serve.server import guarded, largest
 from retrodict.serve.start import Wish, prepared
-from retrodict.spaces import ActionSpace, categorical
+from retrodict.spaces import ActionSpace, Distribution, categorical
 
 Row = tuple[str, str, str]  # what, measured, target
 SPACE = ActionSpace((categorical("move", ("stay", "up", "down", "left", "right")),))
@@ -124,14 +127,15 @@ class Client:
             if told["kind"] == "frame" and told["press"] >= self.presses:
                 return told
 
-    def step(self, key: str) -> tuple[float, dict[str, float]]:
-        """Presses a key: milliseconds until its frame, and what the server says of them."""
+    def step(self, key: str, held: bool = False) -> tuple[float, dict[str, float]]:
+        """Presses a key, and perhaps holds it: milliseconds until its frame, and what the server says of them."""
         self.presses += 1
         began = time.perf_counter()
         self.tell("hold", keys=[key], press=self.presses)
         told = self.until_frame()
         passed = 1000 * (time.perf_counter() - began)
-        self.tell("hold", keys=[], press=self.presses)
+        if not held:
+            self.tell("hold", keys=[], press=self.presses)
         return passed, told["ms"]
 
     def close(self) -> None:
@@ -173,7 +177,7 @@ def in_real_time(host: str, token: str, presses: int) -> list[Row]:
         with suppress(TimeoutError):
             while (left := end - time.perf_counter()) > 0:
                 client.heard(left)
-        total, _ = client.step(next(pressed))
+        total, _ = client.step(next(pressed), held=True)
         passed.append(total)
     rate = (client.frames - before) / (time.perf_counter() - began)
     client.close()
@@ -210,6 +214,7 @@ def attacked(host: str, token: str, seconds: float) -> list[Row]:
     """Says the rate of one who plays in real time, in peace and beside two who send noise as fast as they can."""
     client, stop = Client(host, token), threading.Event()
     client.tell("run", on=True)
+    client.step("0:1", held=True)
 
     def noise() -> None:
         while not stop.is_set():
@@ -257,6 +262,37 @@ def megabytes(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+@torch.no_grad()
+def remembered(forward: ForwardModel, noise: np.ndarray, seen: int = 16, rounds: int = 20) -> list[Row]:
+    """A frame of the world alone, with the state that it keeps and without one; and how large the world is."""
+    draw = rng.torch_rng("benchmark", "remembered")
+    frames, taken = [torch.from_numpy(noise).permute(2, 0, 1)[None, None]], []
+    state = forward.observe(Clip(frames=frames[0]))
+    for _ in range(seen - 1):
+        taken.append(Distribution(forward.space, torch.zeros(1, 1, forward.space.parameters)).sample(draw))
+        dream, state = forward.imagine(state, taken[-1], 1, draw)
+        shown = forward.decode(dream).frames
+        assert shown is not None, "a world that shows no frames"
+        frames.append(shown[:, 1:])
+    past = Clip(frames=torch.cat(frames, 1), actions=torch.cat(taken, 1))
+    best = {"kept": float("inf"), "anew": float("inf")}
+    for _ in range(rounds):
+        for way in best:
+            began = time.perf_counter()
+            forward.decode(forward.imagine(state if way == "kept" else forward.observe(past), taken[-1], 1, draw)[0])
+            best[way] = min(best[way], 1000 * (time.perf_counter() - began))
+    assert isinstance(forward, torch.nn.Module)
+    size = sum(weights.numel() for weights in forward.parameters())
+    return [
+        ("parameters of the world", f"{size:,}, {noise.shape[0]} x {noise.shape[1]} pixels", "2,500,000 at most"),
+        (
+            f"a frame of the world alone, after {seen} frames",
+            f"{best['kept']:.1f} ms from the state that it keeps, {best['anew']:.1f} ms where all are looked at again",
+            "",
+        ),
+    ]
+
+
 def main() -> None:
     """Measures all of it."""
     options = argparse.ArgumentParser()
@@ -284,8 +320,10 @@ def main() -> None:
         assert forward is not None, f"{run} has no world to play"
         noise = rng.numpy_rng("benchmark", "image").integers(0, 256, (*forward.view.size, 3), np.uint8)
         Image.fromarray(noise).save(image)
+        torch.set_num_threads(1)
+        alone = remembered(forward, noise)
         with served(run, image) as (host, token, _):
-            rows = step_by_step(host, token, given.steps)
+            rows = alone + step_by_step(host, token, given.steps)
             rows += in_real_time(host, token, max(30, given.steps // 5))
             rows += attacked(host, token, 8.0)
         with served(run, image, free=True) as (host, token, pid):

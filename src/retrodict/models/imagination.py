@@ -52,9 +52,11 @@ class FeatureActor(Part):
 class Critic(nn.Module):
     """The value of features: the mean of a Gaussian, or of a belief over `bins`."""
 
-    def __init__(self, features: int, units: int, layers: int, act: str, normed: str, bins: int) -> None:
+    def __init__(
+        self, features: int, units: int, layers: int, act: str, normed: str, bins: int, limit: float = 20.0
+    ) -> None:
         super().__init__()
-        self.bins = TwoHot(bins=bins) if bins else None
+        self.bins = TwoHot(bins=bins, limit=limit) if bins else None
         last = nn.Linear(units, self.bins.bins if self.bins is not None else 1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -75,7 +77,7 @@ class Dreamer(Part):
     """A world, an actor and a critic that are trained side by side, each by its own loss (`dreaming`).
 
     `slow` is how the slow critic follows: 0 not at all, below 1 by this share after every step (V3), else a copy after
-    every so many (V2). `spread` follows the range of imagined returns.
+    every so many (V2). `spread` follows the range of imagined returns. With `bins`, values have symlogs up to `limit`.
     """
 
     spread: Tensor
@@ -83,15 +85,15 @@ class Dreamer(Part):
     def __init__(
         self, world: RSSM, units: int = 64, layers: int = 3, act: str = "silu", normed: str = "rms",
         bins: int = 255, slow: float = 0.02, actor_pace: float = 1.0, critic_pace: float = 1.0,
-        least: float = 0.1, mixed: float = 0.01,
+        least: float = 0.1, mixed: float = 0.01, limit: float = 20.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.world, self.slow_share = world, slow
         self.own_paces = {"actor": actor_pace, "critic": critic_pace}
         view = replace(world.view, features=world.features, proprio=0)
         self.actor = FeatureActor(view, world.space, units, layers, act, normed, least, mixed)
-        self.critic = Critic(world.features, units, layers, act, normed, bins)
-        self.slow = Critic(world.features, units, layers, act, normed, bins)
+        self.critic = Critic(world.features, units, layers, act, normed, bins, limit)
+        self.slow = Critic(world.features, units, layers, act, normed, bins, limit)
         self.slow.load_state_dict(self.critic.state_dict())
         self.slow.requires_grad_(False)
         self.register_buffer("spread", torch.zeros(()))

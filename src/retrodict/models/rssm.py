@@ -69,10 +69,10 @@ class RSSM(Part):
     """Sees single frames, or the numbers beside them where its view has `proprio`.
 
     cell: `plain` (V1), `normed` (V2) or `blocks` (V3); latent: `gaussian` of `stoch` numbers, or `categorical`, `stoch`
-    choices among `classes` with a share `mixed` drawn evenly; with `bins` rewards are beliefs over so many and numbers
-    are said as symlogs (V3), with 0 both are means of Gaussians with variance 1. Rewards are learnt in units of `unit`.
-    The error of seen numbers weighs `sharp`: a few numbers say less than the pixels of a frame, and latents that cost
-    more than they tell stay blurred.
+    choices among `classes` with a share `mixed` drawn evenly; with `bins` rewards are beliefs over so many, of symlogs
+    up to `limit`, and numbers are said as symlogs (V3), with 0 both are means of Gaussians with variance 1. Rewards are
+    learnt in units of `unit`. The error of seen numbers weighs `sharp`: a few numbers say less than the pixels of a
+    frame, and latents that cost more than they tell stay blurred.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class RSSM(Part):
         hidden: int = 64, stoch: int = 16, classes: int = 8, units: int = 64, layers: int = 1, sight_layers: int = 3,
         eyes: str = "patches", channels: int = 16, patch: int = 4, act: str = "silu", normed: str = "rms",
         prior_layers: int = 2, blocks: int = 8, mixed: float = 0.01, bins: int = 255,
-        unit: float = 1.0, sharp: float = 1.0,
+        unit: float = 1.0, sharp: float = 1.0, limit: float = 20.0,
     ) -> None:  # fmt: skip
         super().__init__()
         if view.frames != 1:
@@ -105,7 +105,7 @@ class RSSM(Part):
         self.brush = Brush(view, deter, wide, eyes, channels, patch, units, sight_layers, act, normed, blocks)
         self.prior = nn.Sequential(dense(deter, hidden, prior_layers, act, normed), nn.Linear(hidden, params))
         self.post = nn.Sequential(dense(deter + self.eyes.width, hidden, 1, act, normed), nn.Linear(hidden, params))
-        self.bins = TwoHot(bins=bins) if bins else None
+        self.bins = TwoHot(bins=bins, limit=limit) if bins else None
         said = nn.Linear(units, self.bins.bins if self.bins is not None else 1)
         if bins:
             nn.init.zeros_(said.weight)

@@ -39,13 +39,13 @@ class Config:
     horizon: int = 10  # imagined steps (paper: 15)
     discount: float = 0.99  # of a reward, per step (paper: 0.999)
     trace: float = 0.95  # λ of the returns (paper: 0.95)
-    entropy: float = 3e-3  # weight (paper: 1e-3)
+    entropy: float = 1e-2  # weight (paper: 1e-3)
     ended: float = 5.0  # weight of ends (paper: 5)
     slow: float = 100.0  # steps after which the slow critic is copied (paper: 100)
     actor_pace: float = 0.5  # learning rate of the actor, of the world's (paper: 0.2)
     critic_pace: float = 0.5  # of the critic (paper: 0.5)
     steps: int = 5_000  # played while it is trained, in a run that has a world
-    practise: Fit = field(default_factory=lambda: Fit(3_000, 16, 1e-3, 1e-6, 0.02, 1.0, 100.0))
+    practise: Fit = field(default_factory=lambda: Fit(4_000, 16, 1e-3, 1e-6, 0.02, 1.0, 100.0))
 
 
 def micro() -> Config:

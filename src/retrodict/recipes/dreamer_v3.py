@@ -38,7 +38,8 @@ class Config:
     classes: int = 8  # values of each (paper: 64)
     units: int = 64  # of layers in heads (paper: 1024)
     blocks: int = 8  # of the core (paper: 8)
-    bins: int = 63  # of rewards and values (paper: 255)
+    bins: int = 255  # of rewards and values (paper: 255)
+    limit: float = 9.0  # symlog of the largest reward or value that they tell apart (paper: 20)
     eyes: str = "patches"  # patches, or 64 pixels `pooled` (paper: pooled)
     channels: int = 32  # of the eyes (paper: 64)
     patch: int = 0  # pixels a side, 0: the largest up to 8 that gives 4 a side (paper: none)
@@ -66,7 +67,7 @@ def tiny() -> Config:
 def paper() -> Config:
     """The published settings for 64 pixels, 200 million weights."""
     return Config(
-        8192, 1024, 32, 64, 1024, 8, 255, "pooled", 64, 0, 1.0, 64, 15, actor_pace=1.0, steps=1_000_000,
+        8192, 1024, 32, 64, 1024, 8, 255, 20.0, "pooled", 64, 0, 1.0, 64, 15, actor_pace=1.0, steps=1_000_000,
         practise=LaPropFit(500_000, 16, 4e-5),
     )  # fmt: skip
 
@@ -78,8 +79,9 @@ def train(cfg: Config, run: Run) -> System:
         world = RSSM(
             view, space, "blocks", "categorical", cfg.deter, cfg.hidden, cfg.stoch, cfg.classes, cfg.units,
             eyes=cfg.eyes, channels=cfg.channels, patch=patch, blocks=cfg.blocks, bins=cfg.bins, sharp=cfg.sharp,
+            limit=cfg.limit,
         )  # fmt: skip
-        made = Dreamer(world, cfg.units, bins=cfg.bins, actor_pace=cfg.actor_pace)
+        made = Dreamer(world, cfg.units, bins=cfg.bins, limit=cfg.limit, actor_pace=cfg.actor_pace)
         spread_out(made, "normal")
         return made
 
