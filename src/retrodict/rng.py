@@ -31,6 +31,16 @@ def torch_rng(*address: int | str, device: torch.device | str = "cpu") -> torch.
     return torch.Generator(device=device).manual_seed(key(*address))
 
 
+def seed_layers(seed: int) -> None:
+    """Seeds the global generators of torch, from which layers draw (dropout and the like).
+
+    `torch.manual_seed` does as much, and on a machine without CUDA keeps a stack trace at every call.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+
+
 @contextmanager
 def isolated(*address: int | str) -> Iterator[None]:
     """Seeds all global generators from this address inside, and restores them outside.
@@ -42,7 +52,7 @@ def isolated(*address: int | str) -> Iterator[None]:
     seed = key(*address)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    seed_layers(seed)
     try:
         yield
     finally:

@@ -196,7 +196,7 @@ def _step(
 ) -> dict[str, float]:
     """One step, or NonFinite with every weight and buffer as before it."""
     address = (stage.seed, stage.name, step)
-    torch.manual_seed(rng.key(*address, "layers"))  # dropout and the like; isolated by the caller
+    rng.seed_layers(rng.key(*address, "layers"))  # dropout and the like; isolated by the caller
     batch = _draw(stage, part, data, cfg, step)
     buffers = [buffer.clone() for buffer in part.buffers()]  # a forward pass may move them
     try:
