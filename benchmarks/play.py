@@ -129,6 +129,8 @@ class Client:
 
     def step(self, key: str, held: bool = False) -> tuple[float, dict[str, float]]:
         """Presses a key, and perhaps holds it: milliseconds until its frame, and what the server says of them."""
+        if held:  # what is down already does not go down
+            self.tell("hold", keys=[], press=self.presses)
         self.presses += 1
         began = time.perf_counter()
         self.tell("hold", keys=[key], press=self.presses)
