@@ -201,6 +201,11 @@ def normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
     return center, scale
 
 
+def within_reach(values: Tensor, low: float, high: float) -> Tensor:
+    """Numbers beyond a bound do what the bound does; those that are not finite stay, as they must show."""
+    return torch.where(values.isfinite(), values.clamp(low, high), values)
+
+
 def uncertainty(segment: Segment, given: Tensor) -> Tensor:
     """Entropy in nats of a belief over one segment (`Distribution.entropy`): *n p -> *n."""
     if segment.kind in ONE_HOT:

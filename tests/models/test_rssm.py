@@ -394,6 +394,8 @@ def test_a_motor_gives_no_more_than_it_can() -> None:
         part = RSSM(NUMBERS, torque, **SMALL | VERSIONS["V1"])
     asked = torch.tensor([[[5.0]], [[2.0]], [[-1.0]]])
     assert part.acted(asked).flatten().tolist() == [1.0, 1.0, -0.5]
+    for lost in (math.nan, math.inf):
+        assert not part.acted(torch.full((1, 1, 1), lost)).isfinite().any()  # it must show
     asked.requires_grad_()
     part.acted(asked).sum().backward()
     assert asked.grad is not None

@@ -24,7 +24,7 @@ from retrodict.nn.part import Part
 from retrodict.nn.recurrent import BlockCell, NormedCell, PlainCell, dense
 from retrodict.nn.twohot import TwoHot, symexp, symlog
 from retrodict.roles import Memory, Policy, State, View, next_action
-from retrodict.segments import GAUSSIAN, normaliser
+from retrodict.segments import GAUSSIAN, normaliser, within_reach
 from retrodict.spaces import ActionSpace
 
 CELLS, LATENTS = ("plain", "normed", "blocks"), ("gaussian", "categorical")
@@ -159,7 +159,7 @@ class RSSM(Part):
             value = actions[..., columns]
             if segment.kind in GAUSSIAN:
                 center, scale = normaliser(segment, value)
-                value = (value.clamp(segment.low, segment.high) - center) / scale
+                value = (within_reach(value, segment.low, segment.high) - center) / scale
             parts.append(value)
         return torch.cat(parts, -1)
 

@@ -25,7 +25,7 @@ from retrodict.nn.part import Part
 from retrodict.nn.simnorm import Critics, ManyLinear, SimNorm, mlp
 from retrodict.nn.twohot import TwoHot
 from retrodict.roles import Memory, Policy, State, View, next_action
-from retrodict.segments import GAUSSIAN, normaliser
+from retrodict.segments import GAUSSIAN, normaliser, within_reach
 from retrodict.spaces import ActionSpace, Distribution
 
 
@@ -127,8 +127,7 @@ class LatentWorld(Part):
 
     def units(self, actions: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         """Actions as they enter the nets; a number beyond an axis's bounds does what the bound does, if it is one."""
-        units = (actions - self.middle) / self.reach
-        return torch.where(units.isfinite(), units.clamp(-1, 1), units)  # what is not finite must show
+        return within_reach((actions - self.middle) / self.reach, -1, 1)
 
     def next(self, z: Float[Tensor, "*n d"], units: Float[Tensor, "*n a"]) -> Float[Tensor, "*n d"]:
         """The latent that follows."""
