@@ -133,6 +133,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--steps", type=int, default=60_000)
     chosen = parser.parse_args()
+    if chosen.dream and not (chosen.data and chosen.only):
+        parser.error("--dream RUN wants --data DATASET, where dreams begin, and --only WORLD, in which it is tested")
     torch.set_num_threads(1)
     found: dict[str, Any] = json.loads(chosen.out.read_text())["settings"] if chosen.out.exists() else {}
     if chosen.dream:
