@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from retrodict.check import header, load_recipe, recipes
 from retrodict.cli.recipes import described
@@ -17,11 +19,19 @@ ROOT = Path(__file__).resolve().parents[1]
 ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"
 OBEYS, JUDGED = "docs/obedience.md", "results/comparisons/obedience.json"
 PLAY, SPEED = "docs/play.md", "results/comparisons/play.json"
-WORLDS, FREE = "docs/worlds.md", "results/comparisons/model_free.json"
+WORLDS = "docs/worlds.md"
+COMPARED = {"free": "model_free", "suite": "suite", "steered": "steered"}  # marks in it: results/comparisons/NAME.json
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
 
+TOKENS = ("gaia1", "genie", "genie_play", "iris")
+PRACTICE = ("dreamer_v1", "dreamer_v2", "dreamer_v3", "tdmpc2", "world_models")
 NONE = "Not measured yet."
 LEARNT = ("catch_", "pendulum", "dodge")  # settings in which a recipe plays, or is measured by playing
+
+
+def results(names: Sequence[str]) -> list[dict[str, Any]]:
+    """The committed figures of these recipes."""
+    return [json.loads(path.read_text()) for name in names for path in sorted((ROOT / "results" / name).glob("*.json"))]
 
 
 def documents() -> dict[Path, str]:
@@ -39,14 +49,18 @@ def documents() -> dict[Path, str]:
     if (ROOT / JUDGED).is_file():
         judged = recipe_pages.obedience_table(json.loads((ROOT / JUDGED).read_text()))
         made[Path(OBEYS)] = recipe_pages.between((ROOT / OBEYS).read_text(), "judged", judged)
+    play = recipe_pages.between((ROOT / PLAY).read_text(), "hours", recipe_pages.hours(results(TOKENS)))
     if (ROOT / SPEED).is_file():
-        speed = recipe_pages.speed_table(json.loads((ROOT / SPEED).read_text()))
-        made[Path(PLAY)] = recipe_pages.between((ROOT / PLAY).read_text(), "speed", speed)
+        play = recipe_pages.between(play, "speed", recipe_pages.speed_table(json.loads((ROOT / SPEED).read_text())))
+    made[Path(PLAY)] = play
     worlds = recipe_pages.between(
         (ROOT / WORLDS).read_text(), "learnt", recipe_pages.world_table(modules, entries, *LEARNT)
     )
-    free = recipe_pages.free_table(json.loads((ROOT / FREE).read_text())) if (ROOT / FREE).is_file() else NONE
-    made[Path(WORLDS)] = recipe_pages.between(worlds, "free", free)
+    worlds = recipe_pages.between(worlds, "hours", recipe_pages.hours(results(PRACTICE)))
+    for mark, name in COMPARED.items():
+        result, shown = ROOT / "results/comparisons" / f"{name}.json", getattr(recipe_pages, f"{mark}_table")
+        worlds = recipe_pages.between(worlds, mark, shown(json.loads(result.read_text())) if result.is_file() else NONE)
+    made[Path(WORLDS)] = worlds
     readme = (ROOT / "README.md").read_text()
     readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))
     picture = ""

@@ -147,6 +147,30 @@ def test_a_figure_says_what_is_not_measured_and_what_is_one_seed() -> None:
     assert zero.endswith("| `success_64` 0.00 (one seed: not a comparison) |")
 
 
+def test_one_training_behind_several_figures_counts_once() -> None:
+    def figure(recipe: str, preset: str, *seconds: float) -> dict[str, Any]:
+        seeds = [{"seconds": 2 * one, "cpu_seconds": one} for one in seconds]
+        return {"recipe": recipe, "setting": "s", "labels": 0, "preset": preset, "seeds": seeds}
+
+    told = [figure("b", "tiny", 1800, 900), figure("b", "tiny", 1800, 3600), figure("a", "half", 1800)]
+    assert recipe_pages.hours(told) == "All training behind the figures of `a`, `b`: 2.0 hours of one core."
+
+
+def test_a_cell_of_the_suite_that_was_not_measured_is_empty() -> None:
+    row = {"cpu_seconds": 60.0, "weights": 1200, "values": {"sensitivity": 1.5}, "missing": {"horizon_skill": "none"}}
+    lines = recipe_pages.suite_table({"settings": {"sprites": {"one": row, "bc": {}}}, "command": "c"}).splitlines()
+    assert lines[2:4] == ["| sprites | [one](recipes/one.md) |  | 1.50 |  |  | 1,200 | 60 |", ""]
+
+
+def test_what_steers_a_world_stands_beside_its_intervals() -> None:
+    told = {f"{name}{end}": value for name in ("sensitivity", "judged_controllability")
+            for end, value in (("", 0.5), (".low", 0.25), (".high", 0.75))}  # fmt: skip
+    kinds = dict.fromkeys(("codes", "recorded", "shuffled"), told)
+    lines = recipe_pages.steered_table({"settings": {"sprites": {**kinds, "seeds": 2}}, "command": "c"}).splitlines()
+    assert lines[2] == "| sprites | codes | 0.50 (0.25 to 0.75) | 0.50 (0.25 to 0.75) | 2 |"
+    assert [line.split(" | ")[1] for line in lines[2:5]] == ["codes", "recorded", "shuffled"]
+
+
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
     text = "before\n<!-- a -->\nold | \\1\n<!-- /a -->\nafter"
     once = recipe_pages.between(text, "a", "new \\1")

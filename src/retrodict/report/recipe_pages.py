@@ -214,6 +214,45 @@ def free_table(result: Entry) -> str:
     return "\n".join([*lines, "", f"(`{result['command']}`)"])
 
 
+def hours(results: Sequence[Entry]) -> str:
+    """Returns what training for all these committed figures again takes; one training serves several."""
+    longest: dict[tuple[str, ...], float] = {}
+    for told in results:
+        training = (told["recipe"], told["setting"], str(told["labels"]), told["preset"])
+        took = sum(float(seed.get("cpu_seconds", seed["seconds"])) for seed in told["seeds"])
+        longest[training] = max(took, longest.get(training, 0.0))
+    listed = ", ".join(f"`{name}`" for name in sorted({told["recipe"] for told in results}))
+    return f"All training behind the figures of {listed}: {number(sum(longest.values()) / 3600, 1)} hours of one core."
+
+
+def suite_table(result: Entry) -> str:
+    """Returns what worlds are worth in each setting of the suite (`benchmarks/suite.py`); what is missing is empty."""
+    names = ("horizon_skill", "sensitivity", "delta_psnr", "judged_controllability")
+    head = ["setting", "world", *(name.replace("_", " ") for name in names), "weights", "seconds"]
+    rows = [
+        [where, f"[{name}](recipes/{name}.md)",
+         *(number(one["values"][key]) if key in one.get("values", {}) else "" for key in names),
+         f"{one['weights']:,}" if "weights" in one else "", number(one["cpu_seconds"], 0) if "cpu_seconds" in one else ""]
+        for where, found in result["settings"].items() for name, one in found.items() if one
+    ]  # fmt: skip
+    return "\n".join([*table(head, rows), "", f"({ONE_SEED}; `{result['command']}`)"])
+
+
+def steered_table(result: Entry) -> str:
+    """Returns how a world obeys codes, recorded and shuffled actions (`benchmarks/steered.py`), with intervals."""
+    rows = []
+    for where, found in result["settings"].items():
+        for kind in ("codes", "recorded", "shuffled"):
+            told = found[kind]
+            cells = [
+                f"{number(told[name])} ({number(told[f'{name}.low'])} to {number(told[f'{name}.high'])})"
+                for name in ("sensitivity", "judged_controllability")
+            ]
+            rows.append([where, kind, *cells, str(found["seeds"])])
+    lines = table(["setting", "actions", "sensitivity", "judged controllability", "seeds"], rows)
+    return "\n".join([*lines, "", f"(`{result['command']}`)"])
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns a Markdown table; a `|` inside a cell is escaped."""
     lines = [head, ["---"] * len(head), *rows]
