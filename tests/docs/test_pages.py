@@ -207,7 +207,7 @@ def test_the_chart_is_one_file_with_its_own_style_and_words() -> None:
 def test_a_committed_demo_result_becomes_the_readmes_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writing = script()
     (tmp_path / "docs").mkdir()
-    for name in ("README.md", writing.ROBOT, writing.WORLDS):
+    for name in ("README.md", writing.ROBOT, writing.WORLDS, writing.PLAY):
         (tmp_path / name).write_text((ROOT / name).read_text())
     monkeypatch.setattr(writing, "ROOT", tmp_path)
     bare = recipe_pages.between((ROOT / "README.md").read_text(), "figure", "")

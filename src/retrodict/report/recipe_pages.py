@@ -232,7 +232,7 @@ def suite_table(result: Entry) -> str:
     rows = [
         [where, f"[{name}](recipes/{name}.md)",
          *(number(one["values"][key]) if key in one.get("values", {}) else "" for key in names),
-         f"{one['weights']:,}" if "weights" in one else "", number(one["cpu_seconds"], 0) if "cpu_seconds" in one else ""]
+         *(f"{one[key]:,.0f}" if key in one else "" for key in ("weights", "cpu_seconds"))]
         for where, found in result["settings"].items() for name, one in found.items() if one
     ]  # fmt: skip
     return "\n".join([*table(head, rows), "", f"({ONE_SEED}; `{result['command']}`)"])
