@@ -42,8 +42,8 @@ def encoder_of(view: View, latent: int, hidden: int, layers: int, norm: SimNorm)
             nn.Conv2d(channels, width, 7, 2), nn.ReLU(), nn.Conv2d(width, width, 5, 2), nn.ReLU(),
             nn.Conv2d(width, width, 3, 2), nn.ReLU(), nn.Conv2d(width, width, 3), nn.Flatten(), norm,
         )  # fmt: skip
-    # features are normalised over each frame, so that small things on an even ground stand out
-    grid = nn.Sequential(PatchGrid(channels, patch_for(view.size), 16, 1), nn.GroupNorm(2, 16))
+    # each feature is normalised over its frame, so that small things on an even ground stand out
+    grid = nn.Sequential(PatchGrid(channels, patch_for(view.size), 16, 1), nn.GroupNorm(16, 16))
     flat = math.prod(stem_shape(grid, channels, view.size))
     return nn.Sequential(grid, nn.Flatten(), *mlp(flat, [hidden], latent, norm))
 
