@@ -4,7 +4,7 @@ Usage: python benchmarks/scaling.py --run RUN --data DATASET [--steps 800] [--wi
 
 Takes the tokenizer of a finished run of `gaia1` on the road (RUN) and the dataset it was trained on, trains a world
 of each width on it for as many steps each, and fits log loss = a + b log parameters to the cross entropy of held-out
-frames (nats per token, with actions and words). Writes results/gaia1/scaling.json. One seed and three points: the slope
+frames (nats per token, with actions and words). Writes results/comparisons/scaling.json. One seed and three points: the slope
 says how these sizes compare after so few steps, and no law.
 """
 
@@ -77,7 +77,7 @@ def main() -> None:
         "command": f"python benchmarks/scaling.py --run RUN --data DATASET --steps {given.steps}",
         "config": config_digest(gaia1.tiny()), "commit": commit_of_source(), "versions": versions(),
     }  # fmt: skip
-    path = Path("results/gaia1/scaling.json")
+    path = Path("results/comparisons/scaling.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(told, indent=1) + "\n")
     print(json.dumps(told, indent=1))

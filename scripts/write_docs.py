@@ -20,7 +20,8 @@ ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"
 OBEYS, JUDGED = "docs/obedience.md", "results/comparisons/obedience.json"
 PLAY, SPEED = "docs/play.md", "results/comparisons/play.json"
 WORLDS = "docs/worlds.md"
-COMPARED = {"free": "model_free", "suite": "suite", "steered": "steered"}  # marks in it: results/comparisons/NAME.json
+# marks in it: results/comparisons/NAME.json
+COMPARED = {"free": "model_free", "suite": "suite", "scaling": "scaling", "steered": "steered"}
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
 
 TOKENS = ("gaia1", "genie", "genie_play", "iris")

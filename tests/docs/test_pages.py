@@ -162,6 +162,14 @@ def test_a_cell_of_the_suite_that_was_not_measured_is_empty() -> None:
     assert lines[2:4] == ["| sprites | [one](recipes/one.md) |  | 1.50 |  |  | 1,200 | 60 |", ""]
 
 
+def test_the_slope_of_a_loss_stands_below_the_sizes() -> None:
+    sizes = [{"parameters": 1000, "nats": 1.0, "nats_blind": 1.25}, {"parameters": 4000, "nats": 0.5, "nats_blind": 1}]
+    told = {"sizes": sizes, "steps": 1200, "fit": {"exponent": -0.5}, "command": "c"}
+    lines = recipe_pages.scaling_table(told).splitlines()
+    assert lines[2:4] == ["| 1,000 | 1.00 | 1.25 |", "| 4,000 | 0.50 | 1.00 |"]
+    assert lines[-1].startswith("(1,200 updates each; the loss goes as the weights to the power of -0.50. ")
+
+
 def test_what_steers_a_world_stands_beside_its_intervals() -> None:
     told = {f"{name}{end}": value for name in ("sensitivity", "judged_controllability")
             for end, value in (("", 0.5), (".low", 0.25), (".high", 0.75))}  # fmt: skip

@@ -238,6 +238,16 @@ def suite_table(result: Entry) -> str:
     return "\n".join([*table(head, rows), "", f"({ONE_SEED}; `{result['command']}`)"])
 
 
+def scaling_table(result: Entry) -> str:
+    """Returns how the loss of a world falls with its size (`benchmarks/scaling.py`), and the slope."""
+    keys = ("nats", "nats_blind")
+    rows = [[f"{one['parameters']:,}", *(number(one[key]) for key in keys)] for one in result["sizes"]]
+    lines = table(["weights", "nats per token", "without this step's action and words"], rows)
+    slope = number(result["fit"]["exponent"])
+    told = f"{result['steps']:,} updates each; the loss goes as the weights to the power of {slope}"
+    return "\n".join([*lines, "", f"({told}. {ONE_SEED}; `{result['command']}`)"])
+
+
 def steered_table(result: Entry) -> str:
     """Returns how a world obeys codes, recorded and shuffled actions (`benchmarks/steered.py`), with intervals."""
     rows = []
