@@ -4,8 +4,8 @@ Usage: python benchmarks/scaling.py --run RUN --data DATASET [--steps 800] [--wi
 
 Takes the tokenizer of a finished run of `gaia1` on the road (RUN) and the dataset it was trained on, trains a world
 of each width on it for as many steps each, and fits log loss = a + b log parameters to the cross entropy of held-out
-frames (nats per token, with actions and words). Writes results/comparisons/scaling.json. One seed and three points: the slope
-says how these sizes compare after so few steps, and no law.
+frames (nats per token, with actions and words). Writes results/comparisons/scaling.json. One seed and three points:
+the slope says how these sizes compare after so few steps, and no law.
 """
 
 from __future__ import annotations
