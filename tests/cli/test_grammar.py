@@ -36,8 +36,8 @@ GRAMMAR = {
     "play": f"[FOLDER] [--from] [--image] [--env] [--port] [--out] [--no-browser] {LOADING}",
     "recipes": COMMON,
     "record": f"ENV --out [--episodes] [--frames] [--policy=expert] [--random] [--seed] [--set] {LOADING}",
-    "train": "RECIPE --data --out [--size=tiny] [--labels] [--minutes] [--seed] [--set] [--env] [--frame-size] "
-    f"[--budget] [--restart] [--cache-gb=20.0] [--track=nothing] {COMMON}",
+    "train": "RECIPE --data --out [--size=tiny] [--labels] [--minutes] [--seed] [--set] [--env] [--device=cpu] "
+    f"[--frame-size] [--budget] [--restart] [--cache-gb=20.0] [--track=nothing] {COMMON}",
 }
 
 

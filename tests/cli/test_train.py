@@ -13,7 +13,9 @@ import torch
 from data_samples import moving, write
 
 from retrodict import cli
+from retrodict.cli.train import device_of
 from retrodict.data.store import Store
+from retrodict.errors import UnusableInput
 from retrodict.label.auto import Shares
 from retrodict.label.scores import scores
 from retrodict.run.checkpoint import load_system
@@ -46,6 +48,19 @@ def test_a_run_knows_what_it_was_made_of_and_the_same_command_again_does_nothing
     assert train(data, tmp_path / "r", "--labels", "16", "--seed", "3") == 0
     assert json.loads(capsys.readouterr().out) == first  # the seconds, too, are those of the first time
     assert (tmp_path / "r/system/state.safetensors").read_bytes() == weights
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert train(data, tmp_path / "r", "--device", "cuda") == 2
+    assert "one of cpu, which torch has here; got 'cuda'" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [device_of(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
+    with pytest.raises(UnusableInput, match="cpu, cuda:0, cuda:1"):
+        device_of("cuda:2")
 
 
 def test_other_settings_are_refused_with_what_differs_and_restart_does_it_anew(

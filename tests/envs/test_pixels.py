@@ -13,7 +13,7 @@ from retrodict.cli.act import scored
 from retrodict.envs.catalog import make
 from retrodict.envs.pixels import Pixels, shrunk
 from retrodict.envs.rollout import rollout, uniform
-from retrodict.errors import UnknownName, UnusableInput
+from retrodict.errors import MissingPackage, UnknownName, UnusableInput
 
 
 class Lamp(gymnasium.Env):
@@ -64,6 +64,71 @@ def test_its_own_ends_and_limits_are_kept() -> None:
     assert infos["success"].tolist() == [True, False]
     assert frames[0].max() == 0
     assert world.steps[1] == 6
+
+
+def test_an_action_lasts_as_long_as_asked_and_its_rewards_add_up() -> None:
+    world = make("RetrodictTestLamp-v0", 2, size=8, repeat=4)
+    assert world.limit == 250
+    assert world.fps == 2  # of 7
+    before, _ = world.reset(seed=3)
+    frames, rewards, terminated, truncated, _ = world.step(np.array([[1, 0], [0, 0]]))
+    assert rewards[0] == 2.0
+    assert frames[0].max() == before[0].max()
+    assert terminated.tolist() == [False, True]  # four times darker is out
+    assert 0.5 <= rewards[1] < 2.5
+    _, rewards, _, truncated, _ = world.step(np.array([[1, 0], [0, 0]]))
+    assert rewards.tolist() == [1.0, 0.0]  # six steps are all there are
+    assert truncated.tolist() == [True, False]
+
+
+def test_observations_are_told_as_numbers_where_they_are_asked_for() -> None:
+    world = make("RetrodictTestLamp-v0", 2, size=8, numbers=True)
+    assert world.proprio == ("0",)
+    frames, _ = world.reset(seed=0)
+    assert world.sensed().tolist() == frames[:, 0, 0, :1].astype(float).tolist()
+    frames, *_ = world.step(np.array([[2, 0], [0, 0]]))
+    assert world.sensed().tolist() == frames[:, 0, 0, :1].astype(float).tolist()
+    assert Pixels(2, "RetrodictTestLamp-v0").sensed().shape == (2, 0)
+
+
+class Rooms(Lamp):
+    """Observes parts by name."""
+
+    parts = spaces.Dict({"wall": spaces.Box(0, 1, (2, 1)), "age": spaces.Box(-1, 1, ())})
+    observation_space = parts  # type: ignore[assignment]
+
+    def reset(self, **given: Any) -> tuple[Any, dict]:
+        super().reset(**given)
+        return {"wall": np.array([[0.25], [0.5]]), "age": np.array(0.75)}, {}
+
+
+gymnasium.register("RetrodictTestRooms-v0", entry_point=Rooms, disable_env_checker=True)
+
+
+class Doors(Lamp):
+    """Observes no numbers."""
+
+    observation_space = spaces.Discrete(4)  # type: ignore[assignment]
+
+
+gymnasium.register("RetrodictTestDoors-v0", entry_point=Doors, disable_env_checker=True)
+
+
+def test_numbers_have_the_names_of_their_parts() -> None:
+    world = Pixels(1, "RetrodictTestRooms-v0", size=8, numbers=True)
+    world.reset(seed=0)
+    named = dict(zip(world.proprio, world.sensed()[0].tolist(), strict=True))
+    assert named == {"age.0": 0.75, "wall.0": 0.25, "wall.1": 0.5}
+    with pytest.raises(UnusableInput, match="no numbers"):
+        Pixels(1, "RetrodictTestDoors-v0", numbers=True)
+    with pytest.raises(UnusableInput, match="1 or more"):
+        Pixels(1, "RetrodictTestLamp-v0", repeat=0)
+
+
+def test_the_control_suite_says_how_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPackage, match="shimmy"):
+        make("dm_control/walker-walk-v0")
 
 
 def test_rollouts_are_reproducible_and_independent_of_the_batch() -> None:

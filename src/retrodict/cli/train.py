@@ -48,6 +48,8 @@ class Train(Telling):
     """A setting of the recipe, such as --set fit.steps=200; may be repeated."""
     env: str = ""
     """A world to play in while it learns, as for `retrodict record` (default: it learns from the data alone)."""
+    device: str = "cpu"
+    """Where it learns: cpu, cuda, or one of several, such as cuda:1."""
     frame_size: str = ""
     """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, larger than 128 about 64 high)."""
     budget: str = ""
@@ -68,6 +70,7 @@ class Train(Telling):
         from retrodict.run.log import Log
         from retrodict.run.run import Run
 
+        device = device_of(self.device)
         if self.labels and self.minutes:
             raise UnusableInput("give either --labels or --minutes: the first are drawn, the second are a stretch")
         train, needed = training(self.recipe, self.size, self.set, self.budget)
@@ -78,7 +81,7 @@ class Train(Telling):
         data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0, needed=needed)
         origin = origin_of(source)
         world = None if not self.env else partial(played_in, self.env, origin)
-        with Run(self.out, data, self.seed, log=log, restart=self.restart, resume=line, world=world) as run:
+        with Run(self.out, data, self.seed, device, log, self.restart, resume=line, world=world) as run:
             seen: dict[str, Any] = {
                 "source": source.digest,
                 "labels": len(data.labelled),
@@ -97,6 +100,20 @@ class Train(Telling):
             *next_lines(self.out, parts, None if len(data.labelled) else self.data),
         ])  # fmt: skip
         return DONE
+
+
+def device_of(device: str) -> str:
+    """The device, if torch has it here.
+
+    Raises:
+        UnusableInput: there is none of this name.
+    """
+    import torch
+
+    known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if device not in known and not (device == "cuda" and len(known) > 1):
+        raise UnusableInput(f"expected --device to be one of {', '.join(known)}, which torch has here; got {device!r}")
+    return device
 
 
 def played_in(env: str, origin: Origin) -> World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from inspect import Parameter, signature
@@ -10,7 +11,7 @@ from typing import Any
 import gymnasium
 
 from retrodict.envs.world import World
-from retrodict.errors import UnknownName, UnusableInput
+from retrodict.errors import MissingPackage, UnknownName, UnusableInput
 
 _CLASSES = {  # name -> module of envs, class
     "sprites": ("sprites", "Sprites"), "catch": ("catch", "Catch"), "road": ("road", "Road"),
@@ -31,7 +32,7 @@ def worlds() -> tuple[str, ...]:
 
 def make(name: str, n: int = 1, /, **options: Any) -> World:
     """Makes n copies of a world: a name of `worlds()`, a BabyAI level such as "BabyAI-GoToRedBall-v0", or a
-    Gymnasium id that renders "rgb_array".
+    Gymnasium id that renders "rgb_array" (also those of the control suite, "dm_control/walker-walk-v0").
 
     Raises:
         UnknownName: no such world.
@@ -73,8 +74,17 @@ def _kind(name: str) -> tuple[Callable[..., World], dict[str, Any]]:
         from retrodict.envs.procgen import Procgen
 
         return Procgen, {"game": game}
+    if name.startswith("dm_control/"):
+        _register_dm_control()
     if name in gymnasium.registry:
         from retrodict.envs.pixels import Pixels
 
         return Pixels, {"id": name}
     raise UnknownName("world", name, [*worlds(), *gymnasium.registry])
+
+
+def _register_dm_control() -> None:
+    """Makes Gymnasium know the DeepMind Control Suite."""
+    if importlib.util.find_spec("shimmy") is None or importlib.util.find_spec("dm_control") is None:
+        raise MissingPackage("dm_control", "the DeepMind Control Suite", "pip install 'shimmy[dm-control]'")
+    gymnasium.register_envs(import_module("shimmy"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from gymnasium import spaces
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from retrodict.envs.world import World, layout
 from retrodict.errors import UnknownName, UnusableInput
@@ -16,22 +18,25 @@ class Pixels(World):
     """n copies of a Gymnasium environment, its pictures averaged down to `size` x `size`. It has no expert.
 
     `limit` defaults to the environment's own; success is `info["success"]` or `info["is_success"]` where it is given,
-    and otherwise false, with `tells_success` false as well. Further options go to `gymnasium.make`.
+    and otherwise false, with `tells_success` false as well. With `numbers` the environment's observation is told beside
+    the pictures, as `proprio`. An action lasts `repeat` of its steps, whose rewards are added up. Further options go
+    to `gymnasium.make`.
 
     Raises:
         UnknownName: no such id.
-        UnusableInput: it renders no pictures, or its actions have no layout.
+        UnusableInput: it renders no pictures, its actions have no layout, or its observations are no numbers.
     """
 
     told_by: tuple[str, ...] = ("success", "is_success")  # what in `info` says that an episode succeeded
 
     def __init__(
-        self, n: int, id: str, size: int = 64, limit: int | None = None, fps: int | None = None, **options: Any
-    ) -> None:
+        self, n: int, id: str, size: int = 64, limit: int | None = None, fps: int | None = None, numbers: bool = False,
+        repeat: int = 1, **options: Any,
+    ) -> None:  # fmt: skip
         if id not in gymnasium.registry:
             raise UnknownName("Gymnasium id", id, list(gymnasium.registry))
-        if size < 1:
-            raise UnusableInput(f"size must be 1 or more pixels; got {size}")
+        if size < 1 or repeat < 1:
+            raise UnusableInput(f"size and repeat must be 1 or more; got {size} and {repeat}")
         if taken := {"render_mode", "disable_env_checker"} & set(options):
             raise UnusableInput(f"{id}: {sorted(taken)} cannot be set, since frames have to be rendered as arrays")
         try:
@@ -45,16 +50,19 @@ class Pixels(World):
         first = self._envs[0]
         if limit is None:
             spec = first.spec
-            limit = spec.max_episode_steps if spec is not None and spec.max_episode_steps else 1000
-        fps = round(first.metadata.get("render_fps") or 15) if fps is None else fps
+            whole = spec.max_episode_steps if spec is not None and spec.max_episode_steps else 1000
+            limit = -(-whole // repeat)
+        fps = max(1, round((first.metadata.get("render_fps") or 15) / repeat)) if fps is None else fps
         native = first.action_space
         super().__init__(id, n, (size, size), layout(native), fps, limit, native)
         self._pictures = np.zeros((n, size, size, 3), np.uint8)
+        self.repeat, self.proprio = repeat, _names(id, first.observation_space) if numbers else ()
+        self._told = np.zeros((n, len(self.proprio)), np.float32)
         self.tells_success = False  # until it does
 
     def _start(self, mask: Bool[np.ndarray, "n"]) -> None:
         for row in map(int, np.flatnonzero(mask)):
-            self._envs[row].reset(seed=int(self.seeds[row]))
+            self._hear(row, self._envs[row].reset(seed=int(self.seeds[row]))[0])
             self._draw(row)
 
     def _advance(
@@ -63,13 +71,26 @@ class Pixels(World):
         rewards, over = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         success = np.zeros(self.num_envs, bool)
         for row in map(int, np.flatnonzero(live)):
-            _, rewards[row], over[row], cut, told = self._envs[row].step(actions[row])
-            answers = [bool(told[name]) for name in self.told_by if name in told]
-            self.tells_success |= bool(answers)
-            success[row] = bool(answers) and answers[0]
+            for _ in range(self.repeat):
+                seen, reward, over[row], cut, told = self._envs[row].step(actions[row])
+                rewards[row] += reward
+                answers = [bool(told[name]) for name in self.told_by if name in told]
+                self.tells_success |= bool(answers)
+                success[row] |= bool(answers) and answers[0]
+                if over[row] or cut:
+                    break
             self._truncated[row] = cut and not over[row]  # its own limit may be shorter than ours
+            self._hear(row, seen)
             self._draw(row)
         return rewards, over, success
+
+    def sensed(self) -> Float32[np.ndarray, "n s"]:
+        """Returns the observations as numbers, if they were asked for."""
+        return self._told.copy()
+
+    def _hear(self, row: int, seen: Any) -> None:
+        if self.proprio:
+            self._told[row] = np.asarray(spaces.flatten(self._envs[row].observation_space, seen), np.float32)
 
     def _frames(self) -> UInt8[np.ndarray, "n h w 3"]:
         return self._pictures.copy()
@@ -88,6 +109,15 @@ class Pixels(World):
             met = getattr(picture, "shape", type(picture).__name__)
             raise UnusableInput(f"{self.name} renders {met}; expected pictures of h x w x 3")
         self._pictures[row] = shrunk(picture, self.size)
+
+
+def _names(id: str, space: spaces.Space[Any]) -> tuple[str, ...]:
+    """Names of the numbers of an observation: NAME.NUMBER of a part that has a name."""
+    if isinstance(space, spaces.Dict):
+        return tuple(f"{name}.{number}" for name, part in space.items() for number in _names(id, part))
+    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+        raise UnusableInput(f"{id} observes {space}, which are no numbers; leave out numbers=true")
+    return tuple(map(str, range(math.prod(space.shape))))
 
 
 def shrunk(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
