@@ -4,9 +4,9 @@ Usage: python benchmarks/suite.py [--seconds 60] [--setting sprites] [--recipe i
 
 All learn from the same recorded frames with all actions known, for as many seconds of one core: a fiftieth of the
 recipe's updates is run first and timed, then as many as the budget holds, policies left out. Measured on held-out
-levels are what `retrodict measure` tells of a world, and a judge's reading where there is a list of actions to ask for.
-What a world cannot show stays empty, and the reason is written beside. One seed, so it ranks nothing closely; a cell
-that lies in results/comparisons/suite.json is not measured again.
+levels (128 windows, and 50 states in which every action is tried) are what `retrodict measure` tells of a world, and a
+judge's reading where there is a list of actions to ask for. What a world cannot show stays empty, and the reason is
+written beside. One seed, so it ranks nothing closely; a cell that lies in the result already is not measured again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from retrodict import trial, world_figures
 from retrodict.check import load_recipe, recipes
 from retrodict.claims import commit_of_source
 from retrodict.data.cache import Cache
-from retrodict.errors import RetrodictError
+from retrodict.errors import Interrupted, RetrodictError
 from retrodict.label.gate import gated
 from retrodict.roles import System
 from retrodict.run.log import Log
@@ -76,6 +76,8 @@ def cell(name: str, where: str, seconds: float, cache: Cache, ground: world_figu
         try:
             _, timed = trained(recipe, scaled(cfg, SHARE), cache, Path(folder) / "timed")
             system, took = trained(recipe, scaled(cfg, SHARE * seconds / timed), cache, Path(folder) / "run")
+        except Interrupted:
+            raise
         except RetrodictError as error:
             return {"missing": {measure: str(error) for measure in MEASURES}}
     if system.forward is None:
@@ -113,7 +115,7 @@ def main() -> None:
         setting, base = trial.setting(where), chosen.folder / where
         with trial.recorded(setting, 0, base / "seed-0" / "data") as store:
             cache = Cache.build(store, folder=base / "seed-0" / "cache")
-        ground = trial.ground(setting, trial.held_out(setting), base / "judge")
+        ground = replace(trial.ground(setting, trial.held_out(setting), base / "judge"), windows=128, states=50)
         row = table.setdefault(where, {})
         for name in chosen.recipe or worlds():
             if name in row:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 AHEAD = 8  # steps
 FRAMES = 20_000  # of a dataset that are looked at
-WINDOWS = 512  # of test video
-STATES = 200  # in which every request is tried
+WINDOWS = 512  # of test video, where nothing else is said
+STATES = 200  # in which every request is tried, likewise
 USED = 0.01  # share of the test steps from which on a code is in use
 MEASURES = ("horizon_skill", "drift", "sensitivity", "delta_psnr", "judged_controllability", "effect_consistency")
 
@@ -46,6 +46,8 @@ class Ground:
     levels: Sequence[int]
     random: float  # share of random actions on the way to a state
     judge: Callable[[], Judge]
+    windows: int = WINDOWS  # of the test video
+    states: int = STATES  # in which every request is tried
 
 
 def measured(name: str, system: System, ground: Ground) -> dict[str, float]:
@@ -67,7 +69,7 @@ def measured(name: str, system: System, ground: Ground) -> dict[str, float]:
         return _judged(system, forward, ground)
     if name == "effect_consistency":
         return {name: _consistency(system, forward, ground)}
-    clip, before = _windows(system, forward, ground.test, AHEAD)
+    clip, before = _windows(system, forward, ground.test, AHEAD, ground.windows)
     if name in ("horizon_skill", "drift"):
         return _foresight(name, obedience.horizon(forward, clip, before))
     found = obedience.sensitivity(forward, clip, before)
@@ -89,9 +91,9 @@ def context(system: System, forward: ForwardModel) -> int:
     return max(0, *(-view.offsets()[0] for view in views))
 
 
-def _windows(system: System, forward: ForwardModel, test: Cache, ahead: int) -> tuple[Clip, int]:
+def _windows(system: System, forward: ForwardModel, test: Cache, ahead: int, most: int = WINDOWS) -> tuple[Clip, int]:
     before = context(system, forward)
-    clip = obedience.windows(test, before, ahead, WINDOWS, known=forward.space == test.space)
+    clip = obedience.windows(test, before, ahead, most, known=forward.space == test.space)
     return obedience.told(clip, test.space, forward, system.inverse), before
 
 
@@ -148,7 +150,7 @@ def _branches(system: System, forward: ForwardModel, ground: Ground) -> Branches
         raise UnusableInput(f"not every action can be tried: the actions are {ground.test.space.columns}")
     world = ground.world(segment.width)
     try:
-        levels = ground.levels[:STATES]
+        levels = ground.levels[: ground.states]
         return counterfactuals(world, levels, context(system, forward), ground.random)
     finally:
         world.close()
@@ -156,7 +158,8 @@ def _branches(system: System, forward: ForwardModel, ground: Ground) -> Branches
 
 def _judged(system: System, forward: ForwardModel, ground: Ground) -> dict[str, float]:
     name, judge = "judged_controllability", ground.judge()
-    branches, asked = _branches(system, forward, ground), requests(forward, *_windows(system, forward, ground.test, 1))
+    branches = _branches(system, forward, ground)
+    asked = requests(forward, *_windows(system, forward, ground.test, 1, ground.windows))
     own = forward.space == branches.space
     past = obedience.told(branches.past, branches.space, forward, system.inverse) if branches.past.steps else None
     means = meanings(asked, None if own else system.adapter, branches)
@@ -177,10 +180,10 @@ def _consistency(system: System, forward: ForwardModel, ground: Ground) -> float
     def where(frames: UInt8[Tensor, "n c h w"]) -> Int[np.ndarray, "n 2"]:
         return track(frames.permute(0, 2, 3, 1).cpu().numpy())
 
-    clip, before = _windows(system, forward, ground.test, 1)
+    clip, before = _windows(system, forward, ground.test, 1, ground.windows)
     assert clip.frames is not None  # the test video has them
     cells = where(clip.frames[:, before])
-    free = np.flatnonzero(((cells > 0) & (cells < GRID - 1)).all(1))[:STATES]
+    free = np.flatnonzero(((cells > 0) & (cells < GRID - 1)).all(1))[: ground.states]
     past = clip.cut(0, before + 1).pick(torch.from_numpy(free))
     return obedience.consistency(forward, past, requests(forward, clip, before), where)
 
