@@ -283,7 +283,7 @@ def test_losses_are_those_of_the_paper(space: ActionSpace) -> None:
             values = values + mine * each.mean()
             chance = part.termination(path[-1][row]).sigmoid()[0]
             over = over - (chance if ends[row, t] else 1 - chance).log() / (b * h)
-    total = 20 * consistency + 0.1 * rewards + 0.1 * values + over
+    total = 20 * consistency + 0.1 * (rewards + values + over)
     torch.testing.assert_close(found["world"], total, rtol=1e-4, atol=1e-5)
     assert found["encoder"] is found["world"]
     gradient = torch.autograd.grad(found["policy"], part.groups()["policy"])

@@ -271,7 +271,7 @@ def learning(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Losses of a window of H + 1 frames: the world's, and the policy's on the latents that the world went through.
 
-    Foreseen latents weigh `consistency`, rewards and values 0.1, ends 1, and step t counts rho ** t (Hansen et al.,
+    Foreseen latents weigh `consistency`, rewards, values and ends 0.1, and step t counts rho ** t (Hansen et al.,
     sections 3.1 and 3.2; the weights of the published code). Steps without an action, and all that follow, count
     nothing; an episode that was cut is not one that ended. `shift` is the most pixels by which frames are moved about.
     """
@@ -300,7 +300,7 @@ def learning(
     whole = consistency * foreseen + 0.1 * reward + 0.1 * value
     if part.termination is not None:
         over = F.binary_cross_entropy_with_logits(part.termination(path[:, 1:]).squeeze(-1), ends, reduction="none")
-        whole = whole + (over * counts).mean()
+        whole = whole + 0.1 * (over * counts).mean()
     alive = F.pad(counts * (1 - ends), (1, 0), value=1.0)  # b h+1
     worth, unsure = _worth(part, path.detach(), noise, target=False)
     with torch.no_grad():

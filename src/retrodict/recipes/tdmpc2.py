@@ -81,7 +81,7 @@ def catch() -> Config:
     """For the game of catch: 5,000 own steps, an entropy and a temperature on its scale of rewards, and foreseen
     latents that weigh less: a reward at the end of a game is all that tells pictures apart."""
     before, fit = replace(tiny().before, steps=2000), replace(tiny().fit, steps=4000)
-    return replace(tiny(), consistency=1.0, entropy=0.01, temperature=0.1, played=5000, before=before, fit=fit)
+    return replace(tiny(), consistency=0.3, entropy=0.01, temperature=0.1, played=5000, before=before, fit=fit)
 
 
 def paper() -> Config:
