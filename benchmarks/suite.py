@@ -34,7 +34,7 @@ from retrodict.run.run import Run, versions
 
 SUITE = ("sprites", "babyai", "arm")
 MEASURES = ("horizon_skill", "sensitivity", "delta_psnr", "judged_controllability")
-# what is not the world's, and goes beyond one update in no run of this suite
+# what is not the world's, and so is not trained here beyond the least that runs
 SPARED = {
     "iris": {"practise": 1}, "genie": {"clone": 1}, "lapo": {"clone": 1}, "laq": {"clone": 1}, "laom": {"clone": 1},
     "world_models": {"generations": 4},
@@ -94,7 +94,7 @@ def cell(name: str, where: str, seconds: float, cache: Cache, ground: world_figu
 
 
 def worlds() -> list[str]:
-    """The recipes whose systems have a forward model: those that say so by a figure of it, or are steered or played."""
+    """All recipes but those whose systems have no forward model."""
     return [name for name in recipes() if name not in ("bc", "vpt")]
 
 
