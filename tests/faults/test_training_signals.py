@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -116,3 +117,20 @@ def test_the_second_signal_leaves_at_once_and_nothing_is_lost(
             pipeline(tmp_path, sprites)
     assert caught.value.code == 143
     assert pipeline(tmp_path, sprites) == whole
+
+
+def test_what_a_stage_cost_before_it_was_interrupted_counts(
+    tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        raise_at(patch, loop, "_gradients", 14 + 4, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            pipeline(tmp_path, sprites)
+    noted = tmp_path / "stages/inverse/spent.json"
+    assert json.loads(noted.read_text())["seconds"] > 0
+    noted.write_text(json.dumps({"seconds": 1000.0, "cpu_seconds": 500.0}))
+    pipeline(tmp_path, sprites)
+    told = checkpoint.load_folder(tmp_path / "stages/inverse/done")[1]["spent"]
+    assert 1000 < told["seconds"] < 1500
+    assert 500 < told["cpu_seconds"] < 1000
+    assert not noted.exists()

@@ -24,7 +24,7 @@ from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.durable import lock_owner
 from retrodict.data.store import Store
-from retrodict.errors import Damaged, Locked, StaleStage, UnknownName, UnusableInput
+from retrodict.errors import Damaged, Interrupted, Locked, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, Policy, System
 from retrodict.run import checkpoint, loop
@@ -288,7 +288,7 @@ class Run:
         done = folder / "done"
         if any(_names(asked, name) for asked in self.restart):
             shutil.rmtree(folder, ignore_errors=True)
-        began, worked = time.monotonic(), time.process_time()
+        spending = _Spending(folder / "spent.json")
         _refuse_other(folder, name, identity)
         if (done / checkpoint.MANIFEST).exists():
             tensors, manifest = checkpoint.load_folder(done)
@@ -298,19 +298,40 @@ class Run:
             checkpoint.sweep(folder)
             checkpoint.sync_write(folder / "identity.json", json.dumps(identity, sort_keys=True).encode())
             with Stop() as stop:
-                tensors = {key: value.detach().cpu() for key, value in work(folder, stop).items()}
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-                spent = {
-                    "seconds": round(time.monotonic() - began, 2),
-                    "cpu_seconds": round(time.process_time() - worked, 2), "memory_mb": int(peak),
-                }  # fmt: skip
+                try:
+                    tensors = {key: value.detach().cpu() for key, value in work(folder, stop).items()}
+                except Interrupted:
+                    spending.keep()
+                    raise
+                spent = spending.so_far()
                 about = {"identity": dict(identity), "spent": spent, "versions": versions()}
                 checkpoint.save_folder(done, tensors, about)
             stop.leave(f"{name} is finished.", self.resume)
+        spending.path.unlink(missing_ok=True)
         for leftover in folder.glob("step-*"):
             shutil.rmtree(leftover)
         self.stages[name] = {"digest": _digest(identity), **spent}
         return tensors
+
+
+class _Spending:
+    """What a stage has cost, with what it cost before it was interrupted (a kill forgets the part that it ends)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.began, self.worked = path, time.monotonic(), time.process_time()
+        self.before = json.loads(path.read_bytes()) if path.exists() else {"seconds": 0.0, "cpu_seconds": 0.0}
+
+    def so_far(self) -> dict[str, float]:
+        """Seconds, of them those of the CPU, and the most memory in MB."""
+        return {
+            "seconds": round(self.before["seconds"] + time.monotonic() - self.began, 2),
+            "cpu_seconds": round(self.before["cpu_seconds"] + time.process_time() - self.worked, 2),
+            "memory_mb": int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024),
+        }
+
+    def keep(self) -> None:
+        """Writes it down for who resumes."""
+        checkpoint.sync_write(self.path, json.dumps(self.so_far()).encode())
 
 
 def _names(asked: str, name: str) -> bool:
