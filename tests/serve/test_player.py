@@ -267,6 +267,7 @@ def test_an_event_is_typed_into_a_world_that_takes_text(tmp_path: Path) -> None:
         assert page.last("welcome")["judge"] is False
         await page.press(DOWN)
         assert page.pictures["dream"][0, 0].tolist() != [255, 255, 255]
+        assert page.last("frame")["led"] == "move down"  # no event, and none is told
         await page.tell("event", text="snow")
         assert page.pictures["dream"][0, 0].tolist() == [255, 255, 255]
         assert page.last("frame")["led"] == "move stay, event snow"

@@ -88,7 +88,7 @@ def said(keyboard: Keyboard, space: ActionSpace, action: Float[Tensor, "d"]) -> 
     """Returns an action in words, by the name of its key where it is one choice."""
     if space.discrete is not None and (key := keyboard.keys.get(f"0:{int(action.argmax())}")) is not None:
         return keyboard.name(key)
-    return ", ".join(f"{name} {_short(value)}" for name, value in space.describe(action).items())
+    return ", ".join(f"{name} {_short(value)}" for name, value in space.describe(action).items() if value != "")
 
 
 def _short(value: object) -> str:
