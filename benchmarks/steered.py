@@ -3,7 +3,8 @@
 Usage: python benchmarks/steered.py [--setting sprites_textured] [--seeds 1] [--folder runs/steered]
 
 Trains the world of DreamerV3 (its tiny size) three times on one video: with the codes of a latent action model that
-saw no action, with the recorded actions, and with those in a random order. Writes how much each heeds its actions
+saw no action (64 recorded ones say afterwards which code is which), with the recorded actions, and with those in a
+random order. Writes how much each heeds its actions
 (`sensitivity`) and how often a judge reads off its frames what was asked for (`judged_controllability`), with
 intervals over test states, to results/comparisons/steered.json.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,20 @@ from retrodict import rng, trial, world_figures
 from retrodict.claims import commit_of_source
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
+from retrodict.label.crossfit import name_codes
+from retrodict.models.latent_action import CodeAdapter
 from retrodict.models.rssm import RSSM, modelling, spread_out
 from retrodict.nn.conv import patch_for
 from retrodict.recipes import genie
 from retrodict.roles import System
 from retrodict.run.log import Log
-from retrodict.run.loop import LaPropFit
+from retrodict.run.loop import Fit, LaPropFit
 from retrodict.run.run import Run, versions
 from retrodict.spaces import ActionSpace
 
 MEASURES = ("sensitivity", "judged_controllability")
 LENGTH, FIT = 10, LaPropFit(2_000, 16, 1e-3)
+LABELS, DECODE = 64, Fit(300, 64, 2e-2)
 
 
 def shuffled(steps: Steps, seed: int) -> Steps:
@@ -58,14 +63,18 @@ def compared(where: str, seed: int, base: Path, log: Log) -> dict[str, Any]:
         cache = Cache.build(store, folder=base / "cache")
     test, found = trial.held_out(chosen), {}
     ground = trial.ground(chosen, test, base.parent / "judge")
-    with Run(base / "run", trial.views(cache, 0, seed), seed, log=log) as run:
+    known = Steps.all(cache).known()
+    with Run(base / "run", trial.views(cache, LABELS, seed), seed, log=log) as run:
         actions = genie.latent_action(genie.tiny() if where.startswith("sprites") else genie.babyai(), run)
         codes = run.label("codes", actions.inverse, run.data.unlabelled)
-        kinds = {"codes": codes, "recorded": run.data.labelled, "shuffled": shuffled(run.data.labelled, seed)}
+        kinds = {"codes": codes, "recorded": known, "shuffled": shuffled(known, seed)}
         for name, steps in kinds.items():
-            inverse = actions.inverse if name == "codes" else None
-            space = cache.space if inverse is None else inverse.space
-            system = System(forward=world(run, name, steps, space), inverse=inverse)
+            if name == "codes":
+                system = System(forward=world(run, name, steps, actions.inverse.space), inverse=actions.inverse)
+                adapter = CodeAdapter(cache.space, actions.inverse.space, 0)
+                system = replace(system, adapter=name_codes(run, adapter, actions.inverse, DECODE)[0])
+            else:
+                system = System(forward=world(run, name, steps, cache.space))
             values = {key: v for one in MEASURES for key, v in world_figures.measured(one, system, ground).items()}
             found[name] = {key: round(float(value), 4) for key, value in values.items()}
             log.say(f"seed {seed}, {name}: {found[name]}")
