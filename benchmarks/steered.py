@@ -4,9 +4,8 @@ Usage: python benchmarks/steered.py [--setting sprites_textured] [--seeds 1] [--
 
 Trains the world of DreamerV3 (its tiny size) three times on one video: with the codes of a latent action model that
 saw no action (64 recorded ones say afterwards which code is which), with the recorded actions, and with those in a
-random order. Writes how much each heeds its actions
-(`sensitivity`) and how often a judge reads off its frames what was asked for (`judged_controllability`), with
-intervals over test states, to results/comparisons/steered.json.
+random order. Writes how much each heeds its actions (`sensitivity`) and how often a judge reads off its frames what
+was asked for (`judged_controllability`), with intervals over test states, to results/comparisons/steered.json.
 """
 
 from __future__ import annotations
