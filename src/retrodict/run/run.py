@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from retrodict.run.collect import collect, schema_of
 from retrodict.run.log import Log
 from retrodict.run.loop import Stop
 from retrodict.run.replay import Replay
+from retrodict.run.spending import Spending
 
 if TYPE_CHECKING:
     from retrodict.envs.rollout import Actor
@@ -288,7 +288,7 @@ class Run:
         done = folder / "done"
         if any(_names(asked, name) for asked in self.restart):
             shutil.rmtree(folder, ignore_errors=True)
-        spending = _Spending(folder / "spent.json")
+        spending = Spending(folder / "spent.json")
         _refuse_other(folder, name, identity)
         if (done / checkpoint.MANIFEST).exists():
             tensors, manifest = checkpoint.load_folder(done)
@@ -312,26 +312,6 @@ class Run:
             shutil.rmtree(leftover)
         self.stages[name] = {"digest": _digest(identity), **spent}
         return tensors
-
-
-class _Spending:
-    """What a stage has cost, with what it cost before it was interrupted (a kill forgets the part that it ends)."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.began, self.worked = path, time.monotonic(), time.process_time()
-        self.before = json.loads(path.read_bytes()) if path.exists() else {"seconds": 0.0, "cpu_seconds": 0.0}
-
-    def so_far(self) -> dict[str, float]:
-        """Seconds, of them those of the CPU, and the most memory in MB."""
-        return {
-            "seconds": round(self.before["seconds"] + time.monotonic() - self.began, 2),
-            "cpu_seconds": round(self.before["cpu_seconds"] + time.process_time() - self.worked, 2),
-            "memory_mb": int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024),
-        }
-
-    def keep(self) -> None:
-        """Writes it down for who resumes."""
-        checkpoint.sync_write(self.path, json.dumps(self.so_far()).encode())
 
 
 def _names(asked: str, name: str) -> bool:
