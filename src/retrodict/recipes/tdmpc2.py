@@ -1,7 +1,7 @@
 """TD-MPC2: plans in a world without frames, whose critics say how a plan goes on.
 
-Claim   a planner that learns its world while it acts swings up a pendulum in 4,000 steps
-Tiny    about 4 minutes a seed on a CPU core: pendulum_return
+Claim   a planner that learns its world while it acts swings up a pendulum in 4,000 steps, and learns a game of choices
+Tiny    about 4 minutes a seed on a CPU core (catch: 8): pendulum_return, catch_return, planning_gain_2000
 Paper   Hansen, Su and Wang, TD-MPC2: Scalable, Robust World Models for Continuous Control (ICLR 2024)
 Run     retrodict train tdmpc2 --data D --out RUN --size tiny
 """
