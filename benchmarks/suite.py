@@ -31,6 +31,7 @@ from retrodict.roles import System
 from retrodict.run.log import Log
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, versions
+from retrodict.run.spending import worked
 
 SUITE = ("sprites", "babyai", "arm")
 MEASURES = ("horizon_skill", "sensitivity", "delta_psnr", "judged_controllability")
@@ -65,7 +66,7 @@ def trained(recipe: Any, cfg: Any, cache: Cache, folder: Path) -> tuple[System, 
     """The system, and the CPU seconds that its parts took."""
     with Run(folder, trial.views(cache, 0, 0), 0, log=Log(quiet=True)) as run:
         system = gated(recipe.train(cfg, run), run)
-    return system, sum(float(stage.get("cpu_seconds", stage["seconds"])) for stage in run.stages.values())
+    return system, worked(run.stages.values())
 
 
 def cell(name: str, where: str, seconds: float, cache: Cache, ground: world_figures.Ground) -> dict[str, Any]:

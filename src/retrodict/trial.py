@@ -31,6 +31,7 @@ from retrodict.roles import InverseModel, Policy, System
 from retrodict.run.collect import LEVELS, UNSEEN, collect, schema_of
 from retrodict.run.log import Log
 from retrodict.run.run import Run, Views
+from retrodict.run.spending import worked
 
 if TYPE_CHECKING:
     from retrodict.envs.world import World
@@ -342,8 +343,9 @@ def trial(
     with Run(folder, views(cache, budget, seed, chosen.per_minute > 0), seed, log=log, world=world) as run:
         system = run.finish(gated(recipe.train(cfg, run), run), {"recipe": recipe.__name__.rpartition(".")[2]})
     seconds = sum(float(stage["seconds"]) for stage in run.stages.values())  # also of stages done earlier
-    worked = sum(float(stage.get("cpu_seconds", stage["seconds"])) for stage in run.stages.values())
     test = test or held_out(chosen)
     values = measured(system, chosen, test, wanted, base.parent / "judge")
     given = _answered(system.decoded(), wanted[0], test) if set(wanted) & set(OF_ANSWERS) else None
-    return Trial(seed, values, round(seconds, 1), run.stages, dict(system.about), round(worked, 1), given)
+    return Trial(
+        seed, values, round(seconds, 1), run.stages, dict(system.about), round(worked(run.stages.values()), 1), given
+    )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from retrodict import rng
-from retrodict.errors import Interrupted
+from retrodict.errors import Damaged, Interrupted
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import labelled
 from retrodict.roles import View
@@ -128,6 +128,9 @@ def test_what_a_stage_cost_before_it_was_interrupted_counts(
             pipeline(tmp_path, sprites)
     noted = tmp_path / "stages/inverse/spent.json"
     assert json.loads(noted.read_text())["seconds"] > 0
+    noted.write_text("{")
+    with pytest.raises(Damaged, match=r"spent\.json is damaged"):
+        pipeline(tmp_path, sprites)
     noted.write_text(json.dumps({"seconds": 1000.0, "cpu_seconds": 500.0}))
     pipeline(tmp_path, sprites)
     told = checkpoint.load_folder(tmp_path / "stages/inverse/done")[1]["spent"]

@@ -23,7 +23,7 @@ from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.durable import lock_owner
 from retrodict.data.store import Store
-from retrodict.errors import Damaged, Interrupted, Locked, StaleStage, UnknownName, UnusableInput
+from retrodict.errors import Damaged, Locked, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, Policy, System
 from retrodict.run import checkpoint, loop
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=Part)
 EPISODES = "episodes"  # folder of what a stage collected
+SPENT = "spent.json"  # what an unfinished stage has cost
 COMMIT_SECONDS = 20.0  # between two checkpoints of a loop
 
 
@@ -288,7 +289,6 @@ class Run:
         done = folder / "done"
         if any(_names(asked, name) for asked in self.restart):
             shutil.rmtree(folder, ignore_errors=True)
-        spending = Spending(folder / "spent.json")
         _refuse_other(folder, name, identity)
         if (done / checkpoint.MANIFEST).exists():
             tensors, manifest = checkpoint.load_folder(done)
@@ -297,17 +297,13 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             checkpoint.sweep(folder)
             checkpoint.sync_write(folder / "identity.json", json.dumps(identity, sort_keys=True).encode())
-            with Stop() as stop:
-                try:
-                    tensors = {key: value.detach().cpu() for key, value in work(folder, stop).items()}
-                except Interrupted:
-                    spending.keep()
-                    raise
+            with Stop() as stop, Spending(folder / SPENT) as spending:
+                tensors = {key: value.detach().cpu() for key, value in work(folder, stop).items()}
                 spent = spending.so_far()
                 about = {"identity": dict(identity), "spent": spent, "versions": versions()}
                 checkpoint.save_folder(done, tensors, about)
             stop.leave(f"{name} is finished.", self.resume)
-        spending.path.unlink(missing_ok=True)
+        (folder / SPENT).unlink(missing_ok=True)
         for leftover in folder.glob("step-*"):
             shutil.rmtree(leftover)
         self.stages[name] = {"digest": _digest(identity), **spent}

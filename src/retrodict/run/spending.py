@@ -5,17 +5,33 @@ from __future__ import annotations
 import json
 import resource
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, Self
 
+from retrodict.errors import Damaged
 from retrodict.run.checkpoint import sync_write
 
 
 class Spending:
-    """What a stage has cost, with what it cost before it was interrupted (a kill forgets the part that it ends)."""
+    """What the work inside costs, with what it cost before it was interrupted (a kill forgets its part)."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.began, self.worked = path, time.monotonic(), time.process_time()
-        self.before = json.loads(path.read_bytes()) if path.exists() else {"seconds": 0.0, "cpu_seconds": 0.0}
+        self.path, self.before = path, {"seconds": 0.0, "cpu_seconds": 0.0}
+        if path.exists():
+            try:
+                told = json.loads(path.read_bytes())
+                self.before = {name: float(told[name]) for name in self.before}
+            except (ValueError, TypeError, KeyError) as error:
+                raise Damaged(path, "JSON with seconds and cpu_seconds", repr(error)) from error
+
+    def __enter__(self) -> Self:
+        self.began, self.worked = time.monotonic(), time.process_time()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:  # for who resumes
+            sync_write(self.path, json.dumps(self.so_far()).encode())
 
     def so_far(self) -> dict[str, float]:
         """Seconds, of them those of the CPU, and the most memory in MB."""
@@ -25,6 +41,7 @@ class Spending:
             "memory_mb": int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024),
         }
 
-    def keep(self) -> None:
-        """Writes it down for who resumes."""
-        sync_write(self.path, json.dumps(self.so_far()).encode())
+
+def worked(stages: Iterable[Mapping[str, Any]]) -> float:
+    """CPU seconds of stages; seconds where an older run noted those alone."""
+    return sum(float(stage.get("cpu_seconds", stage["seconds"])) for stage in stages)
