@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/steered.py [--setting sprites_textured] [--seeds 1] [--folder runs/steered]
 
-Trains the world of DreamerV3 (its tiny size) three times on one video: with the codes of a latent action model that
-saw no action (64 recorded ones say afterwards which code is which), with the recorded actions, and with those in a
-random order. Writes how much each heeds its actions (`sensitivity`) and how often a judge reads off its frames what
+Trains a world like DreamerV3's (of its tiny size) three times on one video: with the codes of a latent action model
+that saw no action (64 recorded ones say afterwards which code is which), with the recorded actions, and with those in
+a random order. Writes how much each heeds its actions (`sensitivity`) and how often a judge reads off its frames what
 was asked for (`judged_controllability`), with intervals over test states, to results/comparisons/steered.json.
 """
 
@@ -29,13 +29,13 @@ from retrodict.nn.conv import patch_for
 from retrodict.recipes import genie
 from retrodict.roles import System
 from retrodict.run.log import Log
-from retrodict.run.loop import Fit, LaPropFit
+from retrodict.run.loop import LaPropFit
 from retrodict.run.run import Run, versions
 from retrodict.spaces import ActionSpace
 
 MEASURES = ("sensitivity", "judged_controllability")
 LENGTH, FIT = 10, LaPropFit(2_000, 16, 1e-3)
-LABELS, DECODE = 64, Fit(300, 64, 2e-2)
+LABELS = 64  # that say which code is which
 
 
 def shuffled(steps: Steps, seed: int) -> Steps:
@@ -62,16 +62,16 @@ def compared(where: str, seed: int, base: Path, log: Log) -> dict[str, Any]:
         cache = Cache.build(store, folder=base / "cache")
     test, found = trial.held_out(chosen), {}
     ground = trial.ground(chosen, test, base.parent / "judge")
-    known = Steps.all(cache).known()
+    known, cfg = Steps.all(cache).known(), genie.tiny() if where.startswith("sprites") else genie.babyai()
     with Run(base / "run", trial.views(cache, LABELS, seed), seed, log=log) as run:
-        actions = genie.latent_action(genie.tiny() if where.startswith("sprites") else genie.babyai(), run)
+        actions = genie.latent_action(cfg, run)
         codes = run.label("codes", actions.inverse, run.data.unlabelled)
         kinds = {"codes": codes, "recorded": known, "shuffled": shuffled(known, seed)}
         for name, steps in kinds.items():
             if name == "codes":
                 system = System(forward=world(run, name, steps, actions.inverse.space), inverse=actions.inverse)
                 adapter = CodeAdapter(cache.space, actions.inverse.space, 0)
-                system = replace(system, adapter=name_codes(run, adapter, actions.inverse, DECODE)[0])
+                system = replace(system, adapter=name_codes(run, adapter, actions.inverse, cfg.decode)[0])
             else:
                 system = System(forward=world(run, name, steps, cache.space))
             values = {key: v for one in MEASURES for key, v in world_figures.measured(one, system, ground).items()}
