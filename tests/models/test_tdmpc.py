@@ -422,3 +422,10 @@ def test_a_planner_plans_with_the_value_behind_its_plans(space: ActionSpace) -> 
     wanted = made.rewards[:, 0].numpy() + (goes_on[:, :-1] * made.rewards[:, 1:].numpy()).sum(1)
     wanted += goes_on[:, -1] * part.value(made.features[:, -1]).detach().numpy()
     np.testing.assert_allclose(score.numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_encoders_that_were_published_learn_more_slowly() -> None:
+    def pace(view: View) -> float:
+        return LatentWorld(view, AXES, 16, 24, 20).paces()["encoder"]
+
+    assert [pace(view) for view in (View(proprio=3), View(size=(64, 64)), View(size=(16, 16)))] == [0.3, 0.3, 1.0]

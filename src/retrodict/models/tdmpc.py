@@ -28,13 +28,15 @@ from retrodict.roles import Memory, Policy, State, View, next_action
 from retrodict.segments import GAUSSIAN, normaliser, within_reach
 from retrodict.spaces import ActionSpace, Distribution
 
+PUBLISHED = (64, 64)  # frames for which there is a published encoder
+
 
 def encoder_of(view: View, latent: int, hidden: int, layers: int, norm: SimNorm) -> nn.Sequential:
     """Numbers by an MLP; frames of 64 pixels by four convolutions, whose output is the latent; others by patches."""
     if view.proprio:
         return mlp(view.proprio, [hidden] * max(layers - 1, 1), latent, norm)
     channels = view.frames * view.channels
-    if view.size == (64, 64):
+    if view.size == PUBLISHED:
         if latent % 16:
             raise UnusableInput(f"a latent of frames of 64 pixels is a multiple of 16; got {latent}")
         width = latent // 16
@@ -105,9 +107,8 @@ class LatentWorld(Part):
         return {"encoder": apart["encoder"], "world": world, "policy": apart["policy"]}
 
     def paces(self) -> dict[str, float]:
-        """The published encoders learn at 0.3 of the rate, that of small pictures at all of it."""
-        small = not self.view.proprio and self.view.size != (64, 64)
-        return {"encoder": 1.0 if small else 0.3}
+        """The published encoders learn at 0.3 of the rate, that of other frames at all of it."""
+        return {"encoder": 0.3 if self.view.proprio or self.view.size == PUBLISHED else 1.0}
 
     @torch.no_grad()
     def after_step(self, step: int, rate: float) -> None:
@@ -271,9 +272,10 @@ def learning(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Losses of a window of H + 1 frames: the world's, and the policy's on the latents that the world went through.
 
-    Foreseen latents weigh `consistency`, rewards, values and ends 0.1, and step t counts rho ** t (Hansen et al.,
-    sections 3.1 and 3.2; the weights of the published code). Steps without an action, and all that follow, count
-    nothing; an episode that was cut is not one that ended. `shift` is the most pixels by which frames are moved about.
+    Foreseen latents weigh `consistency`, rewards and values 0.1, and step t counts rho ** t (Hansen et al., sections
+    3.1 and 3.2; the weights of the published code, which knows no ends; here they weigh as rewards do). Steps without an
+    action, and all that follow, count nothing; an episode that was cut is not one that ended. `shift` is the most pixels
+    by which frames are moved about.
     """
     if clip.rewards is None or clip.ends is None or clip.actions is None:
         raise UnusableInput("TD-MPC2 learns from actions, rewards and ends; this data lacks some of them")

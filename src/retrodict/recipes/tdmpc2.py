@@ -1,7 +1,7 @@
 """TD-MPC2: plans in a world without frames, whose critics say how a plan goes on.
 
 Claim   a planner that learns its world while it acts swings up a pendulum in 4,000 steps, and learns a game of choices
-Tiny    about 4 minutes a seed on a CPU core (catch: 8): pendulum_return, catch_return, planning_gain_2000
+Tiny    about 4 minutes a seed on a CPU core (catch: 7): pendulum_return, catch_return, planning_gain_2000
 Paper   Hansen, Su and Wang, TD-MPC2: Scalable, Robust World Models for Continuous Control (ICLR 2024)
 Run     retrodict train tdmpc2 --data D --out RUN --size tiny
 """
@@ -48,7 +48,7 @@ class Config:
     shift: int = 0  # most pixels by which frames are moved about in training (paper: 3)
     discount: float = 0.0  # of a reward, per step; 0: by the longest episode's length, as published
     rho: float = 0.5  # weight of each further step of a window (paper: 0.5)
-    consistency: float = 20.0  # weight of foreseen latents, beside 0.1 of rewards and of values (published code: 20)
+    consistency: float = 20.0  # weight of foreseen latents, beside 0.1 of rewards, values and ends (published code: 20)
     entropy: float = 1e-4  # weight of the policy's entropy (paper: 0.0001)
     horizon: int = 3  # steps learnt from and planned (paper: 3)
     samples: int = 128  # plans that are tried at once (paper: 512)
