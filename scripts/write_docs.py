@@ -20,8 +20,7 @@ ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"
 OBEYS, JUDGED = "docs/obedience.md", "results/comparisons/obedience.json"
 PLAY, SPEED = "docs/play.md", "results/comparisons/play.json"
 WORLDS = "docs/worlds.md"
-# marks in it: results/comparisons/NAME.json
-COMPARED = {"free": "model_free", "suite": "suite", "scaling": "scaling", "steered": "steered"}
+COMPARED = ("model_free", "suite", "scaling", "steered")  # marks in it, and results/comparisons/NAME.json
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
 
 TOKENS = ("gaia1", "genie", "genie_play", "iris")
@@ -58,9 +57,9 @@ def documents() -> dict[Path, str]:
         (ROOT / WORLDS).read_text(), "learnt", recipe_pages.world_table(modules, entries, *LEARNT)
     )
     worlds = recipe_pages.between(worlds, "hours", recipe_pages.hours(results(PRACTICE)))
-    for mark, name in COMPARED.items():
-        result, shown = ROOT / "results/comparisons" / f"{name}.json", getattr(recipe_pages, f"{mark}_table")
-        worlds = recipe_pages.between(worlds, mark, shown(json.loads(result.read_text())) if result.is_file() else NONE)
+    for name in COMPARED:
+        result, shown = ROOT / "results/comparisons" / f"{name}.json", getattr(recipe_pages, f"{name}_table")
+        worlds = recipe_pages.between(worlds, name, shown(json.loads(result.read_text())) if result.is_file() else NONE)
     made[Path(WORLDS)] = worlds
     readme = (ROOT / "README.md").read_text()
     readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))

@@ -158,8 +158,14 @@ def test_one_training_behind_several_figures_counts_once() -> None:
 
 def test_a_cell_of_the_suite_that_was_not_measured_is_empty() -> None:
     row = {"cpu_seconds": 60.0, "weights": 1200, "values": {"sensitivity": 1.5}, "missing": {"horizon_skill": "none"}}
-    lines = recipe_pages.suite_table({"settings": {"sprites": {"one": row, "bc": {}}}, "command": "c"}).splitlines()
-    assert lines[2:4] == ["| sprites | [one](recipes/one.md) |  | 1.50 |  |  | 1,200 | 60 |", ""]
+    lines = recipe_pages.suite_table(
+        {"settings": {"sprites": {"one": row, "two": {"missing": {}}}}, "command": "c"}
+    ).splitlines()
+    assert lines[2:5] == [
+        "| sprites | [one](recipes/one.md) |  | 1.50 |  |  | 1,200 | 60 |",
+        "| sprites | [two](recipes/two.md) |  |  |  |  |  |  |",
+        "",
+    ]
 
 
 def test_the_slope_of_a_loss_stands_below_the_sizes() -> None:
@@ -167,7 +173,7 @@ def test_the_slope_of_a_loss_stands_below_the_sizes() -> None:
     told = {"sizes": sizes, "steps": 1200, "fit": {"exponent": -0.5}, "command": "c"}
     lines = recipe_pages.scaling_table(told).splitlines()
     assert lines[2:4] == ["| 1,000 | 1.00 | 1.25 |", "| 4,000 | 0.50 | 1.00 |"]
-    assert lines[-1].startswith("(1,200 updates each; the loss goes as the weights to the power of -0.50. ")
+    assert lines[-1].startswith("(1,200 updates each; the loss goes as the weights to the power of -0.50; ")
 
 
 def test_what_steers_a_world_stands_beside_its_intervals() -> None:

@@ -203,7 +203,7 @@ def speed_table(result: Entry) -> str:
     return "\n".join([*lines, "", f"(`{result['command']}`)"])
 
 
-def free_table(result: Entry) -> str:
+def model_free_table(result: Entry) -> str:
     """Returns what model-free learners reach (`benchmarks/model_free.py`), a row each."""
     rows = [
         [where.removesuffix("_online"), name.rpartition(" ")[0], f"{one['steps']:,}", number(one["return"]),
@@ -233,7 +233,7 @@ def suite_table(result: Entry) -> str:
         [where, f"[{name}](recipes/{name}.md)",
          *(number(one["values"][key]) if key in one.get("values", {}) else "" for key in names),
          *(f"{one[key]:,.0f}" if key in one else "" for key in ("weights", "cpu_seconds"))]
-        for where, found in result["settings"].items() for name, one in found.items() if one
+        for where, found in result["settings"].items() for name, one in found.items()
     ]  # fmt: skip
     return "\n".join([*table(head, rows), "", f"({ONE_SEED}; `{result['command']}`)"])
 
@@ -245,7 +245,7 @@ def scaling_table(result: Entry) -> str:
     lines = table(["weights", "nats per token", "without this step's action and words"], rows)
     slope = number(result["fit"]["exponent"])
     told = f"{result['steps']:,} updates each; the loss goes as the weights to the power of {slope}"
-    return "\n".join([*lines, "", f"({told}. {ONE_SEED}; `{result['command']}`)"])
+    return "\n".join([*lines, "", f"({told}; {ONE_SEED}; `{result['command']}`)"])
 
 
 def steered_table(result: Entry) -> str:
