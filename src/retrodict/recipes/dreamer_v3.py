@@ -5,7 +5,7 @@ Tiny    about 9 minutes a seed on a CPU core: catch_return, catch_return_x0.01, 
 Paper   Hafner et al., Mastering Diverse Control Tasks through World Models (Nature 2025)
 Run     retrodict train dreamer_v3 --data D --env E --out RUN --size tiny
 
-With rewards of 100 one seed of three never goes to the edge at the right, and so misses a fifth of the balls.
+With rewards of 100 one seed of three catches no ball that falls at the right edge, a fifth of all.
 """
 
 from __future__ import annotations

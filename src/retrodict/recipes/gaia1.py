@@ -11,10 +11,10 @@ diffusion; that decoder would be one more stage behind `world`. Here each frame 
 What holds the figures of `tiny` back (seen on other levels than theirs): under full lock the imagined car goes to the
 right side, but about a third as far as it should, so single steps are often read wrongly. The loss of the world still
 falls when it ends. The tokens leave little room: of the real road through the tokenizer 0.92 of the steps are read as
-asked, and 0.77 of the fifth ones, when the car is far from the middle. Tokens of 4 pixels keep what is asked (0.96, and
-0.91 of the fifth), but there are four times as many to say: after 15 minutes of one core 0.62 of imagined steps were
-read as asked. 2,048 values of a token keep little more than 512 (0.89 against 0.86 on the same recording), and draws at
-a temperature of 0, 0.3 or 1 are read no better than at 0.7.
+asked, and 0.77 of the fifth ones, when the car is far from the middle. Of one recording each: tokens of 4 pixels keep
+what is asked (0.96, and 0.91 of the fifth), but there are four times as many to say, and after 15 minutes of one core
+0.62 of imagined steps were read as asked. 2,048 values of a token keep little more than 512 (0.89 against 0.86), and
+draws at a temperature of 0, 0.3 or 1 are read no better than at 0.7.
 Words for bends and cars are limited by the tokenizer: of held-out frames it keeps 73 % of bends, 92 % of traffic.
 """
 
