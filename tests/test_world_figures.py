@@ -88,6 +88,14 @@ def test_a_world_of_true_actions_needs_no_names(where: world_figures.Ground) -> 
     assert world_figures.measured("sensitivity", System(forward=world), where)["sensitivity"] > 5
 
 
+def test_a_ground_says_how_much_of_it_is_looked_at(where: world_figures.Ground) -> None:
+    world: Any = Drawn("obeys", CODES, (*ORDER, 0))
+    few = replace(where, windows=3, states=2)
+    clip, _ = world_figures._windows(system(), world, few.test, 1, few.windows)
+    assert clip.rows == 3
+    assert world_figures._branches(system(), world, few).past.rows == 2
+
+
 def test_codes_without_names_move_alike_but_cannot_be_judged(where: world_figures.Ground) -> None:
     assert world_figures.measured("effect_consistency", system(named=False), where)["effect_consistency"] == 1
     with pytest.raises(UnusableInput, match="these codes have no names"):
