@@ -9,7 +9,7 @@ from torch import Tensor
 from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.errors import NoFrames, UnusableInput
-from retrodict.models.tokenizers import ConvTokenizer, LearnedTokenizer, PatchTokenizer, VideoTokenizer
+from retrodict.models.tokenizers import ConvTokenizer, LearnedTokenizer, PatchTokenizer, VideoTokenizer, motion
 from retrodict.roles import Encoder, View
 
 VIEW = View(size=(8, 12))
@@ -106,6 +106,31 @@ def test_the_loss_of_a_tokenizer_falls() -> None:
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.3 * losses[0]
     assert 2 < made.gauges()["codes/perplexity"] < 16
+
+
+def test_what_moves_weighs_more_than_what_stays() -> None:
+    still, moved = torch.zeros(1, 2, 3, 8, 12), torch.zeros(1, 2, 3, 8, 12)
+    moved[0, 1, :, 3, 4] = 0.5  # one pixel changes, and its eight neighbours count as well: 9 of 96
+    weights = motion(moved, moving=2.0)
+    assert weights.shape == (1, 2, 8, 12)
+    assert torch.equal(weights[:, 0], weights[:, 1])  # a window's last frame has the weights of the change to it
+    assert weights.mean().item() == pytest.approx(1)
+    near, far = weights[0, 0, 2:5, 3:6], weights[0, 0, 6, 9]
+    assert torch.equal(near, near[0, 0].expand(3, 3))
+    assert (near[0, 0] / far).item() == pytest.approx(1 + 2.0 * 96 / 9)
+    assert torch.equal(motion(still, moving=2.0), torch.ones(1, 2, 8, 12))
+    with pytest.raises(UnusableInput, match="windows of two frames"):
+        motion(moved[:, :1], moving=2.0)
+
+
+def test_a_tokenizer_that_weighs_motion_pays_for_the_same_error_more_where_something_moves() -> None:
+    with rng.isolated("tokenizer"):
+        plain, weighing = (ConvTokenizer(VIEW, VQ, 4, 16, 1, moving=moving).eval() for moving in (0.0, 5.0))
+    weighing.load_state_dict(plain.state_dict())
+    moves = torch.stack([tiled(*[128] * 6), tiled(128, 255, *[128] * 4)]).unsqueeze(0)  # grey is what it shows at first
+    still = moves[:, :1].expand(-1, 2, -1, -1, -1)
+    assert weighing.loss(still).item() == pytest.approx(plain.loss(still).item())
+    assert weighing.loss(moves).item() > 1.05 * plain.loss(moves).item()  # the bright patch is the one that is missed
 
 
 def test_an_alarm_says_that_the_codebook_collapsed_and_none_that_it_is_well() -> None:

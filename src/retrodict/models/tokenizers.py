@@ -163,33 +163,52 @@ class LearnedTokenizer(Tokenizer):
         return self.quantiser.assign(self.quantiser.parts(z))[:, 0]
 
 
-def _error(shown: Tensor, wanted: Tensor, price: Tensor) -> Tensor:
+def _error(shown: Tensor, wanted: Tensor) -> Float[Tensor, "*n h w"]:
     """Squared error in units of the frames' variance: beside a small one, the price would still the encoder."""
     spread = (wanted - wanted.mean(0)).square().mean().clamp_min(1e-4)
-    return F.mse_loss(shown, wanted) / spread + price
+    return (shown - wanted).square().mean(-3) / spread
 
 
-def _rare_colours(shown: Tensor, wanted: Tensor, price: Tensor) -> Tensor:
+MOST = 300.0  # times its share of a picture, that the weight of a moving pixel counts
+
+
+def motion(frames: Float[Tensor, "n f c h w"], moving: float) -> Float[Tensor, "n f h w"]:
+    """Weights of pixels, 1 on average: 1 where nothing moves, and `moving` more the more a pixel and its neighbours
+    change from a window's frames to the next, in units of what pixels change on average.
+
+    Raises:
+        UnusableInput: the windows have one frame, which does not show what moves.
+    """
+    if frames.shape[1] < 2:
+        raise UnusableInput("what moves is seen in windows of two frames or more; these have one")
+    change = frames.diff(dim=1).square().mean(2)
+    spread = F.max_pool2d(change, 3, 1, 1)
+    weight = 1 + moving * (spread / spread.mean().clamp_min(1e-9)).clamp_max(MOST)
+    return torch.cat([weight, weight[:, -1:]], 1) / weight.mean()
+
+
+def _rare_colours(shown: Tensor, wanted: Tensor) -> Float[Tensor, "n h w"]:
     """Squared error in units of the covariance of the frames' channels: a rare colour weighs as much as brightness."""
     spread = wanted.transpose(0, 1).flatten(1).cov().view(wanted.shape[1], -1)  # one channel has a spread without axes
     inverse = torch.linalg.inv(spread + 1e-4 * torch.eye(len(spread), device=spread.device))
     off = shown - wanted
-    return torch.einsum("nchw,cd,ndhw->", off, inverse, off) / off.numel() + price
+    return torch.einsum("nchw,cd,ndhw->nhw", off, inverse, off) / off.shape[1]
 
 
 class ConvTokenizer(LearnedTokenizer):
     """A convolutional VQ-VAE of single frames (van den Oord et al. 2017; IRIS and GAIA-1 in small).
 
     With `colours`, errors count in units of the covariance of colours, so that small things of a colour of their own
-    are kept; without, they count as they are.
+    are kept; without, they count as they are. With `moving` (see `motion`; of windows of two frames or more) what moves
+    counts more than what stays, so that small things that move are kept (own).
     """
 
     def __init__(
         self, view: View, code: Mapping[str, Any], patch: int = 8, width: int = 64, depth: int = 2,
-        colours: bool = False,
+        colours: bool = False, moving: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(view, patch, code)
-        self.colours = colours
+        self.colours, self.moving = colours, moving
         if view.frames != 1:
             raise UnusableInput(f"a convolutional tokenizer sees one frame; got a view of {view.frames}")
         self.inward = nn.Sequential(
@@ -219,8 +238,11 @@ class ConvTokenizer(LearnedTokenizer):
         """Error of all frames."""
         flat = frames.flatten(0, 1)
         passed, _, price = self.quantiser(self._latents(flat))
-        error = _rare_colours if self.colours else _error
-        return error(self._shown(passed), normalise(flat), price)
+        shown, wanted = self._shown(passed), normalise(flat)
+        error = _rare_colours(shown, wanted) if self.colours else _error(shown, wanted)
+        if self.moving:
+            error = error * motion(wanted.view(frames.shape), self.moving).flatten(0, 1)
+        return error.mean() + price  # type: ignore[no-any-return]
 
 
 class VideoTokenizer(LearnedTokenizer):
@@ -259,7 +281,7 @@ class VideoTokenizer(LearnedTokenizer):
         """Error of all frames of the windows."""
         latents = self._latents(frames)
         passed, _, price = self.quantiser(latents.flatten(0, 2))
-        return _error(self._shown(passed.view_as(latents)), normalise(frames), price)
+        return _error(self._shown(passed.view_as(latents)), normalise(frames)).mean() + price  # type: ignore[no-any-return]
 
 
 def _times(windows: Tensor) -> Int[Tensor, "n f"]:

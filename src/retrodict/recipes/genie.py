@@ -27,7 +27,7 @@ from retrodict.models.token_world import MaskedWorld, filling_in
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System
 from retrodict.run.loop import Fit
-from retrodict.run.run import Run
+from retrodict.run.run import LATER, Run
 from retrodict.spaces import ActionSpace
 
 FIGURES = {
@@ -96,6 +96,8 @@ class Config:
     fill: Fit = field(default_factory=lambda: Fit(600, 16, 3e-3))
     clone: Fit = field(default_factory=lambda: Fit(1200, 64, 2e-3))
     decode: Fit = field(default_factory=lambda: Fit(300, 64, 2e-2))
+    action_patch: int = field(default=0, metadata=LATER)  # pixels a side, 0: the largest up to 8 that gives 7 a side
+    moving: float = field(default=0.0, metadata=LATER)  # how much more what moves weighs in `conv` tokens (own)
 
 
 def micro() -> Config:
@@ -138,20 +140,25 @@ def paper() -> Config:
     )  # fmt: skip
 
 
-def tokenizer(cfg: Tokens, fit: Fit, run: Run) -> tokenizers.Tokenizer:
+def tokenizer(cfg: Config, run: Run) -> tokenizers.Tokenizer:
     """Fits the tokenizer to the video."""
-    video = run.data.unlabelled
-    patch, view = cfg.patch or patch_for(video.cache.size), video.cache.view(cfg.frames, cfg.frames - 1)
-    if cfg.kind == "patches":
-        book = tokenizers.PatchTokenizer(view, patch, cfg.codes, cfg.apart)
+    video, own, fit = run.data.unlabelled, cfg.tokens, cfg.tokenise
+    cache, patch = video.cache, own.patch or patch_for(video.cache.size)
+    view = cache.view(own.frames, own.frames - 1)
+    if own.kind == "patches":
+        book = tokenizers.PatchTokenizer(view, patch, own.codes, own.apart)
         return run.loop("tokens", book, tokenizers.learning_patches, fit.steps, video.shown(view), fit.batch)
-    kinds = {"conv": tokenizers.ConvTokenizer, "video": tokenizers.VideoTokenizer}
-    if cfg.kind not in kinds:
-        raise UnknownName("kind of tokenizer", cfg.kind, ["patches", *kinds])
+    code = {"kind": "vq", "positions": 1, "codes": own.codes, "width": 32}
+    learned: tokenizers.LearnedTokenizer
     with rng.isolated(run.seed, "tokens"):
-        code = {"kind": "vq", "positions": 1, "codes": cfg.codes, "width": 32}
-        learned: tokenizers.LearnedTokenizer = kinds[cfg.kind](view, code, patch, cfg.width, cfg.depth)
-    return run.fit("tokens", learned, tokenizers.tokenizing, video.shown(view), fit)
+        if own.kind == "conv":
+            learned = tokenizers.ConvTokenizer(view, code, patch, own.width, own.depth, moving=cfg.moving)
+        elif own.kind == "video":
+            learned = tokenizers.VideoTokenizer(view, code, patch, own.width, own.depth)
+        else:
+            raise UnknownName("kind of tokenizer", own.kind, ["patches", "conv", "video"])
+    seen = cache.view(2) if cfg.moving else view  # what moves is seen in two frames
+    return run.fit("tokens", learned, tokenizers.tokenizing, video.shown(seen), fit)
 
 
 def latent_action(cfg: Config, run: Run) -> LatentAction[LatentForward]:
@@ -161,7 +168,8 @@ def latent_action(cfg: Config, run: Run) -> LatentAction[LatentForward]:
     it, whatever led there. Without those steps all codes are actions; `coded` says which of them the last steps were.
     """
     cache = run.data.unlabelled.cache
-    patch, code = patch_for(cache.size), {"kind": "vq", "positions": 1, "codes": cfg.codes, "width": cfg.code_width}
+    patch = cfg.action_patch or patch_for(cache.size)
+    code = {"kind": "vq", "positions": 1, "codes": cfg.codes, "width": cfg.code_width}
     with rng.isolated(run.seed, "actions"):
         inverse = LatentInverse(cache.view(2), code, cfg.inputs, cfg.pool, "grid", patch, cfg.width, cfg.depth)
         explains = LatentForward(cache.view(), code, cfg.decoder.mix, patch, cfg.decoder.width, cfg.decoder.depth)
@@ -198,7 +206,7 @@ def dynamics(cfg: Config, run: Run, tokens: tokenizers.Tokenizer, codes: Steps, 
 
 def train(cfg: Config, run: Run) -> System:
     """Tokens, latent actions, dynamics; then the codes are cloned and named with the labels."""
-    tokens = tokenizer(cfg.tokens, cfg.tokenise, run)
+    tokens = tokenizer(cfg, run)
     actions = latent_action(cfg, run)
     codes = coded(cfg, run, actions)
     world = dynamics(cfg, run, tokens, codes, actions.inverse.space)
