@@ -69,8 +69,8 @@ class Config:
     top: int = 50  # likeliest tokens that are drawn from (paper: 50)
     temperature: float = 0.7  # of the draw (own: of 0.7 and 1, the one that followed captions better)
     guidance: float = 1.0  # how much words are exaggerated (own: of 0, 1 and 3, the one that followed captions best)
-    tokenise: Fit = field(default_factory=lambda: Fit(1500, 32, 2e-3))
-    say: Fit = field(default_factory=lambda: Fit(2000, 24, 2e-3))
+    tokenise: Fit = field(default_factory=lambda: Fit(5000, 32, 2e-3))
+    say: Fit = field(default_factory=lambda: Fit(4500, 24, 2e-3))
 
 
 def micro() -> Config:
