@@ -123,10 +123,10 @@ def babyai() -> Config:
 
 
 def maze() -> Config:
-    """For textured video: a learned tokenizer."""
+    """For textured video in which little moves: a learned tokenizer that weighs it, and finer latent actions."""
     return Config(
-        Tokens("conv", 8, 512, width=64), tokenise=Fit(2500, 32, 3e-3, 0.0), dynamics=Dynamics(96, 4),
-        fill=Fit(1500, 16, 3e-3),
+        Tokens("conv", 8, 1024, width=64), 8, tokenise=Fit(6000, 16, 3e-3, 0.0), dynamics=Dynamics(96, 4),
+        explain=Fit(1500, 64, 2e-3, 0.0), fill=Fit(1200, 16, 3e-3), action_patch=4, moving=0.5,
     )  # fmt: skip
 
 
