@@ -40,7 +40,8 @@ SPARED = {
     "iris": {"practise": 1}, "genie": {"clone": 1}, "lapo": {"clone": 1}, "laq": {"clone": 1}, "laom": {"clone": 1},
     "world_models": {"generations": 4},
 }  # fmt: skip
-OWN = {"gaia1": {"captions": "none"}, "genie_play": {"events": ""}}  # for worlds that nothing describes
+# gaia1, genie_play: worlds that nothing describes; dreamer_v3: what one action changes is worth less than a nat
+OWN = {"gaia1": {"captions": "none"}, "genie_play": {"events": ""}, "dreamer_v3": {"free": 0.0}}
 SHARE = 0.02  # of the updates, that are timed first
 
 

@@ -19,7 +19,7 @@ from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.rssm import RSSM, spread_out
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit, LaPropFit
-from retrodict.run.run import Run
+from retrodict.run.run import LATER, Run
 from retrodict.spaces import ActionSpace
 
 FIGURES = {
@@ -54,6 +54,7 @@ class Config:
     entropy: float = 3e-4  # weight, beside gains in units of the returns' range (paper: 3e-4)
     steps: int = 5_000  # played while it is trained, in a run that has a world
     practise: Fit = field(default_factory=lambda: LaPropFit(4_000, 16, 1e-3))
+    free: float = field(default=1.0, metadata=LATER)  # nats of divergence that cost nothing, a frame (paper: 1)
 
 
 def micro() -> Config:
@@ -87,5 +88,7 @@ def train(cfg: Config, run: Run) -> System:
         spread_out(made, "normal")
         return made
 
-    loss = partial(dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy)
+    loss = partial(
+        dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy, free=cfg.free
+    )
     return practised(run, agent, loss, cfg.frames, cfg.patch, cfg.steps, cfg.practise)
