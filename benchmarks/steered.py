@@ -7,8 +7,8 @@ that saw no action (64 recorded ones say afterwards which code is which), with t
 a random order. Writes how much each heeds its actions (`sensitivity`) and how often a judge reads off its frames what
 was asked for (`judged_controllability`), with intervals over test states, to results/comparisons/steered.json.
 
-No nats are free, unlike DreamerV3's one a frame: a move among five says 1.6 nats at most, fewer under an expert, so that
-with a free one the prior need not know what an action does (with it, all three worlds heeded nothing).
+No nats are free, unlike DreamerV3's one a frame: a move among five says 1.6 nats at most, fewer under an expert, so
+that with a free one the prior need not know what an action does (with it, all three worlds heeded nothing).
 """
 
 from __future__ import annotations
