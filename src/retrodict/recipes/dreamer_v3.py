@@ -5,7 +5,8 @@ Tiny    about 9 minutes a seed on a CPU core: catch_return, catch_return_x0.01, 
 Paper   Hafner et al., Mastering Diverse Control Tasks through World Models (Nature 2025)
 Run     retrodict train dreamer_v3 --data D --env E --out RUN --size tiny
 
-With rewards of 100 one seed of three catches no ball that falls at the right edge, a fifth of all.
+With the paper's weight of entropy, 3e-4, one seed of three with rewards of 100 never went to the right edge, where a
+fifth of the balls fall, though a planner in the same world caught them all.
 """
 
 from __future__ import annotations
