@@ -208,10 +208,6 @@ class Session:
         taken = [moment.action for moment in moments[1:] if moment.action is not None]
         return Clip(frames=frames, actions=torch.stack(taken)[None] if actions and taken else None)
 
-    def trail(self, branch: int, first: int, last: int) -> Sequence[int]:
-        """Returns the numbers of a branch's moments first..last-1."""
-        return [self.number(branch, at) for at in range(first, last)]
-
     def _append(self, moment: Moment, state: State) -> None:
         self.here.own.append(self.spool.add(moment))
         self.at = len(self.here) - 1
