@@ -13,7 +13,6 @@ import tempfile
 import zlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
