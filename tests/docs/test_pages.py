@@ -180,9 +180,11 @@ def test_what_steers_a_world_stands_beside_its_intervals() -> None:
     told = {f"{name}{end}": value for name in ("sensitivity", "judged_controllability")
             for end, value in (("", 0.5), (".low", 0.25), (".high", 0.75))}  # fmt: skip
     kinds = dict.fromkeys(("codes", "recorded", "shuffled"), told)
-    lines = recipe_pages.steered_table({"settings": {"sprites": {**kinds, "seeds": 2}}, "command": "c"}).splitlines()
-    assert lines[2] == "| sprites | codes | 0.50 (0.25 to 0.75) | 0.50 (0.25 to 0.75) | 2 |"
-    assert [line.split(" | ")[1] for line in lines[2:5]] == ["codes", "recorded", "shuffled"]
+    worlds = {"next frame": {**kinds, "seeds": 2}, "recurrent": {**kinds, "seeds": 1}}
+    lines = recipe_pages.steered_table({"settings": {"sprites": worlds}, "command": "c"}).splitlines()
+    assert lines[2] == "| sprites | next frame | codes | 0.50 (0.25 to 0.75) | 0.50 (0.25 to 0.75) | 2 |"
+    assert [line.split(" | ")[2] for line in lines[2:5]] == ["codes", "recorded", "shuffled"]
+    assert lines[5].startswith("| sprites | recurrent | codes |")
 
 
 def test_only_what_stands_between_the_marks_is_replaced() -> None:

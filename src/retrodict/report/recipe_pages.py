@@ -249,17 +249,18 @@ def scaling_table(result: Entry) -> str:
 
 
 def steered_table(result: Entry) -> str:
-    """Returns how a world obeys codes, recorded and shuffled actions (`benchmarks/steered.py`), with intervals."""
+    """Returns how worlds obey codes, recorded and shuffled actions (`benchmarks/steered.py`), with intervals."""
     rows = []
-    for where, found in result["settings"].items():
-        for kind in ("codes", "recorded", "shuffled"):
-            told = found[kind]
-            cells = [
-                f"{number(told[name])} ({number(told[f'{name}.low'])} to {number(told[f'{name}.high'])})"
-                for name in ("sensitivity", "judged_controllability")
-            ]
-            rows.append([where, kind, *cells, str(found["seeds"])])
-    lines = table(["setting", "actions", "sensitivity", "judged controllability", "seeds"], rows)
+    for where, worlds in result["settings"].items():
+        for world, found in worlds.items():
+            for kind in ("codes", "recorded", "shuffled"):
+                cells = [
+                    f"{number(found[kind][name])} ({number(found[kind][f'{name}.low'])} to "
+                    f"{number(found[kind][f'{name}.high'])})"
+                    for name in ("sensitivity", "judged_controllability")
+                ]
+                rows.append([where, world, kind, *cells, str(found["seeds"])])
+    lines = table(["setting", "world", "actions", "sensitivity", "judged controllability", "seeds"], rows)
     return "\n".join([*lines, "", f"(`{result['command']}`)"])
 
 
