@@ -51,7 +51,7 @@ class Config:
     discount: float = 0.997  # of a reward, per step (paper: 1 - 1/333)
     trace: float = 0.95  # λ of the returns (paper: 0.95)
     actor_pace: float = 0.3  # learning rate of the actor, of the world's (paper: 1)
-    entropy: float = 3e-4  # weight, beside gains in units of the returns' range (paper: 3e-4)
+    entropy: float = 1e-3  # weight, beside gains in units of the returns' range (paper: 3e-4)
     steps: int = 5_000  # played while it is trained, in a run that has a world
     practise: Fit = field(default_factory=lambda: LaPropFit(4_000, 16, 1e-3))
 
