@@ -8,8 +8,7 @@ heeds its actions (`sensitivity`) and how often a judge reads off its frames wha
 (`judged_controllability`), with intervals over test states, to results/comparisons/steered.json.
 
     next frame  predicts the next frame from the last one, 900 updates
-    recurrent   like DreamerV3's of its tiny size, 2,000 updates, without its free nats: a move among five says 1.6 nats
-                at most, fewer under an expert, so that with a free one the prior need not know what an action does
+    recurrent   like DreamerV3's of its tiny size, 2,000 updates
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +39,7 @@ from retrodict.run.run import Run, versions
 from retrodict.spaces import ActionSpace
 
 MEASURES = ("sensitivity", "judged_controllability")
-LENGTH, LOSS = 10, partial(modelling, free=0.0)  # of the recurrent world
+LENGTH = 10  # of the recurrent world's sequences
 FITS = {"next frame": Fit(900, 64, 2e-3, 0.0), "recurrent": LaPropFit(2_000, 16, 1e-3)}
 LABELS = 64  # that say which code is which
 
@@ -63,7 +61,7 @@ def world(kind: str, run: Run, name: str, steps: Steps, space: ActionSpace, mix:
     with rng.isolated(run.seed, "steered"):
         part = RSSM(view, space, deter=128, channels=32, patch=patch_for(view.size, 7), bins=63)
         spread_out(part, "normal")
-    return run.fit(stage, part, LOSS, steps.shown(steps.cache.view(LENGTH, LENGTH - 2)).whole(), fit)
+    return run.fit(stage, part, modelling, steps.shown(steps.cache.view(LENGTH, LENGTH - 2)).whole(), fit)
 
 
 def compared(where: str, kind: str, seed: int, base: Path, log: Log) -> dict[str, Any]:
