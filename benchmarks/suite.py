@@ -40,8 +40,7 @@ SPARED = {
     "iris": {"practise": 1}, "genie": {"clone": 1}, "lapo": {"clone": 1}, "laq": {"clone": 1},
     "world_models": {"generations": 4},
 }  # fmt: skip
-# gaia1, genie_play: for worlds that nothing describes; dreamer_v3: as in its cells that are measured already
-OWN = {"gaia1": {"captions": "none"}, "genie_play": {"events": ""}, "dreamer_v3": {"free": 0.0}}
+OWN = {"gaia1": {"captions": "none"}, "genie_play": {"events": ""}}  # for worlds that nothing describes
 SHARE = 0.02  # of the updates, that are timed first
 
 

@@ -20,7 +20,7 @@ from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.rssm import RSSM, spread_out
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit, LaPropFit
-from retrodict.run.run import LATER, Run
+from retrodict.run.run import Run
 from retrodict.spaces import ActionSpace
 
 FIGURES = {
@@ -55,7 +55,6 @@ class Config:
     entropy: float = 1e-3  # weight, beside gains in units of the returns' range (paper: 3e-4)
     steps: int = 5_000  # played while it is trained, in a run that has a world
     practise: Fit = field(default_factory=lambda: LaPropFit(4_000, 16, 1e-3))
-    free: float = field(default=1.0, metadata=LATER)  # nats of divergence that cost nothing, a frame (paper: 1)
 
 
 def micro() -> Config:
@@ -89,7 +88,5 @@ def train(cfg: Config, run: Run) -> System:
         spread_out(made, "normal")
         return made
 
-    loss = partial(
-        dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy, free=cfg.free
-    )
+    loss = partial(dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy)
     return practised(run, agent, loss, cfg.frames, cfg.patch, cfg.steps, cfg.practise)
