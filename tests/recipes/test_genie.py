@@ -15,6 +15,7 @@ from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
+from retrodict.errors import UnknownName, UnusableInput
 from retrodict.models.latent_action import LatentForward, nearest
 from retrodict.models.token_world import MaskedWorld
 from retrodict.models.tokenizers import PatchTokenizer
@@ -86,3 +87,14 @@ def test_last_steps_get_the_code_that_foretells_them_where_none_was_learnt(
     wanted = said if last_steps else torch.where(last[:, None], foretold, said)
     assert 0 < int(last.sum()) < len(last)
     assert torch.equal(steps.target_actions(), wanted)
+
+
+def test_tokens_that_cannot_weigh_what_moves_and_kinds_that_there_are_not_are_refused(
+    sprites: Views, tmp_path: Path
+) -> None:
+    cfg = genie.micro()
+    with Run(tmp_path, sprites) as run:
+        with pytest.raises(UnusableInput, match="set moving to 0 for tokens of kind patches"):
+            genie.tokenizer(replace(cfg, moving=0.5), run)
+        with pytest.raises(UnknownName, match="kind of tokenizer"):
+            genie.tokenizer(replace(cfg, tokens=genie.Tokens("cubes")), run)

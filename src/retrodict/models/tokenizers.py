@@ -31,6 +31,7 @@ from retrodict.nn.transformer import SpaceTime
 from retrodict.roles import View
 
 FEW = 0.02  # of the codes in use (perplexity), below which a codebook counts as collapsed
+MOST = 300.0  # times the average, that a pixel's change counts as where what moves is weighed
 
 
 class Tokenizer(Part):
@@ -169,12 +170,9 @@ def _error(shown: Tensor, wanted: Tensor) -> Float[Tensor, "*n h w"]:
     return (shown - wanted).square().mean(-3) / spread
 
 
-MOST = 300.0  # times its share of a picture, that the weight of a moving pixel counts
-
-
 def motion(frames: Float[Tensor, "n f c h w"], moving: float) -> Float[Tensor, "n f h w"]:
     """Weights of pixels, 1 on average: 1 where nothing moves, and `moving` more the more a pixel and its neighbours
-    change from a window's frames to the next, in units of what pixels change on average.
+    change from a window's frames to the next, in units of what pixels change on average, of which MOST count.
 
     Raises:
         UnusableInput: the windows have one frame, which does not show what moves.

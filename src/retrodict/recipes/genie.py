@@ -21,7 +21,7 @@ import numpy as np
 from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.data.batch import Steps
-from retrodict.errors import UnknownName
+from retrodict.errors import UnknownName, UnusableInput
 from retrodict.label.clone import Shape, clone_codes
 from retrodict.models import tokenizers
 from retrodict.models.frame_world import Mixing
@@ -145,10 +145,17 @@ def paper() -> Config:
 
 
 def tokenizer(cfg: Config, run: Run) -> tokenizers.Tokenizer:
-    """Fits the tokenizer to the video."""
+    """Fits the tokenizer to the video.
+
+    Raises:
+        UnknownName: no such kind.
+        UnusableInput: tokens of another kind than `conv` are to weigh what moves.
+    """
     video, own, fit = run.data.unlabelled, cfg.tokens, cfg.tokenise
     cache, patch = video.cache, own.patch or patch_for(video.cache.size)
     view = cache.view(own.frames, own.frames - 1)
+    if cfg.moving and own.kind != "conv":
+        raise UnusableInput(f"only `conv` tokens weigh what moves; set moving to 0 for tokens of kind {own.kind}")
     if own.kind == "patches":
         book = tokenizers.PatchTokenizer(view, patch, own.codes, own.apart)
         return run.loop("tokens", book, tokenizers.learning_patches, fit.steps, video.shown(view), fit.batch)
