@@ -78,14 +78,11 @@ def compared(where: str, kind: str, seed: int, base: Path, log: Log) -> dict[str
         codes = run.label("codes", actions.inverse, run.data.unlabelled)
         kinds = {"codes": codes, "recorded": known, "shuffled": shuffled(known, seed)}
         for name, steps in kinds.items():
+            space = actions.inverse.space if name == "codes" else cache.space
+            system = System(forward=world(kind, run, name, steps, space, mix))
             if name == "codes":
-                system = System(
-                    forward=world(kind, run, name, steps, actions.inverse.space, mix), inverse=actions.inverse
-                )
-                adapter = CodeAdapter(cache.space, actions.inverse.space, 0)
-                system = replace(system, adapter=name_codes(run, adapter, actions.inverse, cfg.decode)[0])
-            else:
-                system = System(forward=world(kind, run, name, steps, cache.space, mix))
+                adapter = name_codes(run, CodeAdapter(cache.space, space, 0), actions.inverse, cfg.decode)[0]
+                system = replace(system, inverse=actions.inverse, adapter=adapter)
             values = {key: v for one in MEASURES for key, v in world_figures.measured(one, system, ground).items()}
             found[name] = {key: round(float(value), 4) for key, value in values.items()}
             log.say(f"{where}, {kind}, seed {seed}, {name}: {found[name]}")
