@@ -9,12 +9,10 @@ An action gets one more part, the caption of the frame that it leads to. The pub
 diffusion; that decoder would be one more stage behind `world`. Here each frame is decoded by the tokenizer alone.
 
 A world obeys where its recording went. From a driver whose random steering lasts one step and is then put right, it
-learnt how one step of full lock begins, and not how it goes on: trained as long, 0.82 of the imagined steps under full
-lock were read as asked, and the car came half as far to the side as it should. Where random steering may last up to
-five steps, it is 0.91 (each of one recording that no figure uses). Tokens that learn longer keep more: of the real
-road through the tokenizer 0.85 of the steps were read as asked after 1,500 updates, and 0.93 after 5,000.
-What helped little or not: to exaggerate the steering like words, other temperatures of the draw, two tokens for a
-patch, more weight for moving pixels or for what an inverse model sees; tokens of 4 pixels are four times as many.
+learnt how full lock begins, and not how it goes on; random steering that may last up to five steps, and tokens and a
+world that learn longer, brought the steering over its target. What helped little or not: to exaggerate the steering
+like words, other temperatures of the draw, more values of a token or two for a patch, more weight for moving pixels or
+for what an inverse model sees; tokens of 4 pixels are four times as many to say.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ Tiny    about 3 minutes a seed on one quiet CPU core: sprites effect_consistency
 Paper   Bruce et al., Genie: Generative Interactive Environments (ICML 2024)
 Run     retrodict train genie --data D --out RUN --size tiny
 
-On the maze the mouse is five pixels of 4,096. Latent actions with patches of 4 pixels have 1.2 bits there, against 0.3
-with 8; tokens that weigh what moves keep what was done readable in 0.6 of the steps, against 0.2 without. The dynamics
-do not heed the codes yet: what is asked for is read off its frames no more often than with shuffled codes.
+On the maze the mouse is five pixels of 4,096: finer latent actions tell its moves apart, and tokens that weigh what
+moves keep it, but the dynamics do not heed the codes yet. What is asked for is read off their frames no more often
+than with shuffled codes.
 """
 
 from __future__ import annotations
