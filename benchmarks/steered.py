@@ -81,8 +81,10 @@ def compared(where: str, kind: str, seed: int, base: Path, log: Log) -> dict[str
             space = actions.inverse.space if name == "codes" else cache.space
             system = System(forward=world(kind, run, name, steps, space, mix))
             if name == "codes":
-                adapter = name_codes(run, CodeAdapter(cache.space, space, 0), actions.inverse, cfg.decode)[0]
-                system = replace(system, inverse=actions.inverse, adapter=adapter)
+                with rng.isolated(run.seed, "adapter"):
+                    adapter = CodeAdapter(cache.space, space, 0)
+                named = name_codes(run, adapter, actions.inverse, cfg.decode)[0]
+                system = replace(system, inverse=actions.inverse, adapter=named)
             values = {key: v for one in MEASURES for key, v in world_figures.measured(one, system, ground).items()}
             found[name] = {key: round(float(value), 4) for key, value in values.items()}
             log.say(f"{where}, {kind}, seed {seed}, {name}: {found[name]}")
