@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,10 +55,12 @@ def world(kind: str, **more: Any) -> TokenWorld:
     with rng.isolated("world"):
         if kind == "masked":
             return MaskedWorld(tokenizer(), SPACE, 16, 2, 2, 3, passes=4, **more).eval()
+        if kind == "alike":
+            return MaskedWorld(tokenizer(), SPACE, 16, 2, 2, 3, passes=4, alike=True, **more).eval()
         return NextTokenWorld(tokenizer(), SPACE, 16, 2, 2, 3, outcomes=True, **more).eval()
 
 
-KINDS = pytest.mark.parametrize("kind", ["masked", "next"])
+KINDS = pytest.mark.parametrize("kind", ["masked", "alike", "next"])
 
 
 def dreamt(model: TokenWorld, state: Any, steps: int = 3) -> Tensor:
@@ -164,7 +167,10 @@ def test_all_frames_of_one_next_frame_have_probability_one_together() -> None:
     assert float(logs.exp().sum()) == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "loss", "steps"), [("masked", filling_in, 250), ("next", saying, 300)])
+@pytest.mark.parametrize(
+    ("kind", "loss", "steps"),
+    [("masked", filling_in, 250), ("alike", partial(filling_in, changing=2.0), 250), ("next", saying, 300)],
+)
 def test_a_world_learns_to_obey(kind: str, loss: Callable[..., dict[str, Tensor]], steps: int) -> None:
     model = world(kind)
     optimiser = torch.optim.Adam(model.groups()["all"], 5e-3)
@@ -186,6 +192,35 @@ def test_a_world_learns_to_obey(kind: str, loss: Callable[..., dict[str, Tensor]
     assert float(right.float().mean()) > 0.9
     blind = (lit[:, 1] - lit[:, 0] - (actions.roll(1) - 1)) % PLACES == 0
     assert float(blind.float().mean()) < 0.1  # what another row asked for
+
+
+def test_tokens_that_change_weigh_as_much_more_as_is_said() -> None:
+    model, clip = world("masked"), played(8, 3)
+
+    def loss(shown: Clip, changing: float) -> float:
+        with torch.no_grad():
+            return float(filling_in(model, shown, rng.torch_rng("noise"), changing)["all"])  # type: ignore[arg-type]
+
+    plain, some, more, changed = (loss(clip, weight) for weight in (0.0, 3.0, 9.0, 1e7))
+    share = (plain - some) / (3 * (some - changed))  # of the masked tokens, that change: 3 share (changed - some) = …
+    assert 0 < share < 1
+    assert more == pytest.approx((plain + 9 * share * changed) / (1 + 9 * share), abs=1e-5)
+    still = clip.with_(frames=ring(torch.zeros(8, 3, dtype=torch.long)))
+    assert loss(still, 3.0) == loss(still, 0.0)
+
+
+def test_like_tokens_begin_alike() -> None:
+    patches = PatchTokenizer(VIEW, PATCH, 3)
+    dark = torch.zeros(3 * PATCH * PATCH)
+    patches.book.copy_(torch.stack([dark, dark + 10, dark + 200 * torch.arange(2).repeat(6)]))
+    patches.filled.fill_(3)
+    near = []
+    for seed in range(20):
+        with rng.isolated("alike", seed):
+            vectors = MaskedWorld(patches, SPACE, 32, 1, 2, 2, alike=True).embed.weight
+        kin, other = torch.cdist(vectors[:1], vectors[1:])[0].tolist()
+        near.append(kin < other)
+    assert sum(near) == 20
 
 
 def test_withheld_actions_are_told_as_such() -> None:

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from retrodict.clip import Clip
-from retrodict.models.token_world import UNKNOWN_SHARE, MaskedWorld
-from retrodict.models.tokenizers import PatchTokenizer, Tokenizer
+from retrodict.models.token_world import UNKNOWN_SHARE, MaskedWorld, begin_alike
+from retrodict.models.tokenizers import Tokenizer
 from retrodict.nn.masks import Mask
 from retrodict.nn.places import Places
 from retrodict.segments import GAUSSIAN, normaliser
@@ -39,12 +39,11 @@ class RecallWorld(MaskedWorld):
         super().__init__(tokenizer, space, width, 0, heads, memory, sinks, passes, temperature, doubt)
         size = (tokenizer.rows, tokenizer.columns)
         self.net: Places = Places(size, width, depth, heads, Mask(memory=memory, sinks=sinks))
-        self.head = nn.Linear(width, width)  # logits are how near this comes to each token's embedding
-        self.often = nn.Parameter(torch.zeros(tokenizer.codes))
+        self.alike = True
+        self._tie()
         self.moves = nn.Linear(space.width, 2, bias=False)
         nn.init.zeros_(self.moves.weight)
-        if isinstance(tokenizer, PatchTokenizer):
-            _begin_alike(self.embed.weight, tokenizer.book)
+        begin_alike(self.embed.weight, tokenizer.vectors())
         cells = torch.arange(tokenizer.cells)
         self.register_buffer("grid", torch.stack([cells // size[1], cells % size[1]], 1).float(), persistent=False)
 
@@ -83,7 +82,7 @@ class RecallWorld(MaskedWorld):
         here = _here(cache)
         there = (here.unsqueeze(1) if here.ndim == 2 else here) + self.moved(actions, known)
         found, _ = self.net(x, times, cache, True, self._places(there))
-        return self.head(found) @ self.embed.weight.T * 0.25 + self.often  # type: ignore[no-any-return]
+        return self.said(found)
 
     def drafted(
         self, tokens: Int[Tensor, "b t k"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
@@ -103,13 +102,6 @@ class RecallWorld(MaskedWorld):
         known = self.led(clip)[1]
         told = torch.rand((clip.rows, 1, 1), generator=rng, device=known.device) >= UNKNOWN_SHARE
         return tokens, actions, known & told, times
-
-
-@torch.no_grad()
-def _begin_alike(embedding: Float[Tensor, "v d"], book: Float[Tensor, "v e"]) -> None:
-    """Makes what looks alike begin alike by half, so that what is learnt of one patch holds for its kin."""
-    look = (book - book.mean(0)) @ torch.randn(book.shape[1], embedding.shape[1])
-    embedding.add_(look / look.std().clamp_min(1e-6)).mul_(0.5**0.5)
 
 
 def _here(cache: Tree) -> Tensor:

@@ -269,11 +269,15 @@ class MaskedWorld(TokenWorld):
     A frame that is not there yet is made of one mask token, to which the action is added (Bruce et al., ICML 2024:
     better than joining it). In training a clip is first taken in as it is, then all its frames are drafted at once with
     some tokens masked, each as if it came next: so what it learns from is what it will see.
+
+    With `alike`, tokens that stand for like things begin alike, and are told by how near a token's vector is (tied
+    embeddings, Press and Wolf 2017): so what is learnt of one holds for its kin (own).
     """
 
     def __init__(
         self, tokenizer: Tokenizer, space: ActionSpace, width: int = 128, depth: int = 4, heads: int = 4,
         memory: int = 8, sinks: int = 0, passes: int = 8, temperature: float = 1.0, doubt: float = 1.0,
+        alike: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(tokenizer, space, width, memory, sinks)
         self.passes, self.temperature, self.doubt = passes, temperature, doubt
@@ -281,6 +285,22 @@ class MaskedWorld(TokenWorld):
         self.masked = nn.Parameter(torch.randn(width))
         self.net = SpaceTime((tokenizer.rows, tokenizer.columns), width, depth, heads, Mask(memory=memory, sinks=sinks))
         self.head = nn.Linear(width, tokenizer.codes)
+        self.alike = alike
+        if alike:
+            self._tie()
+            begin_alike(self.embed.weight, tokenizer.vectors())
+
+    def _tie(self) -> None:
+        """Logits are how near what `head` says comes to each token's embedding, and how often it is seen at all."""
+        width = self.embed.weight.shape[1]
+        self.head = nn.Linear(width, width)
+        self.often = nn.Parameter(torch.zeros(self.tokenizer.codes))
+
+    def said(self, features: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
+        """Logits of tokens, of the features of their cells."""
+        if not self.alike:
+            return self.head(features)  # type: ignore[no-any-return]
+        return self.head(features) @ self.embed.weight.T * 0.25 + self.often  # type: ignore[no-any-return]
 
     def empty(self, rows: int, device: torch.device) -> Tree:
         """The cache of an episode that has not begun."""
@@ -321,7 +341,7 @@ class MaskedWorld(TokenWorld):
         times: Int[Tensor, "b t"], cache: Tree,
     ) -> Float[Tensor, "b t k v"]:  # fmt: skip
         """Of the tokens of frames that are drafted, each as if it came next; `x` are their inputs."""
-        return self.head(self.net(x, times, cache, True)[0])  # type: ignore[no-any-return]
+        return self.said(self.net(x, times, cache, True)[0])
 
     def drafted(
         self, tokens: Int[Tensor, "b t k"], actions: Float[Tensor, "b t a"], known: Bool[Tensor, "b t s"],
@@ -344,8 +364,18 @@ class MaskedWorld(TokenWorld):
         return logits.gather(-1, tokens[:, 1:].unsqueeze(-1)).squeeze(-1).sum(-1)
 
 
-def filling_in(world: MaskedWorld, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
-    """Cross entropy of masked tokens; the share masked of a frame is cos(π u / 2), u uniform (MaskGIT)."""
+@torch.no_grad()
+def begin_alike(embedding: Float[Tensor, "v d"], look: Float[Tensor, "v e"]) -> None:
+    """Makes what looks alike begin alike by half, so that what is learnt of one token holds for its kin."""
+    look = (look - look.mean(0)) @ torch.randn(look.shape[1], embedding.shape[1]).to(look)
+    embedding.add_((look / look.std().clamp_min(1e-6)).to(embedding)).mul_(0.5**0.5)
+
+
+def filling_in(world: MaskedWorld, clip: Clip, noise: torch.Generator, changing: float = 0.0) -> dict[str, Tensor]:
+    """Cross entropy of masked tokens; the share masked of a frame is cos(π u / 2), u uniform (MaskGIT).
+
+    Tokens that differ from those of the frame before weigh `changing` more than the others (own).
+    """
     with torch.no_grad():
         tokens, actions, known, times = world.learnt_from(clip, noise)
     rows, length, cells = tokens.shape
@@ -353,5 +383,6 @@ def filling_in(world: MaskedWorld, clip: Clip, noise: torch.Generator) -> dict[s
     open_ = torch.rand((rows, length - 1, cells), generator=noise, device=tokens.device) < share
     logits = world.drafted(tokens, actions, known, times, open_)
     wanted = open_ & (times[:, 1:, None] >= 0) & (times[:, :-1, None] >= 0)
-    losses = F.cross_entropy(logits.flatten(0, 2), tokens[:, 1:].flatten(), reduction="none").view_as(wanted)
-    return {"all": (losses * wanted).sum() / wanted.sum().clamp_min(1)}
+    weight = wanted * (1 + changing * (tokens[:, 1:] != tokens[:, :-1]))
+    losses = F.cross_entropy(logits.flatten(0, 2), tokens[:, 1:].flatten(), reduction="none").view_as(weight)
+    return {"all": (losses * weight).sum() / weight.sum().clamp_min(1)}

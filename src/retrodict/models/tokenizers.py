@@ -60,6 +60,10 @@ class Tokenizer(Part):
         """Returns the last frame of each window of tokens."""
         raise NotImplementedError
 
+    def vectors(self) -> Float[Tensor, "k e"]:
+        """What each token stands for, as numbers: like tokens lie near one another."""
+        raise NotImplementedError
+
     def encode(self, clip: Clip) -> Clip:
         """Returns the clip with its tokens as features (b t cells, whole numbers as floats)."""
         found = self.tokens(frame_windows(clip, self.view))
@@ -94,6 +98,10 @@ class PatchTokenizer(Tokenizer):
         self.codes, self.apart = codes, apart
         self.register_buffer("book", torch.zeros(codes, view.channels * patch * patch))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+
+    def vectors(self) -> Float[Tensor, "k e"]:
+        """The patches."""
+        return self.book
 
     def _patches(self, frames: Tensor) -> Float[Tensor, "n k e"]:
         return F.unfold(frames.float(), self.patch, stride=self.patch).transpose(1, 2)
@@ -143,6 +151,11 @@ class LearnedTokenizer(Tokenizer):
     def loss(self, frames: UInt8[Tensor, "n f c h w"]) -> Float[Tensor, ""]:
         """Squared error of the frames in units of their variance (van den Oord et al. 2017), and the price."""
         raise NotImplementedError
+
+    def vectors(self) -> Float[Tensor, "k e"]:
+        """The code vectors."""
+        every = torch.arange(self.codes, device=next(self.parameters()).device)
+        return self.quantiser.lookup(every.unsqueeze(1))
 
     def gauges(self) -> dict[str, float]:
         """How evenly the codes are used: perplexity, of `codes`."""

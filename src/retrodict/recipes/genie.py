@@ -102,6 +102,8 @@ class Config:
     decode: Fit = field(default_factory=lambda: Fit(300, 64, 2e-2))
     action_patch: int = field(default=0, metadata=LATER)  # pixels a side, 0: the largest up to 8 that gives 7 a side
     moving: float = field(default=0.0, metadata=LATER)  # how much more what moves weighs in `conv` tokens (own)
+    changing: float = field(default=0.0, metadata=LATER)  # how much more tokens that change weigh in the dynamics (own)
+    alike: bool = field(default=False, metadata=LATER)  # whether like tokens begin alike in the dynamics (own)
 
 
 def micro() -> Config:
@@ -209,10 +211,10 @@ def dynamics(cfg: Config, run: Run, tokens: tokenizers.Tokenizer, codes: Steps, 
     """
     own = cfg.dynamics
     with rng.isolated(run.seed, "dynamics"):
-        size = (own.width, own.depth, own.heads, own.memory)
-        world = MaskedWorld(tokens, space, *size, passes=own.passes, temperature=own.temperature)
+        size = (own.width, own.depth, own.heads, own.memory, 0)
+        world = MaskedWorld(tokens, space, *size, own.passes, own.temperature, alike=cfg.alike)
     seen = codes.shown(codes.cache.view(own.memory + 2, own.memory))
-    return run.fit("dynamics", world, filling_in, seen, cfg.fill)
+    return run.fit("dynamics", world, partial(filling_in, changing=cfg.changing), seen, cfg.fill)
 
 
 def train(cfg: Config, run: Run) -> System:
