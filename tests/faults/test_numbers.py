@@ -1,7 +1,7 @@
 """N1 and N2: a number that is not finite stops training before it is taken in; the same seed gives the same bits.
 
-Five places are spoiled, in parts by hand and in every recipe: input, weight, loss, gradient, optimiser state. No loss
-has a planner's value or a reward in it yet; frames are bytes, which are always finite. Batches have no look-ahead.
+Six places are spoiled, in parts by hand and in every recipe: actions and rewards of the input, weight, loss, gradient,
+optimiser state. Frames are bytes, which are always finite. Batches have no look-ahead.
 """
 
 from __future__ import annotations
@@ -164,9 +164,11 @@ def test_a_bad_optimiser_state_is_named(
     assert error.tensor == f"optimiser state {kind} of head.weight"
 
 
-def actions_of(batch: Any) -> list[Tensor]:
-    """The actions of a batch that a loss may look at; frames are bytes, and hidden actions are no input."""
+def inputs_of(batch: Any, place: str) -> list[Tensor]:
+    """Actions or rewards of a batch that a loss may look at; frames are bytes, and hidden actions are no input."""
     clips = batch.values() if isinstance(batch, dict) else [batch]
+    if place == "input rewards":
+        return [clip.rewards for clip in clips if clip.rewards is not None and clip.rewards.numel()]
     return [clip.actions for clip in clips if clip.actions is not None and bool(clip.known.any())]
 
 
@@ -178,8 +180,8 @@ def spoil(
 
     def drawn(*address: Any) -> Any:
         batch = draw(*address)
-        for actions in actions_of(batch):
-            actions.fill_(value)
+        for spoilt in inputs_of(batch, place):
+            spoilt.fill_(value)
         return batch
 
     def lost(part: Any, batch: Any, noise: torch.Generator) -> Any:
@@ -193,10 +195,10 @@ def spoil(
     elif place == "optimiser state":
         state = next(iter(optimisers.values())).state[weight]
         next(v for k, v in state.items() if k != "step")[(0,) * weight.dim()] = value
-    return (lost if place in ("loss", "gradient") else loss), (drawn if place == "input" else draw)
+    return (lost if place in ("loss", "gradient") else loss), (drawn if place.startswith("input") else draw)
 
 
-@pytest.mark.parametrize("place", ["input", "weight", "loss", "gradient", "optimiser state"])
+@pytest.mark.parametrize("place", ["input", "input rewards", "weight", "loss", "gradient", "optimiser state"])
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_stops_within_the_step(
     tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch, name: str, place: str
@@ -208,7 +210,8 @@ def test_every_recipe_stops_within_the_step(
     def step(
         stage: loop.Stage, part: Part, loss: loop.Loss, data: Any, cfg: Fit, optimisers: Any, number: int
     ) -> dict[str, float]:
-        found = place != "input" or actions_of(draw(stage, part, data, cfg, number))  # a stage may see frames alone
+        # a stage may see frames alone
+        found = not place.startswith("input") or inputs_of(draw(stage, part, data, cfg, number), place)
         if number != at or not found:
             return real(stage, part, loss, data, cfg, optimisers, number)
         spoiled.append(stage.name)
@@ -224,7 +227,8 @@ def test_every_recipe_stops_within_the_step(
     with Run(tmp_path, sprites) as run, pytest.raises(NonFinite) as caught:
         module.train(module.micro(), run)
     assert len(spoiled) == 1
-    assert caught.value.tensor.startswith(place)
+    assert caught.value.tensor.startswith("input" if place == "input rewards" else place)
+    assert place != "input rewards" or caught.value.tensor.endswith(".rewards")
     assert caught.value.step == at
     assert set(caught.value.episodes) <= set(sprites.labelled.cache.ids)
     assert caught.value.episodes

@@ -17,6 +17,7 @@ import pytest
 
 from retrodict import rng
 from retrodict.check import load_recipe, recipes
+from retrodict.envs.sprites import Sprites
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import cloning, labelled
 from retrodict.models.policy import ClipPolicy
@@ -28,6 +29,7 @@ from retrodict.run.run import Run, Views
 FULL = os.environ.get("RETRODICT_FAULTS") == "full"
 KILLS = 100 if FULL else 10
 RECIPES = dict.fromkeys(recipes(), 100) if FULL else {"lapo": 4}  # the contract kills each recipe twice more
+ONLINE = dict.fromkeys(("dreamer_v1", "dreamer_v3", "tdmpc2"), 100 if FULL else 4)  # that play while they learn
 FIT = Fit(steps=10, batch=4)
 
 
@@ -44,12 +46,12 @@ def pipeline(folder: Path, views: Views) -> None:
         run.finish(System(inverse=inverse, policy=policy), {})
 
 
-def recipe(name: str) -> Callable[[Path, Views], None]:
-    """A recipe's smallest preset, all stages of it."""
-    module = load_recipe(name)
+def recipe(name: str, online: bool = False) -> Callable[[Path, Views], None]:
+    """A recipe's smallest preset, all stages of it; online, it plays in the world that was recorded meanwhile."""
+    module, world = load_recipe(name), partial(Sprites, 2, 36) if online else None
 
     def train(folder: Path, views: Views) -> None:
-        with Run(folder, views, commit_steps=2) as run:
+        with Run(folder, views, commit_steps=2, world=world) as run:
             run.finish(module.train(module.micro(), run), {})
 
     return train
@@ -105,12 +107,19 @@ def in_child(work: Callable[[], None], kill_after: int) -> tuple[bool, int]:
 @pytest.mark.parametrize("what", ["stages", *RECIPES])
 def test_killed_training_ends_as_if_nothing_had_happened(tmp_path: Path, sprites: Views, what: str) -> None:
     work = pipeline if what == "stages" else recipe(what)
+    killed_at_random(tmp_path, sprites, work, RECIPES.get(what, KILLS), what)
+
+
+def killed_at_random(
+    tmp_path: Path, sprites: Views, work: Callable[[Path, Views], None], count: int, what: str
+) -> None:  # fmt: skip
+    """Does the work once whole, and again and again with kills, until there were so many; all must end alike."""
     work(tmp_path / "whole", sprites)  # here, so that children find all modules imported
     wanted = outcome(tmp_path / "whole")
     _, calls = in_child(partial(work, tmp_path / "counted", sprites), 0)
     assert outcome(tmp_path / "counted") == wanted
     kills, runs = 0, 0
-    while kills < RECIPES.get(what, KILLS):
+    while kills < count:
         folder = tmp_path / f"run{runs}"
         for attempt in range(1000):
             moment = int(rng.numpy_rng("F1", runs, attempt).integers(1, calls))
@@ -123,3 +132,10 @@ def test_killed_training_ends_as_if_nothing_had_happened(tmp_path: Path, sprites
         assert not leftovers
         runs += 1
     print(f"{what}: {kills} kills in {runs} runs")
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_killed_training_that_plays_ends_as_if_nothing_had_happened(tmp_path: Path, sprites: Views, name: str) -> None:
+    killed_at_random(tmp_path, sprites, recipe(name, online=True), ONLINE[name], f"{name} online")
+    curves = [path.read_text() for path in (tmp_path / "whole" / "stages").rglob("metrics.jsonl")]
+    assert any("played/return" in curve for curve in curves)

@@ -345,7 +345,8 @@ def _refuse_non_finite(
 ) -> None:
     """Raises _Found for the first of inputs, weights, losses, gradients and optimiser state that is not finite."""
     states = [v for o in optimisers.values() for entry in o.state.values() for v in entry.values()]
-    whole = [t for t in (*part.parameters(), *part.buffers(), *states) if t.is_floating_point() and t.numel()]
+    inputs = [tensor for _, tensor in _inputs(batch)]  # a loss may hide what is bad in them: two-hot clamps an infinity
+    whole = [t for t in (*part.parameters(), *part.buffers(), *states, *inputs) if t.is_floating_point() and t.numel()]
     with torch.no_grad():  # a sum is not finite when a summand is not, and 20 times cheaper than the largest
         total = torch.stack([tensor.sum() for tensor in whole]).sum()
     if all(map(math.isfinite, values.values())) and bool(total.isfinite()):
@@ -357,13 +358,17 @@ def _refuse_non_finite(
         raise _Found(f"norm of {bad}" if "/" in bad else f"loss {bad}")
 
 
-def _suspects(part: Part, optimisers: Mapping[str, torch.optim.Optimizer], batch: Any) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a step by name, causes before effects."""
+def _inputs(batch: Any) -> Iterator[tuple[str, Tensor]]:
     for name, clip in _clips(batch).items():
         for entry in fields(clip):
             value = getattr(clip, entry.name)
             if isinstance(value, Tensor):
                 yield f"input {name}.{entry.name}", value
+
+
+def _suspects(part: Part, optimisers: Mapping[str, torch.optim.Optimizer], batch: Any) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a step by name, causes before effects."""
+    yield from _inputs(batch)
     for name, parameter in part.named_parameters():
         yield f"weight {name}", parameter
     for name, parameter in part.named_parameters():
