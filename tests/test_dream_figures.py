@@ -84,12 +84,6 @@ def test_evolution_in_the_real_game_spends_the_frames_it_has(filtered: Filtered)
     assert best.actor.count == 1
 
 
-def test_a_sweep_goes_to_both_sides() -> None:
-    plans = [plan.argmax(1).tolist() for plan in dream_figures._sweeps(game(1))]
-    assert [0, 2] in plans
-    assert [0, 0, 1, 1, 1, 2, 2, 1, 1, 1] in plans
-
-
 def test_a_policy_on_frames_has_no_such_ratio(filtered: Filtered) -> None:
     with pytest.raises(UnusableInput, match="controller"):
         dream_figures.measured(System(forward=filtered.world), game, LEVELS, TRAIN, 600)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from retrodict import rng
 from retrodict.clip import Clip
@@ -38,10 +37,11 @@ def measured(
     `expert`. `dream_return` is what the world promises the policy, for as many steps as the game lasts.
 
     Raises:
-        UnusableInput: the system's policy is none on features, or uniform actions earn nothing to compare with.
-        UnknownName: the game has no actions "left", "stay" and "right".
+        UnusableInput: the system's policy is none on features, uniform actions earn nothing to compare with, or the
+            game has no action that does nothing.
     """
-    from retrodict.envs.rollout import blind, expert, open_loop, policy_actor, uniform
+    from retrodict.envs.blind import blind, idle, swings
+    from retrodict.envs.rollout import expert, open_loop, policy_actor, uniform
 
     filtered = system.policy
     inner = filtered.actor if isinstance(filtered, Filtered) else None
@@ -51,12 +51,15 @@ def measured(
     by_chance = _mean(world, levels, uniform(world))
     if by_chance <= 0:
         raise UnusableInput(f"uniform actions earn {by_chance} here, so that there is no ratio to them")
-    plans = [blind(make(32), search), *_sweeps(world)]
+    nothing = idle(world)
+    if nothing is None:
+        raise UnusableInput(f"{world.name} has no action that does nothing, to compare with")
+    plans = [blind(make(32), search), *swings(world)]
     other = make(len(search))
     plan = max(plans, key=lambda plan: _mean(other, search, open_loop(other, plan)))
     real, generations = evolved(filtered.world, inner, make, train[len(search) :], frames)
     acting: dict[str, Actor] = {
-        "return": policy_actor(filtered, world, mode=False), "nothing": open_loop(world, _value(world, "stay")[None]),
+        "return": policy_actor(filtered, world, mode=False), "nothing": open_loop(world, nothing),
         "open_loop": open_loop(world, plan),
         "evolved_in_real": policy_actor(real, world, mode=False), "expert": expert(world),
     }  # fmt: skip
@@ -73,17 +76,6 @@ def _mean(world: World, levels: Sequence[int], actor: Any) -> float:
     from retrodict.envs.rollout import score
 
     return float(np.mean(score(world, levels, actor)["returns"]))
-
-
-def _value(world: World, name: str) -> Tensor:
-    return world.actions.vector({world.actions.segments[0].name: name})
-
-
-def _sweeps(world: World) -> list[Tensor]:
-    """Plans that go to one side and to the other, so many steps each, with and without a stay between."""
-    left, stay, right = (_value(world, name) for name in ("left", "stay", "right"))
-    lengths = [(k, rest) for k in (1, 2, 3, 4, 6, 8, 10, 12, 14) for rest in (0, 3)]
-    return [torch.stack([left] * k + [stay] * rest + [right] * k + [stay] * rest) for k, rest in lengths]
 
 
 def evolved(

@@ -185,14 +185,25 @@ def played(
     return Played.of(score(world, range(first, first + count), policy_actor(policy, world, mode=mode, seed=0)))
 
 
-def baselines(chosen: Setting, episodes: int | None = None, search: int = 32) -> dict[str, Played]:
-    """How the expert, random keys, and the best policy that never looks (chosen on other levels) do."""
-    from retrodict.envs.rollout import blind, expert, open_loop, score, uniform
+def baselines(
+    chosen: Setting, episodes: int | None = None, search: int = 32, swinging: bool = False
+) -> dict[str, Played]:  # fmt: skip
+    """How the expert, random keys, nothing at all, and the best policy that never looks (chosen on other levels) do.
+
+    With `swinging` the best plan that goes to and fro is among them, which takes longer to find.
+    """
+    from retrodict.envs.blind import best_of, blind, idle, swings
+    from retrodict.envs.rollout import expert, open_loop, score, uniform
 
     world, count = world_of(chosen, **chosen.unseen), episodes or chosen.episodes
-    levels = range(TEST, TEST + count)
-    plan = blind(world, range(BLIND, BLIND + search))
-    actors = {"random": uniform(world), "best blind": open_loop(world, plan), "expert": expert(world)}
+    levels, train = range(TEST, TEST + count), range(BLIND, BLIND + search)
+    nothing = idle(world)
+    plans = {} if nothing is None else {"nothing": nothing}
+    plans["best blind"] = blind(world, train)
+    if swinging and swings(world):
+        plans["best swing"] = best_of(world, swings(world), train)
+    actors = {"random": uniform(world), **{name: open_loop(world, plan) for name, plan in plans.items()}}
+    actors["expert"] = expert(world)
     return {name: Played.of(score(world, levels, actor)) for name, actor in actors.items()}
 
 

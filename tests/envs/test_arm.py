@@ -14,8 +14,9 @@ from retrodict.data.store import Store
 from retrodict.envs import arm_scene
 from retrodict.envs.arm import Arm
 from retrodict.envs.arm_scene import SIDE, TEXTURES
+from retrodict.envs.blind import blind
 from retrodict.envs.catalog import make
-from retrodict.envs.rollout import blind, expert, open_loop, rollout, score, uniform
+from retrodict.envs.rollout import expert, open_loop, rollout, score, uniform
 from retrodict.errors import MissingPackage, UnknownName, UnusableInput
 from retrodict.run.collect import schema_of
 

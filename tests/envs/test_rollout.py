@@ -12,7 +12,7 @@ from torch import Tensor
 
 from retrodict.clip import RECORDED, Clip
 from retrodict.envs.road import Road
-from retrodict.envs.rollout import blind, expert, open_loop, policy_actor, rollout, score, smooth, uniform
+from retrodict.envs.rollout import expert, open_loop, policy_actor, rollout, score, smooth, uniform
 from retrodict.envs.sprites import Sprites
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.roles import View
@@ -142,16 +142,6 @@ def test_a_sequence_is_repeated() -> None:
     assert clip.actions[0].argmax(-1).tolist() == [1, 2, 1, 1, 2][: clip.steps]
 
 
-def test_the_blind_search_finds_the_better_half_of_the_family() -> None:
-    world = Sprites(16)
-    found = blind(world, range(32), samples=4)
-    assert float(found.sum()) == pytest.approx(1.0, abs=1e-5)
-    fresh = range(1000, 1200)
-    assert sum(score(world, fresh, open_loop(world, found))["success"]) > sum(
-        score(world, fresh, open_loop(world, torch.eye(5)[0]))["success"]
-    )
-
-
 def test_wrong_seeds_and_plans_are_refused() -> None:
     world = Sprites(1)
     with pytest.raises(UnusableInput, match="distinct"):
@@ -160,8 +150,6 @@ def test_wrong_seeds_and_plans_are_refused() -> None:
         list(rollout(world, [-1], uniform(world)))
     with pytest.raises(UnusableInput, match="sum to 1"):
         open_loop(world, torch.tensor([0.5, 0.2, 0.0, 0.0, 0.0]))
-    with pytest.raises(UnusableInput, match="at least one"):
-        blind(world, [])
 
 
 @dataclass

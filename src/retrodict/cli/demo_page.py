@@ -170,10 +170,9 @@ def _policies(n: int, main: Any, lapo: Any, few: Any, everything: Any, played: d
         ("cloning all labels", everything, "bound"),
     ]
     shown = [_played(name, mean_success(done), seeds, kind, _episodes(done)) for name, done, kind in rows]
-    kinds = {"random": "baseline", "best blind": "baseline", "expert": "bound"}
     for name, value in played.items():
         estimate = intervals.Estimate(**value)
-        shown.append(_played(name, estimate, 1, kinds[name], estimate.count))
+        shown.append(_played(name, estimate, 1, "bound" if name == "expert" else "baseline", estimate.count))
     return shown
 
 

@@ -7,7 +7,6 @@ copies of the world run side by side. To that end an actor is shown the episode'
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,7 @@ from retrodict.envs.world import MAX_SEED, World
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.rng import numpy_rng, torch_rng
 from retrodict.roles import Memory, Policy
-from retrodict.spaces import Distribution, Segment
+from retrodict.spaces import Distribution
 
 Actor = Callable[[Clip], Tensor]  # the last frame of every row ("b 1 c h w"; segment, times, text) -> actions "b d"
 
@@ -339,47 +338,6 @@ def _drawn(belief: Distribution, clip: Clip, fps: int, seed: int) -> Tensor:
     where = zip(*(part.tolist() for part in _where(clip, fps)), strict=True)
     rngs = [torch_rng(seed, "act", episode, step, device=belief.params.device) for episode, step in where]
     return torch.stack([belief[row].sample(rng) for row, rng in enumerate(rngs)])
-
-
-def blind(world: World, train_seeds: Sequence[int], samples: int = 16, seed: int = 0) -> Tensor:
-    """Returns the plan of the best policy that never looks (see `open_loop`), chosen on training seeds only.
-
-    For a single choice, value probabilities "v": tried are each distinguishable value alone, each pair half and half,
-    and `samples` random mixtures. Otherwise one action "1 d": every key pressed or not with every axis at its lowest,
-    middle or highest. All are tried on the first quarter of the seeds, the best quarter of them on all. Most successes
-    win, then the highest return.
-    """
-    if not train_seeds:
-        raise UnusableInput("the search for a blind policy needs at least one training seed")
-    family = _constants(world) if world.actions.discrete is None else _mixtures(world.actions.discrete, samples, seed)
-
-    def worth(plan: Tensor, seeds: Sequence[int]) -> tuple[float, float]:
-        played = score(world, seeds, open_loop(world, plan, seed))
-        return float(np.mean(played["success"])), float(np.mean(played["returns"]))
-
-    few = train_seeds[: (len(train_seeds) + 3) // 4]
-    family = sorted(family, key=lambda plan: worth(plan, few), reverse=True)
-    best: Tensor = max(family[: (len(family) + 3) // 4], key=lambda plan: worth(plan, train_seeds))
-    return best
-
-
-def _mixtures(segment: Segment, samples: int, seed: int) -> list[Tensor]:
-    first = [segment.merged.index(number) for number in range(max(segment.merged) + 1)]
-    corners = torch.eye(segment.width)[first]
-    pairs = [(corners[i] + corners[j]) / 2 for i in range(len(first)) for j in range(i)]
-    mixtures = torch.from_numpy(numpy_rng(seed, "blind").dirichlet(np.ones(len(first)), samples)).float() @ corners
-    return [*corners, *pairs, *mixtures]
-
-
-def _constants(world: World) -> list[Tensor]:
-    choices: list[list[tuple[float, ...]]] = []
-    for segment in world.actions.segments:
-        if segment.kind == "categorical":
-            choices.append([tuple(row) for row in torch.eye(segment.width).tolist()])
-            continue
-        ends = (0.0, 1.0) if segment.kind == "binary" else (segment.low, (segment.low + segment.high) / 2, segment.high)
-        choices += [[(value,) for value in ends]] * segment.width
-    return [torch.tensor([sum(parts, ())]) for parts in itertools.product(*choices)]
 
 
 def _single_choice(world: World) -> None:
