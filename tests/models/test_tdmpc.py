@@ -375,7 +375,7 @@ def test_critics_at_once_are_critics_one_by_one_and_targets_follow() -> None:
 
 
 def test_rewards_belong_to_the_step_in_which_they_are_got() -> None:
-    """The reward is the action itself: it is learnt, and from rewards moved by a step it is not."""
+    """The reward is the action itself: it is learnt, and from rewards moved by a step to either side it is not."""
 
     def error(by: int) -> float:
         part, draw = world(MOVES, dropout=0.0), noise(9)
@@ -393,6 +393,32 @@ def test_rewards_belong_to_the_step_in_which_they_are_got() -> None:
 
     assert error(0) < 0.15
     assert error(1) > 0.4
+    assert error(-1) > 0.4
+
+
+def test_a_frame_follows_from_the_action_before_it() -> None:
+    """A frame shows the action that led to it: it is foreseen, and frames that show another step's action are not."""
+
+    def foreseen(by: int) -> float:
+        part, draw = world(MOVES, dropout=0.0), noise(9)
+        climb = torch.optim.Adam([*part.groups()["encoder"], *part.groups()["world"]], 3e-3)
+        for _ in range(150):
+            actions = F.one_hot(torch.randint(0, 3, (32, 6), generator=draw), 3).float()
+            shown = actions.roll(by, 1)[:, 1:5]  # of frame t, with by = 0: the action of step t - 1
+            rewards = shown[:, :3].argmax(-1).float()  # of what is seen, so that latents tell it
+            clip = Clip(proprio=shown, actions=actions[:, 2:5], rewards=rewards, ends=torch.zeros(32, 3))
+            climb.zero_grad()
+            learning(part, clip, draw)["world"].backward()
+            climb.step()
+        with torch.no_grad():
+            made, _ = part.imagine(part.observe(clip.cut(0, 1)), clip.actions, 1, draw)
+            every = part.encode(Clip(proprio=torch.eye(3).unsqueeze(1)))[:, 0]
+        nearest = torch.cdist(made.features[:, 1], every).argmin(-1)
+        return float((nearest == shown[:, 1].argmax(-1)).float().mean())
+
+    assert foreseen(0) > 0.9
+    assert foreseen(1) < 0.7
+    assert foreseen(-1) < 0.7
 
 
 def test_acting_sees_what_training_saw() -> None:
