@@ -35,7 +35,7 @@ from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.store import Store
-from retrodict.dream import Dream
+from retrodict.dream import dream
 from retrodict.envs.rollout import score
 from retrodict.envs.world import World
 from retrodict.measure import intervals
@@ -115,7 +115,7 @@ def dreamt(run: Path, data: Path, where: str, steps: int) -> dict[str, Any]:
     """PPO in a dream: what it earns in the real game before and after."""
     chosen = trial.setting(where)
     starts = Steps.all(Cache.build(Store.open(data)))
-    env = Single(Dream(retrodict.load(run), starts, 1, trial.world_of(chosen, 1).limit), 0)
+    env = Single(dream(retrodict.load(run), starts, 1, trial.world_of(chosen, 1).limit), 0)
     model = stable_baselines3.PPO("MlpPolicy", env, seed=0, device="cpu")
     before = play(model, chosen)
     began = time.process_time()

@@ -107,6 +107,28 @@ def test_a_dream_passes_gymnasiums_own_check(sprite_world: FrameForward, cache_s
     assert dream(sprite_world, cache_steps).render() is None
 
 
+def test_a_learner_of_stable_baselines_practises_in_a_dream(sprite_world: FrameForward, cache_steps: Steps) -> None:
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_checker import check_env as check_sb3
+
+    counter = Counter()
+    for env in (dream(sprite_world, cache_steps), dream(counter, starts()), dream(Counter(features=True), starts())):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of frames too small for its convolutions
+            check_sb3(env)
+    counter.calls.clear()
+    with rng.isolated("ppo"):
+        learner = PPO("MlpPolicy", dream(counter, starts(), limit=10), n_steps=32, batch_size=32, seed=0, device="cpu")
+        old = [weight.clone() for weight in learner.policy.parameters()]
+        learner.learn(64)
+    assert counter.calls == [1] * 64
+    assert any(not torch.equal(*pair) for pair in zip(old, learner.policy.parameters(), strict=True))
+    finished = [episode["r"] for episode in learner.ep_info_buffer]
+    assert finished
+    assert all(earned in range(0, 21, 2) for earned in finished)
+
+
 def test_it_starts_at_a_recorded_frame_that_the_seed_chooses(sprite_world: FrameForward, cache_steps: Steps) -> None:
     env = dream(sprite_world, cache_steps)
     recorded = {frame.transpose(1, 2, 0).tobytes() for frame in cache_steps.cache.frames[cache_steps.index]}

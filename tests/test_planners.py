@@ -239,15 +239,15 @@ def test_what_was_found_before_is_found_with_less_search() -> None:
     assert found[-1] > found[0]
 
 
-@every_search
-def test_scores_that_are_not_finite_are_refused(name: str) -> None:
+@every_planner
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_scores_that_are_not_finite_are_refused(name: str, bad: float) -> None:
     def broken(clip: Clip) -> Tensor:
         found = near(0.0)(clip)
-        return torch.where(torch.arange(clip.rows) == clip.rows // 2 + 3, torch.nan, found)
+        return torch.where(torch.arange(clip.rows) == clip.rows // 2 + 3, bad, found)
 
-    with pytest.raises(
-        UnusableInput, match=r"1 of \d+ imagined futures .* not finite.* nan, of plan 3 in row 1 at deci"
-    ):
+    told = rf"1 of \d+ imagined futures .* not finite.* is {bad}, of plan 3 in row 1 at decision 0"
+    with pytest.raises(UnusableInput, match=told):
         PLANNERS[name](Point(), broken).act(at(1.0, 2.0))
 
 

@@ -125,6 +125,12 @@ def test_documents_hold_the_commands_that_this_tests() -> None:
     assert {"README.md", "docs/labels.md", "docs/my-robot.md", "docs/contributing.md"} <= set(COMMANDS)
 
 
+@pytest.mark.parametrize("name", ["dreamer_v1", "dreamer_v2", "dreamer_v3", "tdmpc2"])
+def test_what_plays_while_it_learns_is_trained_in_a_world(name: str) -> None:
+    train = next(line for line in COMMANDS[f"docs/recipes/{name}.md"] if line[0] == "train")
+    assert train[train.index("--env") + 1] == STAND_FOR["E"]
+
+
 def test_the_python_of_the_readme_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,8 +82,27 @@ def critic(table: dict[str, Tensor], member: int, x: Tensor) -> Tensor:
     return net(mine, "q", x)
 
 
+def foretold(table: dict[str, Tensor], z: Tensor, units: Tensor) -> Tensor:
+    """Latents "b k+1 d" that follow from actions."""
+    path = [z]
+    for t in range(units.shape[1]):
+        path.append(net(table, "_dynamics", torch.cat([path[-1], units[:, t]], -1), "softmax"))
+    return torch.stack(path, 1)
+
+
+def plans_worth(table: dict[str, Tensor], path: Tensor, units: Tensor) -> Tensor:
+    """Rewards, each at 0.99 of the one before, and behind them what critics hold of the policy's likeliest action."""
+    total = torch.zeros(len(path))
+    for t in range(units.shape[1]):
+        total += 0.99**t * number(net(table, "_reward", torch.cat([path[:, t], units[:, t]], -1)))
+    z = path[:, -1]
+    told = torch.cat([z, torch.tanh(net(table, "_pi", z)[:, : units.shape[-1]])], -1)
+    members = [number(critic(table, member, told)) for member in range(3)]
+    return total + 0.99 ** units.shape[1] * sum(members) / 3
+
+
 def published(observed: int = 6, actions: int = 2, latent: int = 16, hidden: int = 24) -> dict[str, Tensor]:
-    """Weights under today's names, one set of critics for all three copies."""
+    """Weights under today's names, without the copies of critics."""
     draw, told, table = noise(3), latent + actions, {}
 
     def normed(name: str, inputs: int, outputs: int, *many: int, ln: bool = True) -> None:
@@ -110,10 +129,14 @@ def published(observed: int = 6, actions: int = 2, latent: int = 16, hidden: int
     return table
 
 
+def lagging(table: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Target critics, which lag behind: by their published name after `_target_Qs`, with other values."""
+    return {name.removeprefix("_Qs"): 0.5 - value for name, value in table.items() if "_Qs" in name}
+
+
 def current(table: dict[str, Tensor]) -> dict[str, Any]:
-    copies = {name.replace("_Qs.params.", f"_{kind}_Qs_params."): value for name, value in table.items()
-              if "_Qs" in name for kind in ("detach", "target")}  # fmt: skip
-    copies |= {name.replace("_Qs.params.", "_detach_Qs_params."): v for name, v in table.items() if "_Qs" in name}
+    copies = {name.replace("_Qs.params.", "_detach_Qs_params."): v for name, v in table.items() if "_Qs" in name}
+    copies |= {f"_target_Qs{name.replace('.', '_', 1)}": value for name, value in lagging(table).items()}
     rest = {"_Qs.params.__batch_size": torch.Size([3]), "_Qs.params.__device": torch.device("cpu"),
             "log_std_min": torch.tensor(-10.0), "log_std_dif": torch.tensor(12.0)}  # fmt: skip
     return {"model": {**table, **copies, **rest}}
@@ -122,11 +145,11 @@ def current(table: dict[str, Tensor]) -> dict[str, Any]:
 def older(table: dict[str, Tensor]) -> dict[str, Any]:
     kinds = ("weight", "bias", "ln.weight", "ln.bias")
     found = {name: value for name, value in table.items() if "_Qs" not in name}
-    for name, value in table.items():
-        if "_Qs" in name:
-            place, _, kind = name.removeprefix("_Qs.params.").partition(".")
-            for copy in ("_Qs", "_target_Qs"):
-                found[f"{copy}.params.{4 * int(place) + kinds.index(kind)}"] = value
+    targets = lagging(table)
+    for name in targets:
+        place, _, kind = name.removeprefix(".params.").partition(".")
+        at = 4 * int(place) + kinds.index(kind)
+        found |= {f"_Qs.params.{at}": table[f"_Qs{name}"], f"_target_Qs.params.{at}": targets[name]}
     return {"model": found}
 
 
@@ -138,44 +161,40 @@ def test_published_weights_answer_as_a_second_derivation(layout: Any, tmp_path: 
     draw = noise(5)
     seen, units = torch.randn(4, 6, generator=draw), torch.rand(4, 3, 2, generator=draw) * 2 - 1
     z = layer(table, "_encoder.state.1", layer(table, "_encoder.state.0", seen), "softmax")
-    close = {"rtol": 1e-5, "atol": 1e-5}
+    path, close = foretold(table, z, units), {"rtol": 1e-5, "atol": 1e-5}
     with torch.no_grad():
         state = made.observe(Clip(proprio=seen.unsqueeze(1)))
         torch.testing.assert_close(state["z"], z, **close)
         clip, _ = made.imagine(state, units, 3, noise())
-        total, fades = torch.zeros(4), 1.0
-        for t in range(3):
-            told = torch.cat([z, units[:, t]], -1)
-            torch.testing.assert_close(made.reward(told), net(table, "_reward", told), **close)
-            every = made.critics(told)
-            for member in range(3):
-                torch.testing.assert_close(every[member], critic(table, member, told), **close)
-            total, fades = total + fades * number(net(table, "_reward", told)), fades * 0.99
-            z = net(table, "_dynamics", told, "softmax")
-            torch.testing.assert_close(clip.features[:, t + 1], z, **close)
-        mean = torch.tanh(net(table, "_pi", z)[:, :2])
+        torch.testing.assert_close(clip.features, path, **close)
+        told = torch.cat([path[:, :-1], units], -1).flatten(0, 1)
+        torch.testing.assert_close(made.reward(told), net(table, "_reward", told), **close)
+        late = {f"_Qs{name}": value for name, value in lagging(table).items()}
+        for critics, theirs in ((made.critics, table), (made.targets, late)):
+            every = torch.stack([critic(theirs, member, told) for member in range(3)])
+            torch.testing.assert_close(critics(told), every, **close)
+        mean = torch.tanh(net(table, "_pi", path[:, -1])[:, :2])
         torch.testing.assert_close(Prior(made).act(clip)[0].mode(), mean, **close)
-        last = torch.stack([number(critic(table, member, torch.cat([z, mean], -1))) for member in range(3)]).mean(0)
         planner = Planned(made, 0.99, samples=32, elites=4, proposals=2).planner
-        score = planner.score(clip)
-        torch.testing.assert_close(score, total + fades * last, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(planner.score(clip), plans_worth(table, path, units), **close)
 
 
 def test_a_step_of_planning_is_the_published_one() -> None:
-    """One iteration by hand: scores of all plans, the elites' weights, and the belief that follows."""
-    made = from_published(current(published()))
+    """One iteration by hand: scores of all plans, the elites' weights, and the plan that follows."""
+    table = published()
+    made = from_published(current(table))
     thinker = Planned(made, 0.99, samples=32, iterations=1, elites=4, proposals=2)
     tried: list[Tensor] = []
     worth = thinker.planner.worth
     thinker.planner.worth = lambda now, plans: tried.append(plans) or worth(now, plans)  # type: ignore[method-assign, func-returns-value]
-    past = Clip(proprio=torch.randn(1, 1, 6, generator=noise(8)))
+    seen = torch.randn(1, 6, generator=noise(8))
     with torch.no_grad():
-        _, memory = thinker.act(past)
-        clip, _ = made.imagine({"z": made.observe(past)["z"].expand(32, -1)}, tried[0][0], 3, noise())
-        scores = thinker.planner.score(clip)
-    top = scores.topk(4)
-    weight = torch.softmax(0.5 * (top.values - top.values.max()), 0)
-    mean = (weight[:, None, None] * tried[0][0][top.indices]).sum(0)
+        _, memory = thinker.act(Clip(proprio=seen.unsqueeze(1)))
+    z = layer(table, "_encoder.state.1", layer(table, "_encoder.state.0", seen), "softmax")
+    plans = tried[0][0]
+    top = plans_worth(table, foretold(table, z.expand(32, -1), plans), plans).topk(4)
+    weight = torch.exp(0.5 * (top.values - top.values.max()))
+    mean = ((weight / weight.sum())[:, None, None] * plans[top.indices]).sum(0)
     torch.testing.assert_close(memory["plan"][0], mean, rtol=1e-5, atol=1e-5)  # type: ignore[index, call-overload]
 
 
@@ -356,7 +375,7 @@ def test_critics_at_once_are_critics_one_by_one_and_targets_follow() -> None:
 
 
 def test_rewards_belong_to_the_step_in_which_they_are_got() -> None:
-    """The reward is the action itself: it is learnt, and from rewards moved by a step it is not."""
+    """The reward is the action itself: it is learnt, and from rewards moved by a step to either side it is not."""
 
     def error(by: int) -> float:
         part, draw = world(MOVES, dropout=0.0), noise(9)
@@ -374,6 +393,32 @@ def test_rewards_belong_to_the_step_in_which_they_are_got() -> None:
 
     assert error(0) < 0.15
     assert error(1) > 0.4
+    assert error(-1) > 0.4
+
+
+def test_a_frame_follows_from_the_action_before_it() -> None:
+    """A frame shows the action that led to it: it is foreseen, and frames that show another step's action are not."""
+
+    def foreseen(by: int) -> float:
+        part, draw = world(MOVES, dropout=0.0), noise(9)
+        climb = torch.optim.Adam([*part.groups()["encoder"], *part.groups()["world"]], 3e-3)
+        for _ in range(150):
+            actions = F.one_hot(torch.randint(0, 3, (32, 6), generator=draw), 3).float()
+            shown = actions.roll(by, 1)[:, 1:5]  # of frame t, with by = 0: the action of step t - 1
+            rewards = shown[:, :3].argmax(-1).float()  # of what is seen, so that latents tell it
+            clip = Clip(proprio=shown, actions=actions[:, 2:5], rewards=rewards, ends=torch.zeros(32, 3))
+            climb.zero_grad()
+            learning(part, clip, draw)["world"].backward()
+            climb.step()
+        with torch.no_grad():
+            made, _ = part.imagine(part.observe(clip.cut(0, 1)), clip.actions, 1, draw)
+            every = part.encode(Clip(proprio=torch.eye(3).unsqueeze(1)))[:, 0]
+        nearest = torch.cdist(made.features[:, 1], every).argmin(-1)
+        return float((nearest == shown[:, 1].argmax(-1)).float().mean())
+
+    assert foreseen(0) > 0.9
+    assert foreseen(1) < 0.7
+    assert foreseen(-1) < 0.7
 
 
 def test_acting_sees_what_training_saw() -> None:

@@ -179,6 +179,33 @@ def test_the_loss_of_m_by_hand() -> None:
         foretelling(world, clip.with_(segment=torch.tensor([[0, 1, 1]], dtype=torch.int32)), rng.torch_rng(0))
 
 
+@pytest.mark.parametrize("by", [0, 1, -1])
+def test_what_follows_and_what_is_earned_belong_to_the_action_of_their_step(by: int) -> None:
+    """Rewards and next latents are the action's own number, or the last or the next one's. The first step is asked for,
+    as later ones remember the last action; in it only the own action can be known."""
+    world, noise = small(ends=False), rng.torch_rng("aligned")
+    climb = torch.optim.Adam(world.groups()["all"], 2e-2)
+    for _ in range(150):
+        moves = torch.randint(0, 3, (64, 7), generator=noise)
+        told = moves.roll(by, 1)[:, 1:6].float() - 1  # of frame t, with by = 0: the action of step t - 1
+        latent = told[..., None].expand(-1, -1, 3)
+        clip = Clip(
+            features=torch.cat([latent, torch.full_like(latent, -6)], -1),  # b 5 means and log variances
+            actions=MOVES.one_hot(moves[:, 2:6]), rewards=told[:, 1:],  # of the step that leads to the frame
+        )  # fmt: skip
+        climb.zero_grad()
+        foretelling(world, clip, noise)["all"].backward()
+        climb.step()
+    known, _ = world.unroll(latent[:, :1], clip.actions[:, :1], torch.zeros(64, 1))  # type: ignore[index]
+    expected = world.expected(known[:, 0])
+    reward = float((expected.reward - told[:, 1]).square().mean())
+    follows = float(((expected.mix.exp() * expected.mean).sum(-1) - latent[:, 1]).square().mean())
+    if by == 0:
+        assert max(reward, follows) < 0.1
+    else:  # a guess is 2/3 off
+        assert min(reward, follows) > 0.5
+
+
 def test_an_end_is_told_as_often_as_it_occurs_though_it_weighs_more() -> None:
     """One step in five ends; the likeliest logit under the weights is log(0.2 W / 0.8), and told is 0.2."""
     world = small()

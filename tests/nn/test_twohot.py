@@ -6,16 +6,48 @@ import math
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from retrodict.errors import UnusableInput
 from retrodict.nn.twohot import TwoHot, symexp, symlog
 
 NUMBERS = torch.cat([sign * 10.0 ** torch.arange(-6, 7) for sign in (-1.0, 1.0)] + [torch.zeros(1)])
+numbers = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
+batches = st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=1, max_size=3)
 
 
 def test_symlog_by_hand_and_back() -> None:
     assert symlog(torch.tensor([0.0, math.e - 1, 1 - math.e])).tolist() == pytest.approx([0, 1, -1])
     assert torch.allclose(symexp(symlog(NUMBERS)), NUMBERS, rtol=1e-4)
+
+
+@settings(max_examples=200)
+@given(batches)
+@example([[0.0, -0.0]])
+def test_symlog_is_odd_keeps_order_and_has_an_inverse(rows: list[list[float]]) -> None:
+    x = torch.tensor(rows)
+    assert torch.equal(symlog(-x), -symlog(x))
+    assert torch.equal(symexp(-symlog(x)), -symexp(symlog(x)))
+    assert torch.equal(symlog(x).flatten().sort().values, symlog(x.flatten().sort().values))
+    assert torch.allclose(symexp(symlog(x)), x, rtol=1e-4, atol=1e-6)
+    small = x / 1e6 * 20  # symexp of 20 is 4.9e8
+    assert torch.allclose(symlog(symexp(small)), small, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(["symexp", "symlog"]), st.sampled_from([41, 101, 255]), batches)
+@example("symexp", 255, [[0.0, 0.0]])
+@example("symlog", 41, [[0.0, 0.0]])
+def test_a_number_is_a_belief_in_two_neighbours_that_means_it(kind: str, count: int, rows: list[list[float]]) -> None:
+    x, bins = torch.tensor(rows), TwoHot(kind, count)
+    weights = bins.encode(x)
+    assert weights.shape == (*x.shape, count)
+    assert weights.min() >= 0
+    assert torch.allclose(weights.sum(-1), torch.ones(x.shape))
+    held = (weights > 0).flatten(0, 1)
+    assert all(kept.nonzero().diff(dim=0).tolist() in ([], [[1]]) for kept in held)
+    assert torch.allclose(bins.mean(weights.log()), x, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["symexp", "symlog"])

@@ -3,7 +3,7 @@
 Claim   a planner that learns its world while it acts swings up a pendulum in 4,000 steps, and learns a game of choices
 Tiny    about 4 minutes a seed on a CPU core (catch: 7): pendulum_return, catch_return, planning_gain_2000
 Paper   Hansen, Su and Wang, TD-MPC2: Scalable, Robust World Models for Continuous Control (ICLR 2024)
-Run     retrodict train tdmpc2 --data D --out RUN --size tiny
+Run     retrodict train tdmpc2 --data D --env E --out RUN --size tiny
 """
 
 from __future__ import annotations
