@@ -14,10 +14,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from retrodict.errors import Incompatible, UnusableInput
-from retrodict.roles import System, View
+from retrodict.plan import self_inverse
+from retrodict.roles import Adapter, ForwardModel, InverseModel, System, View
 from retrodict.run.checkpoint import load_system, system_hash
 from retrodict.run.collect import UNSEEN, Origin, origin_of
-from retrodict.serve.batch import Model, Speech
+from retrodict.serve.batch import ITSELF, Model, Speech
 from retrodict.serve.beside import made
 from retrodict.serve.game import Game
 from retrodict.serve.messages import Picture
@@ -110,11 +111,18 @@ def speeches_of(system: System, name: str) -> tuple[Speech, ...]:
         raise Incompatible(f"the world of {name} is shown {forward.view.proprio} recorded numbers beside its frames")
     cameras(forward.view)
     if adapter is None:
-        return (Speech("codes" if forward.space.latent else "actions", forward, system.inverse),)
+        return (_spoken("codes" if forward.space.latent else "actions", forward, system.inverse),)
     true = system.decoded()
     assert true.forward is not None, "a system with a world has it decoded, too"
-    codes = Speech("codes", forward, system.inverse, adapter)
-    return Speech("actions", true.forward, true.inverse), codes
+    codes = _spoken("codes", forward, system.inverse, adapter)
+    return _spoken("actions", true.forward, true.inverse), codes
+
+
+def _spoken(name: str, forward: ForwardModel, inverse: InverseModel | None, adapter: Adapter | None = None) -> Speech:
+    """A way to steer, judged by the run's inverse model; where there is none, by the world itself, if it can."""
+    if inverse is not None:
+        return Speech(name, forward, inverse, adapter)
+    return Speech(name, forward, self_inverse(forward), adapter, by=ITSELF)
 
 
 def told_by(system: System, own: str | None) -> Origin:
