@@ -14,6 +14,7 @@ from retrodict.clip import Clip
 from retrodict.envs.catalog import make
 from retrodict.errors import NoLikelihood, UnusableInput
 from retrodict.roles import View
+from retrodict.serve import start
 from retrodict.serve.batch import (
     INVERSE,
     ITSELF,
@@ -189,6 +190,12 @@ def test_a_run_without_an_inverse_is_judged_by_its_world_and_says_so() -> None:
 class Mute(toy.Walk):
     def log_prob(self, clip: Clip) -> Tensor:
         raise NoLikelihood("it draws, and cannot say how likely a frame was")
+
+
+def test_a_world_that_judges_slowly_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "READING", 0.0)
+    assert speeches_of(toy.System(forward=toy.Walk()), "toy")[0].judge is None
+    assert toys()[0].judge is not None, "an inverse model is asked whatever it takes"
 
 
 def test_a_world_without_likelihood_or_a_list_of_actions_judges_nothing() -> None:
