@@ -11,9 +11,12 @@ import torch
 from drawn import SPACE, Drawn, Reader
 
 from retrodict import judge, trial, world_figures
+from retrodict.cli.measure import world_lines
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
+from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Schema
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.label.infer import infer_steps
 from retrodict.measure.intervals import wilson
@@ -126,6 +129,33 @@ def test_foresight_by_step(where: world_figures.Ground) -> None:
     assert drift["drift"] == drift["drift.8"] > drift["drift.1"] == 0
     delta = world_figures.measured("delta_psnr", system(), where)
     assert delta["delta_psnr.low"] > 5
+
+
+def paid(video: Cache, ends: bool = True) -> MemoryStore:
+    """The video as a dataset that pays 1 for going up, as `Drawn` says; its last steps end an episode."""
+    clips = []
+    for start, stop in zip(video.starts[:-1], video.starts[1:], strict=True):
+        actions = torch.from_numpy(video.columns["actions"][start : stop - 1])[None]
+        over = torch.zeros(1, int(stop - start) - 1)
+        over[:, -1] = ends
+        frames = torch.from_numpy(video.frames[start:stop])[None]
+        clips.append(Clip(frames=frames, actions=actions, rewards=actions[..., 1].clone(), ends=over))
+    return MemoryStore(Schema(SPACE, {"observation.image": (36, 36, 3)}, 10, rewards=True), clips)
+
+
+def test_rewards_and_ends_of_a_recording_reach_who_asks(video: Cache) -> None:
+    store, world = paid(video), Drawn()
+    found = world_figures.examined(System(forward=world), store, store.ids)[0]
+    assert found["rewards"] == {"bias": 0, "r2": 1}  # as the world says them
+    assert 0 < found["ends"]["rate"] < 0.5
+    assert found["ends"]["error"] == pytest.approx(found["ends"]["rate"])  # it never says one
+    assert found["ends"]["skill"] < 0
+    lines = "\n".join(world_lines(found))
+    assert "rewards foretold              R² 1.000, bias 0.000" in lines
+    assert "ends foretold                 skill -" in lines
+    endless = paid(video, ends=False)
+    found = world_figures.examined(System(forward=world), endless, endless.ids)[0]
+    assert "every step or none ends" in "\n".join(world_lines(found))
 
 
 def test_what_cannot_be_measured_says_why(where: world_figures.Ground, video: Cache) -> None:

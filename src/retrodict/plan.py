@@ -12,7 +12,7 @@ from torch import Tensor
 
 from retrodict import tree
 from retrodict.clip import Clip
-from retrodict.errors import Incompatible, UnusableInput
+from retrodict.errors import Incompatible, NoLikelihood, UnusableInput
 from retrodict.planners import gradient
 from retrodict.roles import ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
 from retrodict.search import cem, icem, mppi, random_shooting
@@ -20,8 +20,9 @@ from retrodict.spaces import Distribution
 from retrodict.tree import Tree
 
 __all__ = [
-    "BayesInverse", "BestOfN", "CycleScore", "GenerateThenInfer", "Rewards", "WeightedScore", "bayes_inverse",
-    "best_of_n", "cem", "generate_then_infer", "gradient", "icem", "mppi", "random_shooting",
+    "BayesInverse", "BestOfN", "CycleScore", "GenerateThenInfer", "Rewards", "Uniform", "WeightedScore",
+    "bayes_inverse", "best_of_n", "cem", "generate_then_infer", "gradient", "icem", "mppi", "random_shooting",
+    "self_inverse",
 ]  # fmt: skip
 
 
@@ -197,6 +198,32 @@ def bayes_inverse(forward: ForwardModel, policy: Policy) -> BayesInverse:
     if forward.space.discrete is None:
         raise Incompatible("bayes_inverse tries every action, so the action must be one choice among named values")
     return BayesInverse(forward, policy)
+
+
+class Uniform:
+    """A policy of a single choice that takes every value as likely, whatever it sees."""
+
+    def __init__(self, forward: ForwardModel) -> None:
+        self.view, self.space = forward.view, forward.space
+
+    def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
+        """Answers for the last frame."""
+        return Distribution(self.space, torch.zeros(past.rows, self.space.parameters, device=past.device)), memory
+
+
+@torch.no_grad()
+def self_inverse(forward: ForwardModel) -> BayesInverse | None:
+    """Returns what a world itself reads off its frames, all actions being as likely before; None where its action is
+    not a single choice, or it has no likelihood, which is asked of one black pair of frames."""
+    if forward.space.discrete is None:
+        return None
+    view = forward.view
+    inverse = bayes_inverse(forward, Uniform(forward))
+    try:
+        inverse.infer(Clip(frames=torch.zeros(1, 2, view.channels, *view.size, dtype=torch.uint8)))
+    except NoLikelihood:
+        return None
+    return inverse
 
 
 def _child(memory: Tree, name: str) -> Tree:

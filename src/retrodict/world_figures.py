@@ -200,11 +200,12 @@ def sample(source: Episodes, ids: Sequence[str], size: tuple[int, int], seed: in
     if not clips:
         raise UnusableInput("no episode has two frames, so nothing happens in any")
     cameras = {name: (*size, shape[2]) for name, shape in source.schema.cameras.items()}
-    return Cache.build(MemoryStore(Schema(source.schema.space, cameras, source.schema.fps), clips))
+    schema = Schema(source.schema.space, cameras, source.schema.fps, rewards=source.schema.rewards)
+    return Cache.build(MemoryStore(schema, clips))
 
 
 def opening(source: Episodes, id: str, length: int, size: tuple[int, int]) -> Clip:
-    """The first frames of an episode, at the size that a model sees, and their actions."""
+    """The first frames of an episode, at the size that a model sees, their actions, and what those led to."""
     pieces, count = list[Tensor](), 0
     for piece in source.stream(id, piece_of(source.schema)):
         pieces.append(resize(piece[0], size))
@@ -212,8 +213,8 @@ def opening(source: Episodes, id: str, length: int, size: tuple[int, int]) -> Cl
         if count >= length:
             break
     rest = source.read(id, frames=False).cut(0, length)
-    frames = torch.cat(pieces)[None, :length]
-    return Clip(frames=frames, actions=rest.actions, source=rest.source, confidence=rest.confidence, text=rest.text)
+    kept = ("frames", "actions", "source", "confidence", "rewards", "ends", "text")
+    return rest.with_(frames=torch.cat(pieces)[None, :length]).only(*kept)
 
 
 def examined(system: System, source: Episodes, ids: Sequence[str]) -> tuple[dict[str, Any], Shown | None]:

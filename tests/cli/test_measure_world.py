@@ -83,3 +83,17 @@ def test_an_episode_of_one_step_is_looked_at_one_step_ahead(
     world = json.loads(capsys.readouterr().out)["world"]
     assert [point["x"] for point in world["skill"]] == [1]
     assert world["windows"] == 3
+
+
+def test_a_world_of_a_game_is_asked_for_rewards_and_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in ("0", "1"):
+        assert cli.main(["record", "catch", "--episodes", "8", "--seed", seed, "--out", str(tmp_path / seed)]) == 0
+    for recipe in ("iris", "joint"):
+        line = ["train", recipe, "--data", str(tmp_path / "0"), "--size", "micro", "--out", str(tmp_path / recipe)]
+        assert cli.main(line) == 0
+        capsys.readouterr()
+        assert cli.main(["measure", str(tmp_path / recipe), "--data", str(tmp_path / "1")]) == 0
+        told, page = capsys.readouterr().out, (tmp_path / recipe / "measure.html").read_text()
+        for line in ("rewards foretold  ", "ends foretold  "):
+            assert (line in told) == (recipe == "iris")
+        assert ("Does it foretell rewards and ends?" in page) == (recipe == "iris")

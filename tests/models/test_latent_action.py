@@ -274,8 +274,11 @@ def test_a_restart_touches_the_book_that_both_models_use(kind: str) -> None:
     before, codes = model.world.quantiser.book.clone(), code_space(1, 4).one_hot(torch.tensor([2]))  # type: ignore[operator, union-attr]
     old = model.eval().world.predict(frames(1, 1), codes)
     model.after_step(0, 1.0)
+    assert model.gauges()["codes/restarted"] == 1.0
     assert (model.world.quantiser.book != before).any(-1).tolist() == [[False, False, True, False]]  # type: ignore[union-attr]
     assert not torch.allclose(model.world.predict(frames(1, 1), codes), old)
+    model.after_step(1, 0.0)
+    assert model.gauges()["codes/restarted"] == 0.0  # in that step
 
 
 def last_restart(part: LatentAction[Any], fit: Fit, monkeypatch: pytest.MonkeyPatch) -> tuple[int, float]:

@@ -49,6 +49,18 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert "One frame, every request" not in page
     assert "How far does it foresee?" in page
     assert "None" not in page
+    assert "rewards" not in page
+
+
+def test_rewards_and_ends_stand_in_a_table_where_a_world_foretells_them() -> None:
+    rewards, ends = {"bias": -0.0125, "r2": 0.75}, {"error": 0.0312, "rate": 0.077, "skill": None}
+    page = world_page.render("mine", told(rewards=rewards, ends=ends))
+    for name, value in (("R² of rewards", "0.75"), ("bias: foretold - recorded", "-0.013"), ("skill at ends", "—"),
+                        ("calibration error of ends", "0.031"), ("share of steps that end", "0.077")):  # fmt: skip
+        assert f'<th scope="row">{name}</th><td class="right">{value}</td>' in page
+    alone = world_page.render("mine", told(ends=ends))
+    assert "skill at ends" in alone
+    assert "R² of rewards" not in alone
 
 
 def test_a_large_ratio_is_a_whole_number() -> None:

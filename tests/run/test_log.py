@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -50,3 +51,19 @@ def test_absent_tensorboard_names_the_line_that_installs_it(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingPackage, match=r"retrodict\[track\]"):
         Log(quiet=True, tensorboard=True)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_said_while_a_bar_is_shown_takes_its_place(tmp_path: Path) -> None:
+    log = Log(stream=Terminal())
+    log.say("before")
+    log.begin(tmp_path / "metrics.jsonl", 0, 5, "stage")
+    log.step(0, {"all": 0.5})
+    log.say("while")
+    assert log.stream.getvalue().startswith("before\n\r\x1b[2K")
+    assert log.stream.getvalue().endswith("all 0.500\r\x1b[2Kwhile\n")
+    log.end()

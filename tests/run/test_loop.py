@@ -21,6 +21,7 @@ from retrodict.errors import StaleStage, UnusableInput
 from retrodict.models.inverse import Inverse
 from retrodict.models.latent_action import CodeAdapter, LatentInverse
 from retrodict.models.losses import labelled
+from retrodict.models.tokenizers import ConvTokenizer, LearnedTokenizer, tokenizing
 from retrodict.nn.part import Part
 from retrodict.roles import DecodedInverse, View
 from retrodict.run.log import Log
@@ -316,6 +317,39 @@ def test_gauges_are_in_the_metrics_and_an_alarm_is_said_at_the_end(tmp_path: Pat
             run.fit("dial", Gauged(), both, sprites.unlabelled, Fit(steps, 4))
         assert log.said == told
         assert [line["dial/seen"] for line in curve(tmp_path / str(steps), "dial")] == [1.0, 2.0, 3.0, 4.0][:steps]
+
+
+def test_an_alarm_is_said_once_while_a_part_trains_and_again_at_the_end(tmp_path: Path, sprites: Views) -> None:
+    for steps, early in (
+        (12, 4),
+        (40, 12),
+    ):  # it turns too far at step 4; asked are tenths of the steps, after a quarter
+        log = Listening()
+        with Run(tmp_path / str(steps), sprites, log=log) as run:
+            run.fit("dial", Gauged(), both, sprites.unlabelled, Fit(steps, 4))
+        assert log.said == [f"dial, step {early} of {steps}: it turned too far", "dial: it turned too far"]
+
+
+def test_restarted_codes_are_counted_in_the_metrics_also_after_an_interruption(tmp_path: Path, sprites: Views) -> None:
+    def starving(part: LearnedTokenizer, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
+        found = tokenizing(part, clip, noise)
+        part.quantiser.used[0, :3] = 0.0  # three codes that nobody uses
+        return found
+
+    def trained(folder: Path, log: Log) -> None:
+        with rng.isolated("tokens"):
+            part = ConvTokenizer(View(size=(36, 36)), {"kind": "vq", "positions": 1, "codes": 8, "width": 4}, 12, 8)
+        with Run(folder, sprites, log=log, commit_steps=10) as run:
+            run.fit("tokens", part, starving, sprites.unlabelled, Fit(80, 4))
+
+    trained(tmp_path / "whole", Log(quiet=True))
+    for at in (22, 39):
+        with pytest.raises(Stopped):
+            trained(tmp_path / "broken", Stopping(at))
+    trained(tmp_path / "broken", Log(quiet=True))
+    whole = curve(tmp_path / "whole", "tokens")
+    assert {line["step"]: line["codes/restarted"] for line in whole if line["codes/restarted"]} == {19: 3.0, 39: 3.0}
+    assert curve(tmp_path / "broken", "tokens") == whole
 
 
 class Listening(Log):

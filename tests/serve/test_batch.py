@@ -12,11 +12,25 @@ from torch import Tensor
 
 from retrodict.clip import Clip
 from retrodict.envs.catalog import make
-from retrodict.errors import UnusableInput
+from retrodict.errors import NoLikelihood, UnusableInput
 from retrodict.roles import View
-from retrodict.serve.batch import Failed, Look, Model, Speech, Step, judge, observe, outcomes, translated, wholes
+from retrodict.serve import start
+from retrodict.serve.batch import (
+    INVERSE,
+    ITSELF,
+    Failed,
+    Look,
+    Model,
+    Speech,
+    Step,
+    judge,
+    observe,
+    outcomes,
+    translated,
+    wholes,
+)
 from retrodict.serve.start import speeches_of
-from retrodict.spaces import ActionSpace, code
+from retrodict.spaces import ActionSpace, code, continuous
 
 
 def frames(count: int) -> Tensor:
@@ -154,3 +168,38 @@ def test_whole_actions_are_the_commonest_codes_or_vectors_far_apart() -> None:
 def test_a_judge_that_speaks_otherwise_is_none() -> None:
     _, codes = toys()
     assert Speech("actions", toys()[0].forward, codes.inverse).judge is None
+
+
+def test_a_run_without_an_inverse_is_judged_by_its_world_and_says_so() -> None:
+    assert [speech.by for speech in toys()] == [INVERSE, INVERSE]
+    world, shown = toy.Walk(), frames(1)
+    shown[0] = torch.tensor(toy.GROUND, dtype=torch.uint8)[:, None, None]
+    shown[0, :, 16:20, 16:20] = torch.tensor(toy.RED, dtype=torch.uint8)[:, None, None]  # where every way is free
+    for speech in speeches_of(toy.System(forward=world, adapter=toy.Shift()), "toy"):
+        assert (speech.by, speech.reach, speech.lag) == (ITSELF, 0, 0)
+        for pressed in torch.eye(5):
+            step = together(speech, shown, pressed[None])[0]
+            pair = torch.stack([shown[0], step.frame])
+            looks = [Look(speech, pair, pressed, 0), Look(speech, pair, pressed.roll(1), 0)]
+            world.rows.clear()
+            judge(looks)
+            assert world.rows == [10], "one pass tries every action of every look"
+            assert [look.right for look in looks] == [True, False]
+
+
+class Mute(toy.Walk):
+    def log_prob(self, clip: Clip) -> Tensor:
+        raise NoLikelihood("it draws, and cannot say how likely a frame was")
+
+
+def test_a_world_that_judges_slowly_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "READING", 0.0)
+    assert speeches_of(toy.System(forward=toy.Walk()), "toy")[0].judge is None
+    assert toys()[0].judge is not None, "an inverse model is asked whatever it takes"
+
+
+def test_a_world_without_likelihood_or_a_list_of_actions_judges_nothing() -> None:
+    assert speeches_of(toy.System(forward=Mute()), "toy")[0].judge is None
+    numbers: Any = toy.Walk()
+    numbers.space = ActionSpace((continuous("v", ("x",)),))
+    assert speeches_of(toy.System(forward=numbers), "toy")[0].judge is None

@@ -27,6 +27,7 @@ from retrodict.serve.game import Game
 from retrodict.serve.messages import MOST_NAME, MOST_TEXT, Picture, pack, parse, unpack
 from retrodict.serve.player import Player
 from retrodict.serve.session import EDIT, KEY, START
+from retrodict.serve.start import speeches_of
 from retrodict.spaces import ActionSpace, Segment
 
 STAY, UP, DOWN, LEFT, RIGHT = (f"0:{i}" for i in range(5))
@@ -98,6 +99,7 @@ def test_a_key_is_a_step_of_the_dream_and_of_the_real_world_and_is_read_back(tmp
             assert frame["differs"] == {"real": 0.0}, "this dream is exact"
             assert np.array_equal(page.pictures["dream"], page.pictures["real"])
             assert (judged["right"], judged["share"], judged["of"]) == (True, 1.0, i)
+            assert judged["by"] == "the run's own inverse model"
             assert judged["pressed"] == judged["read"] == frame["led"] == toy.ACTIONS[int(key[2:])]
         want = np.clip(np.array(begin) + toy.MOVES[[int(key[2:]) for key in moves]].sum(0), 0, 8)
         assert page.cell == want.tolist()
@@ -259,6 +261,17 @@ class Weather(toy.Walk):
         following = super().predict(frames, actions)
         following[:, :, 0, 0] = torch.where(actions[:, 5:6] >= 0, 0.5, following[:, :, 0, 0])
         return following
+
+
+def test_without_an_inverse_the_meter_is_read_by_the_world_itself(tmp_path: Path) -> None:
+    async def script(page: Page) -> None:
+        assert page.last("welcome")["judge"] is True
+        await page.press(DOWN)
+        assert page.last("judged")["by"] == "the world itself, by Bayes"
+        assert page.last("judged")["of"] == 1
+
+    speeches = speeches_of(toy.System(forward=toy.Walk(), adapter=toy.Shift()), "toy")
+    play(replace(toy.game(tmp_path), speeches=speeches), script)
 
 
 def test_an_event_is_typed_into_a_world_that_takes_text(tmp_path: Path) -> None:

@@ -107,7 +107,21 @@ def world_lines(found: Mapping[str, Any]) -> list[str]:
         f"{'error after doing nothing':28}  {_range(found['still'])} times that after the right ones",
         f"{'delta PSNR, right - random':28}  {_range(found['delta_psnr'])} dB",
         f"{'cycle consistency':28}  {told}",
+        *_outcome_lines(found),
     ]
+
+
+def _outcome_lines(found: Mapping[str, Any]) -> list[str]:
+    """How well rewards and ends are foretold, of a world that imagines them and a dataset that has them."""
+    lines = []
+    if rewards := found.get("rewards"):
+        fit = "they are all equal" if rewards["r2"] is None else f"R² {_plain(rewards['r2'])}"
+        lines.append(f"{'rewards foretold':28}  {fit}, bias {_plain(rewards['bias'])} (foretold - recorded)")
+    if ends := found.get("ends"):
+        fit = "every step or none ends" if ends["skill"] is None else f"skill {_plain(ends['skill'])}"
+        rate = f"{_plain(ends['rate'])} of steps end an episode"
+        lines.append(f"{'ends foretold':28}  {fit}, calibration error {_plain(ends['error'])}; {rate}")
+    return lines
 
 
 def _range(found: Mapping[str, Any]) -> str:

@@ -196,6 +196,7 @@ class LatentAction(Part, Generic[W]):
             labelled.inverse = inverse
         self.view = inverse.view
         self.restart_every, self.settle = restart_every, settle
+        self.restarted = 0  # codes, in the last step; told, and not kept
 
     @property
     def head(self) -> LabelledInverse:
@@ -240,9 +241,9 @@ class LatentAction(Part, Generic[W]):
         return {name: float(mine / still.clamp_min(1e-9)) for name, (mine, still) in pairs.items()}
 
     def gauges(self) -> dict[str, float]:
-        """How evenly the codes are used."""
+        """How evenly the codes are used, and how many dead ones the last step restarted; nothing without codes."""
         used = self.inverse.quantiser.perplexity
-        return {} if used is None else {"codes/perplexity": used}
+        return {} if used is None else {"codes/perplexity": used, "codes/restarted": float(self.restarted)}
 
     def alarm(self) -> str:
         """Says that the codes have collapsed, if they have."""
@@ -253,8 +254,8 @@ class LatentAction(Part, Generic[W]):
 
     def after_step(self, step: int, rate: float) -> None:
         """Restarts dead codes while the net moves, and moves the target."""
-        if (step + 1) % self.restart_every == 0 and rate > self.settle:
-            self.inverse.quantiser.restart_dead(randomness.torch_rng("restart", step))
+        due = (step + 1) % self.restart_every == 0 and rate > self.settle
+        self.restarted = self.inverse.quantiser.restart_dead(randomness.torch_rng("restart", step)) if due else 0
         self.world.after_step(step, rate)
 
 

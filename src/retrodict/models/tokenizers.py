@@ -147,6 +147,7 @@ class LearnedTokenizer(Tokenizer):
         if not isinstance(made, Codes) or made.positions != 1:
             raise UnusableInput(f"a tokenizer needs a bottleneck of codes with one position; got {dict(code)}")
         self.quantiser, self.codes = made, made.codes
+        self.restarted = 0  # codes, in the last step; told, and not kept
 
     def loss(self, frames: UInt8[Tensor, "n f c h w"]) -> Float[Tensor, ""]:
         """Squared error of the frames in units of their variance (van den Oord et al. 2017), and the price."""
@@ -158,8 +159,8 @@ class LearnedTokenizer(Tokenizer):
         return self.quantiser.lookup(every.unsqueeze(1))
 
     def gauges(self) -> dict[str, float]:
-        """How evenly the codes are used: perplexity, of `codes`."""
-        return {"codes/perplexity": self.quantiser.perplexity}
+        """How evenly the codes are used: perplexity, of `codes`; and how many dead ones the last step restarted."""
+        return {"codes/perplexity": self.quantiser.perplexity, "codes/restarted": float(self.restarted)}
 
     def alarm(self) -> str:
         """Says that the codebook has collapsed, if it has."""
@@ -170,8 +171,8 @@ class LearnedTokenizer(Tokenizer):
 
     def after_step(self, step: int, rate: float) -> None:
         """Restarts dead codes every 20 steps while the net moves."""
-        if (step + 1) % 20 == 0 and rate > 0.2:
-            self.quantiser.restart_dead(randomness.torch_rng("restart", step))
+        due = (step + 1) % 20 == 0 and rate > 0.2
+        self.restarted = self.quantiser.restart_dead(randomness.torch_rng("restart", step)) if due else 0
 
     def _assign(self, z: Float[Tensor, "n e"]) -> Int[Tensor, "n"]:
         return self.quantiser.assign(self.quantiser.parts(z))[:, 0]

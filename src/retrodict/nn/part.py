@@ -62,7 +62,7 @@ class Part(nn.Module):
         return {}
 
     def alarm(self) -> str:
-        """Says, when training is over, what a good loss may hide, such as a collapsed codebook; "" if nothing."""
+        """Says, in training and at its end, what a good loss may hide, such as a collapsed codebook; "" if nothing."""
         return ""
 
     def describe(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def render(name: str, told: Row, shown: Shown | None = None) -> str:
     parts = [_pictures(shown)] if shown else []
     parts += [_cycle(told["cycle"])] if told["cycle"]["value"] is not None else []
     parts += [_foresight(told), _drift(told["drift"])]
+    parts += [_outcomes(told)] if "rewards" in told or "ends" in told else []
     head = page.header(title, LEADS[told["word"]], facts, _headline(told))
     return page.document(title, head, element("main", *parts))
 
@@ -101,6 +102,22 @@ def _foresight(told: Row) -> Markup:
 def _drift(points: list[Row]) -> Markup:
     words = ["PSNR lost since the first step of a rollout, in dB, as frames are made from frames that it made."]
     return _steps("How fast does it drift?", words, {"drift": points}, "dB lost")
+
+
+def _outcomes(told: Row) -> Markup:
+    words = [
+        "What it says of the rewards and ends of a rollout under the right actions, at all its steps together, against "
+        "those recorded.",
+        "R² and skill are 0 for saying the mean reward or the rate of ends always, and negative for what is worse.",
+    ]  # fmt: skip
+    rows = list[list[str]]()
+    if rewards := told.get("rewards"):
+        rows += [["R² of rewards", number(rewards["r2"])], ["bias: foretold - recorded", number(rewards["bias"], 3)]]
+    if ends := told.get("ends"):
+        rows += [["skill at ends", number(ends["skill"])], ["calibration error of ends", number(ends["error"], 3)],
+                 ["share of steps that end", number(ends["rate"], 3)]]  # fmt: skip
+    shown = numbers.table("Rewards and ends", ["", "value"], rows, (1,))
+    return sections.section("Does it foretell rewards and ends?", words, shown)
 
 
 def _steps(name: str, words: list[str], series: Mapping[str, list[Row]], label: str) -> Markup:

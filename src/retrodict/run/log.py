@@ -31,7 +31,8 @@ class Log:
     def say(self, line: str) -> None:
         """Shows one line."""
         if not self.quiet:
-            print(line, file=self.stream, flush=True)
+            bar = "\r\x1b[2K" if self._file is not None and self.stream.isatty() else ""  # to be taken away
+            print(bar + line, file=self.stream, flush=True)
 
     def begin(self, path: Path, start: int, steps: int, name: str) -> None:
         """Opens a metrics file, dropping lines at or after `start` that a killed process wrote."""

@@ -167,7 +167,7 @@ def _steps(
     start: int,
     log: Log,
 ) -> None:
-    committed = time.monotonic()
+    committed, alarmed = time.monotonic(), False
     for step in range(start, cfg.steps):
         values = _step(stage, part, loss, data, cfg, optimisers, step)
         if isinstance(data, Replay):
@@ -175,6 +175,10 @@ def _steps(
         log.step(step, {**values, **part.gauges(), "rate": cfg.rate_at(step)})
         if step + 1 == cfg.steps:  # the caller commits the finished stage, and leaves if a signal came
             return
+        late = 4 * (step + 1) >= cfg.steps and (step + 1) % max(1, cfg.steps // 10) == 0  # codes settle at first
+        if late and not alarmed and (alarm := part.alarm()):
+            log.say(f"{stage.name}, step {step + 1} of {cfg.steps}: {alarm}")
+            alarmed = True
         due = time.monotonic() - committed > stage.commit_seconds
         due = due or (stage.commit_steps > 0 and (step + 1) % stage.commit_steps == 0)
         if due or stage.stop.signal:

@@ -29,6 +29,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 WHOLES = 9  # actions that a world of vectors, or of several codes, is asked to draw for its keys
 _DRAWN = 64  # actions among which those are chosen
+INVERSE, ITSELF = "the run's own inverse model", "the world itself, by Bayes"  # who says what was pressed
 
 
 class Failed(RetrodictError):
@@ -39,13 +40,15 @@ class Failed(RetrodictError):
 class Speech:
     """One way to steer the world: by true actions, or by the codes that its recipe found.
 
-    `inverse` is None where the run has none that speaks the same; `adapter` turns codes into true actions.
+    `inverse` is None where nothing can say what was pressed, and `by` says who does: weaker evidence where it is the
+    world itself. `adapter` turns codes into true actions.
     """
 
     name: str  # actions or codes
     forward: ForwardModel
     inverse: InverseModel | None = None
     adapter: Adapter | None = None
+    by: str = INVERSE
 
     @property
     def judge(self) -> InverseModel | None:

@@ -247,7 +247,7 @@ class Player:
         pressed, read = (screen.said(self.keyboard, speech.forward.space, action) for action in told)
         share = sum(self.verdicts) / len(self.verdicts)
         at, of = session.at - speech.lag, len(self.verdicts)
-        await self.tell("judged", at=at, right=look.right, pressed=pressed, read=read, share=share, of=of)
+        await self.tell("judged", at=at, right=look.right, pressed=pressed, read=read, share=share, of=of, by=speech.by)
 
     async def _paint(self, pixels: bytes) -> None:
         height, width = shape_of(self.game.view)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from retrodict.clip import Clip
 from retrodict.errors import Incompatible, UnusableInput
-from retrodict.roles import System, View
+from retrodict.plan import self_inverse
+from retrodict.roles import Adapter, ForwardModel, InverseModel, System, View
 from retrodict.run.checkpoint import load_system, system_hash
 from retrodict.run.collect import UNSEEN, Origin, origin_of
-from retrodict.serve.batch import Model, Speech
+from retrodict.serve.batch import ITSELF, Model, Speech
 from retrodict.serve.beside import made
 from retrodict.serve.game import Game
 from retrodict.serve.messages import Picture
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 FPS = 10  # of a run that does not say its own
 OWN = "sprites"  # the world that comes with the package
+READING = 0.05  # seconds that a world may take to judge itself: they keep the next step waiting
 
 
 @dataclass(frozen=True)
@@ -110,11 +115,33 @@ def speeches_of(system: System, name: str) -> tuple[Speech, ...]:
         raise Incompatible(f"the world of {name} is shown {forward.view.proprio} recorded numbers beside its frames")
     cameras(forward.view)
     if adapter is None:
-        return (Speech("codes" if forward.space.latent else "actions", forward, system.inverse),)
+        return (_spoken("codes" if forward.space.latent else "actions", forward, system.inverse),)
     true = system.decoded()
     assert true.forward is not None, "a system with a world has it decoded, too"
-    codes = Speech("codes", forward, system.inverse, adapter)
-    return Speech("actions", true.forward, true.inverse), codes
+    codes = _spoken("codes", forward, system.inverse, adapter)
+    return _spoken("actions", true.forward, true.inverse), codes
+
+
+def _spoken(name: str, forward: ForwardModel, inverse: InverseModel | None, adapter: Adapter | None = None) -> Speech:
+    """A way to steer, judged by the run's inverse model; where there is none, by the world itself, if it is quick."""
+    if inverse is not None:
+        return Speech(name, forward, inverse, adapter)
+    itself = self_inverse(forward)
+    if itself is not None and _seconds(itself) > READING:
+        itself = None
+    return Speech(name, forward, itself, adapter, by=ITSELF)
+
+
+@torch.no_grad()
+def _seconds(inverse: InverseModel) -> float:
+    """How long one reading takes: the best of three, as the machine may be busy."""
+    view, found = inverse.view, list[float]()
+    pair = Clip(frames=torch.zeros(1, view.frames, view.channels, *view.size, dtype=torch.uint8))
+    for _ in range(3):
+        began = time.perf_counter()
+        inverse.infer(pair)
+        found.append(time.perf_counter() - began)
+    return min(found)
 
 
 def told_by(system: System, own: str | None) -> Origin:

@@ -56,11 +56,11 @@ export class Meters {
     $("latencies").replaceChildren(...bars, shape("line", { class: "goal", x1: 0, x2: 200, y1: y, y2: y }));
   }
 
-  judged({ right, pressed, read, share, of }) {
+  judged({ right, pressed, read, share, of, by }) {
     this.verdicts = [...this.verdicts, right].slice(-MOST);
     $("obeyed").textContent = percent(share);
     const last = right ? `Last: ${pressed}, and read as that.` : `Last: ${pressed} was pressed, ${read} was read.`;
-    $("obeyed-words").textContent = `Of the last ${of} steps, as read by the run's own inverse model. ${last}`;
+    $("obeyed-words").textContent = `Of the last ${of} steps, as read by ${by}. ${last}`;
     const marks = this.verdicts.map((yes, i) => shape("rect", { class: yes ? "yes" : "no", x: i * 4 + 0.5, width: 2.5, y: yes ? 1 : 8, height: yes ? 14 : 7 }));
     $("verdicts").replaceChildren(...marks);
   }

@@ -32,7 +32,7 @@ const heard = {
     $("task").hidden = !message.task;
     $("task-words").textContent = message.task;
     $("again-words").textContent = message.levels ? "New level" : "Start again";
-    if (!message.judge) $("obeyed-words").textContent = "This run has no inverse model that speaks as its keys do.";
+    if (!message.judge) $("obeyed-words").textContent = "Nothing in this run can say what was pressed: it has no inverse model that speaks as its keys do, and its world cannot judge itself in time.";
     here.notes = message.notes;
     heard.real({ name: message.real, why: message.why });
   },
