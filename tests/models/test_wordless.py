@@ -104,7 +104,8 @@ def test_whatever_speaks_actions_alone_meets_it(world: ForwardModel, sprites: Vi
     quiet, before = wordless(world), past(sprites)
     with rng.isolated(0, "policy"):
         policy = ClipPolicy(quiet.view, quiet.space, "flatten", "grid", 4, 8, 1, 16).eval()
-    assert compatible(world, policy)
+    assert "wordless(world)" in str(compatible(world, policy))
+    assert compatible(quiet, policy) is None
     clip, _ = quiet.imagine(quiet.observe(before), policy, 2, torch.Generator().manual_seed(0))
     assert clip.frames is not None
     assert clip.length == 3
