@@ -91,7 +91,8 @@ def cast(sprites: Views, tmp_path_factory: pytest.TempPathFactory) -> Cast:
         world = FrameForward(view, cache.space, "conv", 4, 8, 1)
     inverse = {"vpt": made["vpt"].inverse, "lapo codes": codes.inverse, "lapo": true.inverse,
                "laq": made["laq"].decoded().inverse, "laom": made["laom"].inverse,
-               "joint": made["joint"].inverse, "bayes": bayes_inverse(world, made["bc"].policy)}  # fmt: skip
+               "genie codes": made["genie"].inverse, "joint": made["joint"].inverse,
+               "bayes": bayes_inverse(world, made["bc"].policy)}  # fmt: skip
     forward = {"frames": world, "lapo codes": codes.forward, "lapo": true.forward, "joint": made["joint"].forward,
                "laq": made["laq"].decoded().forward, "world_models": made["world_models"].forward,
                "dreamer_v3": made["dreamer_v3"].forward, "genie codes": made["genie"].forward,
