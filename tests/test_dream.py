@@ -22,8 +22,11 @@ from retrodict.envs.pendulum import Pendulum
 from retrodict.envs.rollout import open_loop, policy_actor, rollout, score, uniform
 from retrodict.errors import NoFrames, UnusableInput
 from retrodict.models.frame_world import FrameForward
+from retrodict.models.next_token_world import NextTokenWorld
 from retrodict.models.policy import ClipPolicy
 from retrodict.models.rssm import RSSM
+from retrodict.models.token_world import MaskedWorld, TokenWorld
+from retrodict.models.tokenizers import PatchTokenizer
 from retrodict.roles import ForwardModel, System, View
 from retrodict.run.collect import collect, schema_of
 from retrodict.spaces import ActionSpace, categorical
@@ -127,6 +130,28 @@ def test_a_learner_of_stable_baselines_practises_in_a_dream(sprite_world: FrameF
     finished = [episode["r"] for episode in learner.ep_info_buffer]
     assert finished
     assert all(earned in range(0, 21, 2) for earned in finished)
+
+
+@pytest.mark.parametrize("kind", [MaskedWorld, NextTokenWorld])
+def test_a_world_of_tokens_is_dreamt_too(kind: type[TokenWorld], cache_steps: Steps) -> None:
+    cache = cache_steps.cache
+    book = PatchTokenizer(cache.view(), 18, 8)
+    book.learn(Clip(frames=torch.from_numpy(np.array(cache.frames[None, :9]))), rng.torch_rng(0))
+    with rng.isolated(0, "tokens"):
+        model = kind(book, cache.space, 16, 1, 2, 2).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of things it cannot look at, such as no registered id
+        check_env(dream(model, cache_steps))
+    rows, moves = dream(model, cache_steps, n=3), [np.array(move) for move in ([1, 2, 3], [4, 0, 1])]
+    rows.reset(seed=5)
+    twin, saved = rows.branch(), rows.state()
+    shown = [rows.step(move)[0] for move in moves]
+    assert np.array_equal([twin.step(move)[0] for move in moves], shown)
+    rows.restore(saved)
+    assert np.array_equal([rows.step(move)[0] for move in moves], shown)
+    alone = dream(model, cache_steps)
+    alone.reset(seed=6)
+    assert np.array_equal([alone.step(move[1])[0] for move in moves], [frames[1] for frames in shown])
 
 
 def test_it_starts_at_a_recorded_frame_that_the_seed_chooses(sprite_world: FrameForward, cache_steps: Steps) -> None:

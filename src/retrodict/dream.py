@@ -23,6 +23,7 @@ from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.envs.world import MAX_SEED, World, native_space
 from retrodict.errors import NoFrames, UnusableInput
+from retrodict.models.wordless import wordless
 from retrodict.rng import key, numpy_rng, torch_rng
 from retrodict.roles import ForwardModel, State, System
 
@@ -39,7 +40,8 @@ class Dream(World):
     Observations are decoded frames; numbers where those are what the model sees; or features where it decodes nothing
     (then no policy that looks at frames can act here). Rewards and ends are those that the model imagines, 0 and never
     where it imagines none; an end comes with the probability that the model gives it. A model that draws is asked row
-    by row, with noise addressed by the row's seed and step, so that a dream does not depend on its neighbours.
+    by row, with noise addressed by the row's seed and step, so that a dream does not depend on its neighbours. One that
+    takes words beside its actions is told none.
 
     `starts` are rows of recorded frames, of which the last is where the dream begins, or steps of a cache. The model
     must be in evaluation mode, as `retrodict.load` returns it, and on `device`.
@@ -55,7 +57,7 @@ class Dream(World):
         forward = source.decoded().forward if isinstance(source, System) else source
         if forward is None:
             raise UnusableInput("this system has no forward model to dream with; train a recipe that returns one")
-        view = forward.view
+        forward, view = wordless(forward), forward.view
         self.forward, self.device = forward, device
         self._starts = starts.shown(view) if isinstance(starts, Steps) else starts
         if self._count < 1:

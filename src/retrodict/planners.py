@@ -206,7 +206,9 @@ def _range(space: ActionSpace) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
 def _ends(segment: Segment) -> tuple[Tensor, Tensor]:
     ones = torch.ones(segment.width)
     if segment.kind == "text":
-        raise Incompatible(f"segment {segment.name!r} is text, which no planner searches")
+        raise Incompatible(
+            f"segment {segment.name!r} is text, which no planner searches; plan in models.wordless.wordless(world)"
+        )
     if segment.kind == "vector":
         center, scale = normaliser(segment, ones)
         return center, REACH * scale

@@ -177,7 +177,9 @@ class System:
 def compatible(a: Any, b: Any) -> str | None:
     """Returns the reason why two roles cannot be joined, or None when they can."""
     if getattr(a, "space", None) is not None and getattr(b, "space", None) is not None and a.space != b.space:
-        return f"they speak different actions: {_name(a.space)} and {_name(b.space)}; join them through an adapter"
+        words = any(segment.kind == "text" for role in (a, b) for segment in role.space.segments)
+        how = "leave words out by models.wordless.wordless(world)" if words else "join them through an adapter"
+        return f"they speak different actions: {_name(a.space)} and {_name(b.space)}; {how}"
     first, second = getattr(a, "view", None), getattr(b, "view", None)
     if first is None or second is None:
         return None

@@ -22,6 +22,7 @@ from retrodict.measure import obedience
 from retrodict.measure.branches import Branches, counterfactuals
 from retrodict.measure.inputs import Ints
 from retrodict.measure.intervals import Estimate
+from retrodict.models.wordless import wordless
 from retrodict.roles import Adapter, ForwardModel, System
 from retrodict.segments import ONE_HOT
 from retrodict.spaces import ActionSpace, Distribution
@@ -57,7 +58,8 @@ def measured(name: str, system: System, ground: Ground) -> dict[str, float]:
     moving pixels. drift: dB lost from the first to the last of them. sensitivity: error of the next frame after other
     actions / after the right ones. delta_psnr: dB between right and random actions, four frames ahead.
     judged_controllability: share of requests that a judge reads off the generated frames (`measure.worlds.Control`).
-    effect_consistency: of the agent's displacement by request, in sprites where nothing is in the way.
+    effect_consistency: of the agent's displacement by request, in sprites where nothing is in the way. A world that
+    takes words is told none.
 
     Raises:
         UnusableInput: the system has no forward model, or the world or its actions are none that this can measure.
@@ -65,6 +67,7 @@ def measured(name: str, system: System, ground: Ground) -> dict[str, float]:
     forward = system.forward
     if forward is None:
         raise UnusableInput(f"{name} cannot be measured: the system has no forward model")
+    forward = wordless(forward)
     if name == "judged_controllability":
         return _judged(system, forward, ground)
     if name == "effect_consistency":
@@ -229,6 +232,7 @@ def examined(system: System, source: Episodes, ids: Sequence[str]) -> tuple[dict
     forward = system.forward
     if forward is None:
         raise UnusableInput("the system has no forward model, so there is no world to measure")
+    forward = wordless(forward)
     cache = sample(source, ids, forward.view.size)
     clip, before = _windows(system, forward, cache, min(AHEAD, int((cache.last - cache.first).max())))
     foreseen, heeded = obedience.horizon(forward, clip, before), obedience.sensitivity(forward, clip, before)

@@ -19,6 +19,7 @@ from retrodict.serve.game import Game
 from retrodict.serve.messages import Picture
 from retrodict.serve.pictures import fitted, frame_of, shape_of
 from retrodict.serve.session import KEY, Frame, Session
+from retrodict.spaces import ActionSpace
 
 if TYPE_CHECKING:
     from retrodict.envs.world import World
@@ -53,6 +54,20 @@ def seen(frame: UInt8[np.ndarray, "h w c"], view: View) -> Frame:
 def _wide(frame: UInt8[np.ndarray, "h w c"]) -> Picture:
     split = frame.reshape(*frame.shape[:2], -1, 3).transpose(0, 2, 1, 3)  # h w (n c) -> h n w c
     return np.ascontiguousarray(split.reshape(frame.shape[0], -1, 3))
+
+
+def heard(space: ActionSpace, world: ActionSpace) -> dict[int, int] | None:
+    """Returns which column of a model's actions is which of the real world's, which hears no words; None where they
+    differ in more. A model's choice may lack values of the world's.
+    """
+    mine = [segment for segment in space.segments if segment.kind != "text"]
+    if [segment.name for segment in mine] != [segment.name for segment in world.segments]:
+        return None
+    for one, other in zip(mine, world.segments, strict=True):
+        fewer = one.kind == other.kind == "categorical" and set(one.values) < set(other.values)
+        if one != other and not fewer:
+            return None
+    return {space.columns.index(name): world.columns.index(name) for segment in mine for name in segment.columns}
 
 
 class Beside:
@@ -154,7 +169,11 @@ class Beside:
 
     def _step(self, action: Float[Tensor, "d"]) -> Frame:
         assert self.world is not None, "a world that stands somewhere was made"
-        frames, _, terminated, truncated, told = self.world.step(self.world.native(action[None]))
+        columns = heard(self.game.speeches[0].forward.space, self.world.actions)
+        assert columns is not None, "a world that runs along hears the same actions"
+        true = action.new_zeros(1, self.world.actions.width)
+        true[0, [*columns.values()]] = action[[*columns]]
+        frames, _, terminated, truncated, told = self.world.step(self.world.native(true))
         self.over, self.won = bool(terminated[0] or truncated[0]), bool(told["success"][0])
         return seen(frames[0], self.game.view)
 

@@ -1,0 +1,78 @@
+"""A world that takes words beside its actions, played without them, so that whatever speaks actions alone meets it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from retrodict.clip import Clip
+from retrodict.errors import Incompatible, UnusableInput
+from retrodict.roles import DecodedForward, ForwardModel, Policy, State
+from retrodict.spaces import ActionSpace, Distribution
+
+
+class Silence:
+    """Translates actions without words into those of a space that has texts, which stay empty.
+
+    Raises:
+        UnusableInput: the space has texts alone.
+    """
+
+    def __init__(self, inner: ActionSpace) -> None:
+        kept = [(segment, columns) for segment, columns, _ in inner.slices() if segment.kind != "text"]
+        if not kept:
+            raise UnusableInput(
+                f"this world takes words alone ({', '.join(s.name for s in inner.segments)}); tell it some"
+            )
+        self.inner, self.space = inner, ActionSpace(tuple(segment for segment, _ in kept))
+        self.columns = torch.cat([torch.arange(columns.start, columns.stop) for _, columns in kept])
+
+    def decode(self, belief: Distribution, clip: Clip) -> Distribution:
+        """Raises Incompatible: nothing believes in words."""
+        raise Incompatible("a belief over words has no parameters, so none can be turned into one without them")
+
+    def encode(self, actions: Float[Tensor, "b k d"], clip: Clip) -> Float[Tensor, "b k e"]:
+        """Returns the actions with empty texts."""
+        if actions.shape[-1] != self.space.width:
+            raise UnusableInput(
+                f"expected actions of {self.space.width} columns, without words; got {actions.shape[-1]}. Leave "
+                "the texts away, or ask the world that takes them"
+            )
+        empty = actions.new_full((*actions.shape[:-1], self.inner.width), -1.0)
+        return empty.index_copy(-1, self.columns.to(actions.device), actions)
+
+    def dropped(self, actions: Float[Tensor, "*n e"]) -> Float[Tensor, "*n d"]:
+        """Returns what is left of actions without their words."""
+        return actions[..., self.columns.to(actions.device)]
+
+
+class Wordless(DecodedForward):
+    """A forward model that tells the one inside empty texts, and is the same otherwise; `wordless` makes it."""
+
+    adapter: Silence
+
+    def __init__(self, inner: ForwardModel) -> None:
+        super().__init__(inner, Silence(inner.space))
+
+    def imagine(
+        self, state: State, actions: Float[Tensor, "b k d"] | Policy | None, steps: int, rng: torch.Generator
+    ) -> tuple[Clip, State]:
+        """Rolls out `steps` steps, unguided where the world inside can go on unguided."""
+        if actions is not None:
+            return super().imagine(state, actions, steps, rng)
+        clip, state = self.inner.imagine(state, None, steps, rng)
+        return clip if clip.actions is None else clip.with_(actions=self.adapter.dropped(clip.actions)), state
+
+
+def wordless(forward: ForwardModel) -> ForwardModel:
+    """Returns a world that takes no words: itself, or where its actions have texts one that is told empty ones.
+
+    So a planner thinks in any world, as in `cem(wordless(world), score)`, and `bayes_inverse` and `best_of_n` join it
+    with policies and inverse models that speak the other actions.
+
+    Raises:
+        UnusableInput: the world takes words alone.
+    """
+    spoken = any(segment.kind == "text" for segment in forward.space.segments)
+    return Wordless(forward) if spoken else forward
