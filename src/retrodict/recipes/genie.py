@@ -132,8 +132,8 @@ def maze() -> Config:
     """For textured video in which little moves: a learned tokenizer that weighs it, and finer latent actions."""
     return Config(
         Tokens("conv", 8, 1024, width=64), 8, tokenise=Fit(5000, 16, 3e-3, 0.0), dynamics=Dynamics(temperature=0.3),
-        explain=Fit(1500, 64, 2e-3, 0.0), fill=Fit(2200, 16, 3e-3), clone=Fit(300, 64, 2e-3), action_patch=4,
-        moving=0.5, changing=3.0, alike=True,
+        explain=Fit(1500, 64, 2e-3, 0.0), fill=Fit(2600, 16, 4e-3, warmup=0.05, floor=0.2),
+        clone=Fit(300, 64, 2e-3), action_patch=4, moving=0.5, changing=3.0, alike=True,
     )  # fmt: skip
 
 
