@@ -104,10 +104,12 @@ def test_a_world_that_steers_agrees_with_what_was_asked(few: None) -> None:
 
 def test_words_change_what_they_say_and_nothing_else() -> None:
     found = road_figures.captioned(Known(), 48)  # type: ignore[arg-type]
-    assert found == dict.fromkeys(("", *road_figures.SAID, "others_kept", "all_said"), 1.0) | {
-        "no_text": found["no_text"]
+    parts = {f"{name}.{end}" for name in road_figures.SAID for end in ("others_kept", "no_text")}
+    assert found == dict.fromkeys(("", *road_figures.SAID, "others_kept", "all_said", *parts), 1.0) | {
+        name: value for name, value in found.items() if name.endswith("no_text")
     }
     assert found["no_text"] < 0.7
+    assert found["no_text"] == pytest.approx(np.mean([found[f"{name}.no_text"] for name in road_figures.SAID]))
     deaf = road_figures.captioned(Known(False), 48)  # type: ignore[arg-type]
     assert deaf["others_kept"] == 1.0  # as nothing changes at all
     assert deaf[""] == pytest.approx(deaf["no_text"])

@@ -176,17 +176,18 @@ def captioned(forward: ForwardModel, count: int = 128) -> dict[str, float]:
     sizes = {"weather": 4, "traffic": 2, "bend": 3}
     asked = {name: draws.integers(size, size=count) for name, size in sizes.items()}
     shown, mute = _begun(forward, asked), _begun(forward, None, count)
-    became, stayed, both, chance = {}, [], [], []
+    became, stayed, chance, both = {}, {}, {}, []
     for name, size in sizes.items():
         other = {**asked, name: (asked[name] + draws.integers(1, size, count)) % size}
         now = _begun(forward, other)
-        became[name], rest = changed(shown, now, other, name)
-        stayed.append(rest)
-        both.append(became[name] & rest)
-        chance.append(mute[name] == other[name])
+        became[name], stayed[name] = changed(shown, now, other, name)
+        both.append(became[name] & stayed[name])
+        chance[name] = mute[name] == other[name]
+    each = {"": became, ".others_kept": stayed, ".no_text": chance}
     return {
-        "": float(np.mean(both)), **{name: float(hit.mean()) for name, hit in became.items()},
-        "others_kept": float(np.mean(stayed)), "no_text": float(np.mean(chance)),
+        "": float(np.mean(both)),
+        **{f"{name}{end}": float(hit.mean()) for end, hits in each.items() for name, hit in hits.items()},
+        "others_kept": float(np.mean([*stayed.values()])), "no_text": float(np.mean([*chance.values()])),
         "all_said": float(np.mean([shown[name] == asked[name] for name in SAID])),
     }  # fmt: skip
 
