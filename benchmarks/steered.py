@@ -9,6 +9,7 @@ heeds its actions (`sensitivity`) and how often a judge reads off its frames wha
 
     next frame  predicts the next frame from the last one, 900 updates
     recurrent   like DreamerV3's of its tiny size, 2,000 updates
+    tokens      the dynamics of genie, by its settings for this video
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from retrodict.models.frame_world import FrameForward
 from retrodict.models.latent_action import CodeAdapter
 from retrodict.models.losses import next_frame
 from retrodict.models.rssm import RSSM, modelling, spread_out
+from retrodict.models.token_world import MaskedWorld
 from retrodict.nn.conv import patch_for
 from retrodict.recipes import genie
 from retrodict.roles import System
@@ -41,6 +43,7 @@ from retrodict.spaces import ActionSpace
 MEASURES = ("sensitivity", "judged_controllability")
 LENGTH = 10  # of the recurrent world's sequences
 FITS = {"next frame": Fit(900, 64, 2e-3, 0.0), "recurrent": LaPropFit(2_000, 16, 1e-3)}
+WORLDS = (*FITS, "tokens")
 LABELS = 64  # that say which code is which
 
 
@@ -51,9 +54,15 @@ def shuffled(steps: Steps, seed: int) -> Steps:
     return steps.with_actions(columns["actions"], columns["source"], columns["confidence"], f"shuffled {seed}")
 
 
-def world(kind: str, run: Run, name: str, steps: Steps, space: ActionSpace, mix: str) -> FrameForward | RSSM:
+def world(
+    kind: str, run: Run, name: str, steps: Steps, space: ActionSpace, cfg: genie.Config
+) -> FrameForward | RSSM | MaskedWorld:  # fmt: skip
     """Trains a world on these actions."""
-    view, fit, stage = steps.cache.view(), FITS[kind], f"{kind} world/{name}".replace(" ", "-")
+    stage = f"{kind} world/{name}".replace(" ", "-")
+    if kind == "tokens":
+        return genie.dynamics(cfg, run, genie.tokenizer(cfg, run), steps, space, stage)
+    view, fit = steps.cache.view(), FITS[kind]
+    mix = cfg.decoder.mix  # what the latent action model's own forward model needs
     if kind == "next frame":
         with rng.isolated(run.seed, "steered"):
             plain = FrameForward(view, space, mix, patch_for(view.size))
@@ -71,15 +80,14 @@ def compared(where: str, kind: str, seed: int, base: Path, log: Log) -> dict[str
         cache = Cache.build(store, folder=base / "cache")
     test, found = trial.held_out(chosen), {}
     ground = trial.ground(chosen, test, base.parent / "judge")
-    known, cfg = Steps.all(cache).known(), genie.tiny() if where.startswith("sprites") else genie.babyai()
-    mix = cfg.decoder.mix  # what the latent action model's own forward model needs
+    known, cfg = Steps.all(cache).known(), getattr(genie, where if where in ("babyai", "maze") else "tiny")()
     with Run(base / "run", trial.views(cache, LABELS, seed), seed, log=log) as run:
         actions = genie.latent_action(cfg, run)
         codes = run.label("codes", actions.inverse, run.data.unlabelled)
         kinds = {"codes": codes, "recorded": known, "shuffled": shuffled(known, seed)}
         for name, steps in kinds.items():
             space = actions.inverse.space if name == "codes" else cache.space
-            system = System(forward=world(kind, run, name, steps, space, mix))
+            system = System(forward=world(kind, run, name, steps, space, cfg))
             if name == "codes":
                 with rng.isolated(run.seed, "adapter"):
                     adapter = CodeAdapter(cache.space, space, 0)
@@ -95,7 +103,7 @@ def main() -> None:
     """Compares, prints, and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", default="sprites_textured")
-    parser.add_argument("--world", choices=FITS, default="next frame")
+    parser.add_argument("--world", choices=WORLDS, default="next frame")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/steered"))
     parser.add_argument("--out", type=Path, default=Path("results/comparisons/steered.json"))

@@ -127,6 +127,7 @@ def test_foresight_by_step(where: world_figures.Ground) -> None:
     assert set(right) == {"horizon_skill", *steps}
     drift = world_figures.measured("drift", system("deaf"), where)
     assert drift["drift"] == drift["drift.8"] > drift["drift.1"] == 0
+    assert drift["drift.8.low"] <= drift["drift.8"] <= drift["drift.8.high"]
     delta = world_figures.measured("delta_psnr", system(), where)
     assert delta["delta_psnr.low"] > 5
 

@@ -102,8 +102,10 @@ def _windows(system: System, forward: ForwardModel, test: Cache, ahead: int, mos
 
 def _foresight(name: str, found: obedience.Horizon) -> dict[str, float]:
     if name == "drift":
-        lost = [one.value for one in found.drift]
-        return {name: lost[-1], **{f"{name}.{k}": value for k, value in enumerate(lost, 1)}}
+        parts = dict[str, float]()
+        for k, one in enumerate(found.drift, 1):
+            parts |= {f"{name}.{k}": one.value, **_ends(f"{name}.{k}", one)}
+        return {name: found.drift[-1].value, **parts}
     parts = dict[str, float]()
     for kind, error in (("", found.whole), ("moving.", found.moving)):
         parts |= {f"{name}.{kind}{k}": one.value for k, one in enumerate(error.skill, 1) if one is not None}

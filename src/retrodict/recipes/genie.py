@@ -205,8 +205,10 @@ def coded(cfg: Config, run: Run, actions: LatentAction[LatentForward]) -> Steps:
     return codes.with_actions(values["actions"], values["source"], values["confidence"], digest)
 
 
-def dynamics(cfg: Config, run: Run, tokens: tokenizers.Tokenizer, codes: Steps, space: ActionSpace) -> MaskedWorld:
-    """Learns which tokens follow which, given the codes.
+def dynamics(
+    cfg: Config, run: Run, tokens: tokenizers.Tokenizer, codes: Steps, space: ActionSpace, stage: str = "dynamics"
+) -> MaskedWorld:  # fmt: skip
+    """Learns which tokens follow which, given the codes, or other actions.
 
     A clip begins one frame before those that are looked back at: they bear their codes, then, as when it is played.
     """
@@ -215,7 +217,7 @@ def dynamics(cfg: Config, run: Run, tokens: tokenizers.Tokenizer, codes: Steps, 
         size = (own.width, own.depth, own.heads, own.memory, 0)
         world = MaskedWorld(tokens, space, *size, own.passes, own.temperature, alike=cfg.alike)
     seen = codes.shown(codes.cache.view(own.memory + 2, own.memory))
-    return run.fit("dynamics", world, partial(filling_in, changing=cfg.changing), seen, cfg.fill)
+    return run.fit(stage, world, partial(filling_in, changing=cfg.changing), seen, cfg.fill)
 
 
 def train(cfg: Config, run: Run) -> System:
