@@ -200,8 +200,8 @@ def baselines(
     nothing = idle(world)
     plans = {} if nothing is None else {"nothing": nothing}
     plans["best blind"] = blind(world, train)
-    if swinging and swings(world):
-        plans["best swing"] = best_of(world, swings(world), train)
+    if swinging and (found := swings(world)):
+        plans["best swing"] = best_of(world, found, train)
     actors = {"random": uniform(world), **{name: open_loop(world, plan) for name, plan in plans.items()}}
     actors["expert"] = expert(world)
     return {name: Played.of(score(world, levels, actor)) for name, actor in actors.items()}

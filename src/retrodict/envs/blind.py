@@ -22,7 +22,7 @@ LENGTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14)  # steps of a swing to one side
 RESTS = (0, 3)  # steps between two swings
 
 
-def worth(world: World, seeds: Sequence[int], plan: Tensor, seed: int = 0) -> tuple[float, float]:
+def _worth(world: World, seeds: Sequence[int], plan: Tensor, seed: int = 0) -> tuple[float, float]:
     """Share of successes and mean return of a plan on these seeds."""
     played = score(world, seeds, open_loop(world, plan, seed))
     return float(np.mean(played["success"])), float(np.mean(played["returns"]))
@@ -39,22 +39,25 @@ def blind(world: World, train_seeds: Sequence[int], samples: int = 16, seed: int
     if not train_seeds:
         raise UnusableInput("the search for a blind policy needs at least one training seed")
     family = _constants(world) if world.actions.discrete is None else _mixtures(world.actions.discrete, samples, seed)
-
     return best_of(world, family, train_seeds, seed)
 
 
 def best_of(world: World, plans: Sequence[Tensor], train_seeds: Sequence[int], seed: int = 0) -> Tensor:
     """The best of these plans: all are tried on the first quarter of the seeds, the best quarter of them on all."""
     few = train_seeds[: (len(train_seeds) + 3) // 4]
-    plans = sorted(plans, key=lambda plan: worth(world, few, plan, seed), reverse=True)
-    return max(plans[: (len(plans) + 3) // 4], key=lambda plan: worth(world, train_seeds, plan, seed))
+    plans = sorted(plans, key=lambda plan: _worth(world, few, plan, seed), reverse=True)
+    return max(plans[: (len(plans) + 3) // 4], key=lambda plan: _worth(world, train_seeds, plan, seed))
+
+
+def _corners(segment: Segment) -> Tensor:
+    """Each distinguishable value alone."""
+    return torch.eye(segment.width)[[segment.merged.index(number) for number in range(max(segment.merged) + 1)]]
 
 
 def _mixtures(segment: Segment, samples: int, seed: int) -> list[Tensor]:
-    first = [segment.merged.index(number) for number in range(max(segment.merged) + 1)]
-    corners = torch.eye(segment.width)[first]
-    pairs = [(corners[i] + corners[j]) / 2 for i in range(len(first)) for j in range(i)]
-    mixtures = torch.from_numpy(numpy_rng(seed, "blind").dirichlet(np.ones(len(first)), samples)).float() @ corners
+    corners = _corners(segment)
+    pairs = [(corners[i] + corners[j]) / 2 for i in range(len(corners)) for j in range(i)]
+    mixtures = torch.from_numpy(numpy_rng(seed, "blind").dirichlet(np.ones(len(corners)), samples)).float() @ corners
     return [*corners, *pairs, *mixtures]
 
 
@@ -84,20 +87,13 @@ def swings(world: World) -> list[Tensor]:
 
     Sides are all pairs of distinguishable values of a single choice but the idle one, else the ends of each axis.
     """
-    rest = idle(world)
-    plans = []
-    for one, other in itertools.combinations(_corners(world), 2) if world.actions.discrete else _ends(world):
+    rest, segment, plans = idle(world), world.actions.discrete, []
+    moves = [] if segment is None else [v for v in _corners(segment) if rest is None or not torch.equal(v, rest[0])]
+    for one, other in itertools.combinations(moves, 2) if segment else _ends(world):
         for length, pause in itertools.product(LENGTHS, RESTS if rest is not None else (0,)):
             still = [] if rest is None else [rest[0]] * pause
             plans.append(torch.stack([one] * length + still + [other] * length + still))
     return plans
-
-
-def _corners(world: World) -> list[Tensor]:
-    segment, rest = world.actions.discrete, idle(world)
-    assert segment is not None  # of a single choice
-    values = torch.eye(segment.width)[[segment.merged.index(number) for number in range(max(segment.merged) + 1)]]
-    return [value for value in values if rest is None or not torch.equal(value, rest[0])]
 
 
 def _ends(world: World) -> list[tuple[Tensor, Tensor]]:
