@@ -214,8 +214,8 @@ def dynamics(
     """
     own = cfg.dynamics
     with rng.isolated(run.seed, "dynamics"):
-        size = (own.width, own.depth, own.heads, own.memory, 0)
-        world = MaskedWorld(tokens, space, *size, own.passes, own.temperature, alike=cfg.alike)
+        size = (own.width, own.depth, own.heads, own.memory)
+        world = MaskedWorld(tokens, space, *size, passes=own.passes, temperature=own.temperature, alike=cfg.alike)
     seen = codes.shown(codes.cache.view(own.memory + 2, own.memory))
     return run.fit(stage, world, partial(filling_in, changing=cfg.changing), seen, cfg.fill)
 
