@@ -5,7 +5,8 @@ Usage: python scripts/rerun.py --list
 
 Commands are those that files under results/ name; figures of a recipe with as many seeds are one command. They run in
 FOLDER/COMMIT, where new results lie under results/ and what a command says in a log; committed results stay as they
-are. results/rerun.json tells what is done, and what was done at this commit is not done again.
+are. COMMIT is the last that changed src or benchmarks. results/rerun.json tells what is done, and what was done at that
+commit is not done again; to commit the progress itself changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retrodict.claims import commit_of_source
 from retrodict.data.durable import place, to_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,6 +69,12 @@ def joined(group: Sequence[dict[str, Any]]) -> Job:
         training = tuple(str(told.get(name)) for name in ("setting", "labels", "preset"))
         longest[training] = max(longest.get(training, 0.0), spent(told))
     return Job(re.sub(CLAIM, claims, group[0]["command"]), sum(longest.values()))
+
+
+def commit_of_code() -> str:
+    """The last commit that changed what measures."""
+    words = ["git", "log", "-1", "--format=%h", "--abbrev=12", "--", "src", "benchmarks"]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def done_at(progress: Path, commit: str) -> set[str]:
@@ -126,7 +132,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "runs/rerun")
     parser.add_argument("--list", action="store_true", help="tell what would be run, and change nothing")
     given = parser.parse_args()
-    wanted, progress, commit = jobs(ROOT / "results", given.recipe), ROOT / "results/rerun.json", commit_of_source()
+    wanted, progress, commit = jobs(ROOT / "results", given.recipe), ROOT / "results/rerun.json", commit_of_code()
     if not wanted:
         parser.error(f"no result of a recipe {given.recipe!r} is committed; folders of results/ have its names")
     if given.list:
