@@ -79,6 +79,7 @@ class Beside:
     def __init__(self, game: Game) -> None:
         self.game = game
         self.world: World | None = None
+        self._columns: dict[int, int] = {}  # of the model's actions, in the world's (`heard`)
         self.at: int | None = None
         self.over = self.won = False
         self.task = ""
@@ -163,16 +164,17 @@ class Beside:
             raise UnusableInput(self.why)
         if self.world is None:
             self.world = made(self.game.env, self.game.options)
+            columns = heard(self.game.speeches[0].forward.space, self.world.actions)
+            assert columns is not None, "a world that runs along hears the same actions"
+            self._columns = columns
         frames, _ = self.world.reset(seed=[level])
         self.task, self.over, self.won = self.world.texts()[0], False, False
         return seen(frames[0], self.game.view)
 
     def _step(self, action: Float[Tensor, "d"]) -> Frame:
         assert self.world is not None, "a world that stands somewhere was made"
-        columns = heard(self.game.speeches[0].forward.space, self.world.actions)
-        assert columns is not None, "a world that runs along hears the same actions"
         true = action.new_zeros(1, self.world.actions.width)
-        true[0, [*columns.values()]] = action[[*columns]]
+        true[0, [*self._columns.values()]] = action[[*self._columns]]
         frames, _, terminated, truncated, told = self.world.step(self.world.native(true))
         self.over, self.won = bool(terminated[0] or truncated[0]), bool(told["success"][0])
         return seen(frames[0], self.game.view)
