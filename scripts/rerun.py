@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from retrodict.data.durable import place, to_json
+from retrodict.report.recipe_pages import core_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIM = r" --claim \S+"
@@ -62,13 +63,10 @@ def jobs(results: Path, recipe: str | None = None) -> list[Job]:
 
 
 def joined(group: Sequence[dict[str, Any]]) -> Job:
-    """The one command of figures that differ in their names alone; a training that serves several counts once."""
+    """The one command of figures that differ in their names alone."""
     claims = "".join(claim for told in group for claim in re.findall(CLAIM, told["command"]))
-    longest: dict[tuple[str, ...], float] = {}
-    for told in group:
-        training = tuple(str(told.get(name)) for name in ("setting", "labels", "preset"))
-        longest[training] = max(longest.get(training, 0.0), spent(told))
-    return Job(re.sub(CLAIM, claims, group[0]["command"]), sum(longest.values()))
+    seconds = core_seconds(group) if "recipe" in group[0] else sum(map(spent, group))
+    return Job(re.sub(CLAIM, claims, group[0]["command"]), seconds)
 
 
 def commit_of_code() -> str:

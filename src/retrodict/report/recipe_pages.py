@@ -214,15 +214,20 @@ def model_free_table(result: Entry) -> str:
     return "\n".join([*lines, "", f"(`{result['command']}`)"])
 
 
-def hours(results: Sequence[Entry]) -> str:
-    """Returns what training for all these committed figures again takes; one training serves several."""
+def core_seconds(results: Sequence[Entry]) -> float:
+    """Seconds of a core that training for all these committed figures took; one training serves several."""
     longest: dict[tuple[str, ...], float] = {}
     for told in results:
         training = (told["recipe"], told["setting"], str(told["labels"]), told["preset"])
-        took = sum(float(seed.get("cpu_seconds", seed["seconds"])) for seed in told["seeds"])
+        took = sum(float(seed["cpu_seconds" if "cpu_seconds" in seed else "seconds"]) for seed in told["seeds"])
         longest[training] = max(took, longest.get(training, 0.0))
+    return sum(longest.values())
+
+
+def hours(results: Sequence[Entry]) -> str:
+    """Returns what training for all these committed figures again takes."""
     listed = ", ".join(f"`{name}`" for name in sorted({told["recipe"] for told in results}))
-    return f"All training behind the figures of {listed}: {number(sum(longest.values()) / 3600, 1)} hours of one core."
+    return f"All training behind the figures of {listed}: {number(core_seconds(results) / 3600, 1)} hours of one core."
 
 
 def suite_table(result: Entry) -> str:
