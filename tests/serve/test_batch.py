@@ -187,6 +187,19 @@ def test_a_run_without_an_inverse_is_judged_by_its_world_and_says_so() -> None:
             assert [look.right for look in looks] == [True, False]
 
 
+class Deaf(toy.Walk):
+    def log_prob(self, clip: Clip) -> Tensor:
+        return torch.zeros(clip.rows, clip.steps)
+
+
+def test_a_world_that_finds_every_action_as_likely_is_never_right() -> None:
+    speech = speeches_of(toy.System(forward=Deaf()), "toy")[0]
+    pair = frames(1).expand(2, -1, -1, -1)
+    looks = [Look(speech, pair, pressed, 0) for pressed in torch.eye(5)]
+    judge(looks)
+    assert not any(look.right for look in looks)
+
+
 class Mute(toy.Walk):
     def log_prob(self, clip: Clip) -> Tensor:
         raise NoLikelihood("it draws, and cannot say how likely a frame was")

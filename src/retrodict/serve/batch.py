@@ -29,6 +29,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 WHOLES = 9  # actions that a world of vectors, or of several codes, is asked to draw for its keys
 _DRAWN = 64  # actions among which those are chosen
+TIED = 1e-4  # nats between the likeliest and the unlikeliest value, below which an answer says nothing
 INVERSE, ITSELF = "the run's own inverse model", "the world itself, by Bayes"  # who says what was pressed
 
 
@@ -234,14 +235,17 @@ def observe(speech: Speech, past: Clip) -> State:
 
 
 def judge(looks: Sequence[Look]) -> None:
-    """Lets the inverse model answer looks of equal length as one batch each."""
+    """Lets the inverse model answer looks of equal length as one batch each; who holds every value of a choice for as
+    likely has read nothing, and is never right."""
     for group in _grouped(looks, lambda look: (look.speech.name, tuple(look.frames.shape))):
         model = group[0].speech.judge
         assert model is not None, "the caller asks only where there is a judge"
-        believed = model.infer(Clip(frames=torch.stack([look.frames for look in group]))).mode()
+        answers = model.infer(Clip(frames=torch.stack([look.frames for look in group])))
+        believed, params = answers.mode(), answers.params
         for row, look in enumerate(group):
-            look.believed = believed[row, look.step]
-            look.right = bool(agree(model.space, look.believed[None], look.action[None]))
+            look.believed, held = believed[row, look.step], params[row, look.step]
+            blank = model.space.discrete is not None and float(held.amax() - held.amin()) < TIED
+            look.right = not blank and bool(agree(model.space, look.believed[None], look.action[None]))
 
 
 def translated(speech: Speech, frame: UInt8[Tensor, "c h w"], action: Float[Tensor, "d"]) -> Float[Tensor, "d"]:
