@@ -39,7 +39,8 @@ def test_frames_and_times_come_back(tmp_path: Path, height: int, width: int) -> 
 
 def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
     frames = moving(12)
-    assert write(tmp_path / "a.mp4", frames).read_bytes() == write(tmp_path / "b.mp4", frames).read_bytes()
+    files = {write(tmp_path / f"{number}.mp4", frames).read_bytes() for number in range(40)}
+    assert len(files) == 1  # also where memory was used before: with x264 as it comes, one in a hundred differed
 
 
 def test_facts_of_a_file(tmp_path: Path) -> None:
