@@ -104,8 +104,10 @@ def test_a_world_that_steers_agrees_with_what_was_asked(few: None) -> None:
 
 def test_words_change_what_they_say_and_nothing_else() -> None:
     found = road_figures.captioned(Known(), 48)  # type: ignore[arg-type]
-    parts = {f"{name}.{end}" for name in road_figures.SAID for end in ("others_kept", "no_text")}
-    assert found == dict.fromkeys(("", *road_figures.SAID, "others_kept", "all_said", *parts), 1.0) | {
+    ends = ("others_kept", "others_redrawn", "no_text", "said")
+    parts = {f"{name}.{end}" for name in road_figures.SAID for end in ends}
+    whole = ("others_kept", "others_redrawn", "all_said")
+    assert found == dict.fromkeys(("", *road_figures.SAID, *whole, *parts), 1.0) | {
         name: value for name, value in found.items() if name.endswith("no_text")
     }
     assert found["no_text"] < 0.7

@@ -171,23 +171,30 @@ def _real_agreement(judge: InverseModel, clips: Sequence[Clip], side: Tensor) ->
 
 
 def captioned(forward: ForwardModel, count: int = 128) -> dict[str, float]:
-    """Begins with a caption, and with one in which one thing is changed, from the same noise; reads both pictures."""
+    """Begins with a caption, and with one in which one thing is changed, from the same noise; reads both pictures.
+
+    others_kept: share in which all other attributes stay; beside it others_redrawn, the share in which those same ones
+    stay when no word is changed, but other noise is drawn: what a changed word may cost where it changes nothing else.
+    """
     draws = numpy_rng("road", "captions")
     sizes = {"weather": 4, "traffic": 2, "bend": 3}
     asked = {name: draws.integers(size, size=count) for name, size in sizes.items()}
-    shown, mute = _begun(forward, asked), _begun(forward, None, count)
-    became, stayed, chance, both = {}, {}, {}, []
+    shown, redrawn = _begun(forward, asked), _begun(forward, asked, noise="words again")
+    mute = _begun(forward, None, count)
+    became, stayed, luck, chance, both = {}, {}, {}, {}, []
     for name, size in sizes.items():
         other = {**asked, name: (asked[name] + draws.integers(1, size, count)) % size}
         now = _begun(forward, other)
         became[name], stayed[name] = changed(shown, now, other, name)
         both.append(became[name] & stayed[name])
-        chance[name] = mute[name] == other[name]
-    each = {"": became, ".others_kept": stayed, ".no_text": chance}
+        luck[name], chance[name] = changed(shown, redrawn, asked, name)[1], mute[name] == other[name]
+    each = {"": became, ".others_kept": stayed, ".others_redrawn": luck, ".no_text": chance}
     return {
         "": float(np.mean(both)),
         **{f"{name}{end}": float(hit.mean()) for end, hits in each.items() for name, hit in hits.items()},
-        "others_kept": float(np.mean([*stayed.values()])), "no_text": float(np.mean([*chance.values()])),
+        **{f"{name}.said": float((shown[name] == asked[name]).mean()) for name in SAID},
+        "others_kept": float(np.mean([*stayed.values()])), "others_redrawn": float(np.mean([*luck.values()])),
+        "no_text": float(np.mean([*chance.values()])),
         "all_said": float(np.mean([shown[name] == asked[name] for name in SAID])),
     }  # fmt: skip
 
@@ -199,14 +206,14 @@ def changed(before: Told, after: Told, asked: Told, name: str) -> tuple[Bool[np.
 
 
 @torch.no_grad()
-def _begun(forward: Any, asked: Told | None, count: int = 0) -> Told:
+def _begun(forward: Any, asked: Told | None, count: int = 0, noise: str = "words") -> Told:
     """What the first picture shows that a world imagines of these captions (None: of no words)."""
     if not hasattr(forward, "begin") or not any(segment.kind == "text" for segment in forward.space.segments):
         raise UnusableInput("caption_change needs a world that begins with words")
     texts = () if asked is None else captions(asked)
     drive = torch.zeros(len(texts) or count, 1, 2)
     clip, _ = forward.imagine(
-        forward.begin(len(drive)), worded(forward.space, drive, texts), 1, torch_rng("road", "words")
+        forward.begin(len(drive)), worded(forward.space, drive, texts), 1, torch_rng("road", noise)
     )
     return read_attributes(pictures(clip.frames[:, -1]))
 
