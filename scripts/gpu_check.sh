@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What holds on a CUDA machine: correctness against the CPU, bf16, compile, throughput, one medium training.
+# What holds on a CUDA machine: correctness against the CPU, bf16, compile, throughput, one medium training, and updates
+# of two worlds as they are, compiled and as CUDA graphs.
 # Usage: scripts/gpu_check.sh [OUT]    writes OUT/gpu.json (default: results/gpu). Needs torch with CUDA and numpy,
 # pyarrow, safetensors, einops and jaxtyping; not av, gymnasium or tyro.
 set -euo pipefail

@@ -37,7 +37,7 @@ GRAMMAR = {
     "recipes": COMMON,
     "record": f"ENV --out [--episodes] [--frames] [--policy=expert] [--random] [--seed] [--set] {LOADING}",
     "train": "RECIPE --data --out [--size=tiny] [--labels] [--minutes] [--seed] [--set] [--env] [--device=cpu] "
-    f"[--frame-size] [--budget] [--restart] [--cache-gb=20.0] [--track=nothing] {COMMON}",
+    f"[--compile=none] [--frame-size] [--budget] [--restart] [--cache-gb=20.0] [--track=nothing] {COMMON}",
 }
 
 

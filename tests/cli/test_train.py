@@ -56,6 +56,8 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_made(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert train(data, tmp_path / "r", "--device", "cuda") == 2
     assert "one of cpu, which torch has here; got 'cuda'" in capsys.readouterr().err
+    assert train(data, tmp_path / "r", "--compile", "graphs") == 2
+    assert "expected a CUDA device for --compile graphs; got 'cpu'" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [device_of(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]

@@ -50,6 +50,8 @@ class Train(Telling):
     """A world to play in while it learns, as for `retrodict record` (default: it learns from the data alone)."""
     device: str = "cpu"
     """Where it learns: cpu, cuda, or one of several, such as cuda:1."""
+    compile: Literal["none", "default", "graphs"] = "none"
+    """Compile nets while it learns: not, by torch's compiler, or as CUDA graphs besides."""
     frame_size: str = ""
     """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, larger than 128 about 64 high)."""
     budget: str = ""
@@ -67,10 +69,12 @@ class Train(Telling):
         from retrodict.label import auto
         from retrodict.label.gate import gated
         from retrodict.run.collect import origin_of
+        from retrodict.run.compiled import refuse_unfit
         from retrodict.run.log import Log
         from retrodict.run.run import Run
 
         device = device_of(self.device)
+        refuse_unfit(self.compile, device)
         if self.labels and self.minutes:
             raise UnusableInput("give either --labels or --minutes: the first are drawn, the second are a stretch")
         train, needed = training(self.recipe, self.size, self.set, self.budget)
@@ -81,7 +85,9 @@ class Train(Telling):
         data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0, needed=needed)
         origin = origin_of(source)
         world = None if not self.env else partial(played_in, self.env, origin)
-        with Run(self.out, data, self.seed, device, log, self.restart, resume=line, world=world) as run:
+        with Run(
+            self.out, data, self.seed, device, log, self.restart, resume=line, world=world, compile=self.compile
+        ) as run:
             seen: dict[str, Any] = {
                 "source": source.digest,
                 "labels": len(data.labelled),

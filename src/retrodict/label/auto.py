@@ -124,7 +124,7 @@ def _trained(run: Run, name: str, train: Training, share: float) -> tuple[System
     mark = f"{name}/"
     restart = tuple(stage.removeprefix(mark) for stage in run.restart if stage.startswith(mark))
     folder = run.folder / "candidates" / name
-    with Run(folder, run.data, run.seed, run.device, run.log, restart, resume=run.resume) as inner:
+    with Run(folder, run.data, run.seed, run.device, run.log, restart, resume=run.resume, compile=run.compile) as inner:
         inner.seconds = Shares(share)
         system = inner.finish(train(inner), {"recipe": name})
     if HELD_OUT not in system.about or system.inverse is None:

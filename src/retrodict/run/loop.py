@@ -24,6 +24,7 @@ from retrodict.errors import Interrupted, NonFinite, UnusableInput
 from retrodict.nn.laprop import LaProp
 from retrodict.nn.part import Part
 from retrodict.run import checkpoint
+from retrodict.run.compiled import EAGER, Compiled
 from retrodict.run.log import Log
 from retrodict.run.replay import Replay
 
@@ -125,6 +126,7 @@ class Stage:
     commit_steps: int = 0  # commit every so many steps as well (0: by time only)
     seconds: float = 0.0  # time share; turned into steps once and recorded (0: none)
     device: str = "cpu"
+    compile: str = EAGER  # or how nets are compiled while the loss runs (`run.compiled`)
     rank: int = 0
     world: int = 1
     stop: Stop = field(default_factory=Stop)  # notes signals while the caller has entered it
@@ -143,6 +145,7 @@ def fit(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) ->
     stage.folder.mkdir(parents=True, exist_ok=True)
     part.to(stage.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     part.train()
+    loss = loss if stage.compile == EAGER else Compiled(loss, stage.compile)
     cfg = _within_time(stage, part, loss, data, cfg, log)
     optimisers = _optimisers(part, cfg)
     start = _restore(stage, part, optimisers, log)

@@ -28,6 +28,7 @@ from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, Policy, System
 from retrodict.run import checkpoint, loop
 from retrodict.run.collect import collect, schema_of
+from retrodict.run.compiled import EAGER, refuse_unfit
 from retrodict.run.log import Log
 from retrodict.run.loop import Stop
 from retrodict.run.replay import Replay
@@ -75,8 +76,11 @@ class Run:
         resume: str = "run the same command again",
         commit_steps: int = 0,
         world: Callable[[], World] | None = None,
+        compile: str = EAGER,
     ) -> None:
+        refuse_unfit(compile, device)
         self.folder, self.data, self.seed, self.device = Path(folder), data, seed, device
+        self.compile = compile
         self.log, self.world = log or Log(quiet=True), world
         self.restart, self.seconds, self.resume, self.commit_steps = (
             set(restart),
@@ -122,7 +126,7 @@ class Run:
         def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
             stage = loop.Stage(
                 folder, name, self.seed, identity, self.resume, commit_steps=self.commit_steps,
-                seconds=share, device=self.device, stop=stop,
+                seconds=share, device=self.device, compile=self.compile, stop=stop,
             )  # fmt: skip
             if not isinstance(data, Replay):
                 return loop.fit(stage, part, loss, data, cfg, self.log).state_dict()
