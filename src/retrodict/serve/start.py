@@ -20,7 +20,7 @@ from retrodict.errors import Incompatible, UnusableInput
 from retrodict.plan import self_inverse
 from retrodict.roles import Adapter, ForwardModel, InverseModel, System, View
 from retrodict.run.checkpoint import load_system, system_hash
-from retrodict.run.collect import UNSEEN, Origin, origin_of
+from retrodict.run.collect import UNSEEN, Origin, origin_of, recorded_in
 from retrodict.serve.batch import ITSELF, Model, Speech
 from retrodict.serve.beside import heard, made
 from retrodict.serve.game import Game
@@ -62,7 +62,7 @@ def prepared(wish: Wish) -> Game:
     speeches = speeches_of(system, str(folder))
     view = speeches[0].forward.view
     notes: list[str] = []
-    told, frame = told_by(system, OWN if wish.folder is None else None), None
+    told, frame = recorded_in(system), None
     if wish.episode:
         picture, told = first_frame(wish.episode, view)
         frame = _sized(picture, view, notes, wish.episode)
@@ -142,12 +142,6 @@ def _seconds(inverse: InverseModel) -> float:
         inverse.infer(pair)
         found.append(time.perf_counter() - began)
     return min(found)
-
-
-def told_by(system: System, own: str | None) -> Origin:
-    """Returns the world that a run says it was recorded in."""
-    world = dict(system.about.get("data", {})).get("world") or {}
-    return Origin(world.get("env", own), world.get("options", {}))
 
 
 def first_frame(named: str, view: View) -> tuple[Picture, Origin]:
