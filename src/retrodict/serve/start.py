@@ -16,8 +16,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from retrodict.clip import Clip
-from retrodict.errors import Incompatible, UnusableInput
+from retrodict.errors import Incompatible, NoFrames, UnusableInput
+from retrodict.measure.obedience import idle
 from retrodict.plan import self_inverse
+from retrodict.rng import torch_rng
 from retrodict.roles import Adapter, ForwardModel, InverseModel, System, View
 from retrodict.run.checkpoint import load_system, system_hash
 from retrodict.run.collect import UNSEEN, Origin, origin_of, recorded_in
@@ -60,6 +62,7 @@ def prepared(wish: Wish) -> Game:
     folder = own_world() if wish.folder is None else wish.folder
     system = load_system(folder)
     speeches = speeches_of(system, str(folder))
+    _seen(speeches[0].forward, str(folder))
     view = speeches[0].forward.view
     notes: list[str] = []
     told, frame = recorded_in(system), None
@@ -120,6 +123,22 @@ def speeches_of(system: System, name: str) -> tuple[Speech, ...]:
     assert true.forward is not None, "a system with a world has it decoded, too"
     codes = _spoken("codes", forward, system.inverse, adapter)
     return _spoken("actions", true.forward, true.inverse), codes
+
+
+@torch.no_grad()
+def _seen(forward: ForwardModel, name: str) -> None:
+    """Lets a world do nothing for a step, so that one which has no frames is refused before a page is opened.
+
+    Raises:
+        Incompatible: it imagines no frames.
+    """
+    view, nothing = forward.view, torch.zeros(1, 1, forward.space.width)
+    black = Clip(frames=torch.zeros(1, 1, view.channels, *view.size, dtype=torch.uint8))
+    try:
+        dream, _ = forward.imagine(forward.observe(black), idle(forward.space, nothing), 1, torch_rng("play", "seen"))
+        forward.decode(dream)
+    except NoFrames as reason:
+        raise Incompatible(f"the world of {name} has nothing to see: {reason}") from reason
 
 
 def _spoken(name: str, forward: ForwardModel, inverse: InverseModel | None, adapter: Adapter | None = None) -> Speech:
