@@ -1,9 +1,10 @@
 """What a frame of a played world costs: with the state that is kept, against taking in the whole memory anew.
 
-Usage: python benchmarks/imagine.py [--frames 10000]
+Usage: python benchmarks/imagine.py [--frames 10000] [--out results/comparisons/imagine.json]
 
 Plays one row of `genie_play.tiny()`'s world (weights do not matter) for so many frames. Prints frames a second at the
-start and at the end, their ratio, how much faster that is than without a kept state, and how state and process grew.
+start and at the end, their ratio, how much faster that is than without a kept state, and how state and process grew;
+--out keeps that with the command, the commit and the versions.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import argparse
 import json
 import resource
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from retrodict import rng, tree
+from retrodict.claims import commit_of_source
 from retrodict.clip import RECORDED, Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -27,6 +30,7 @@ from retrodict.models.recall_world import RecallWorld
 from retrodict.models.tokenizers import PatchTokenizer
 from retrodict.recipes import genie_play
 from retrodict.run.collect import schema_of
+from retrodict.run.run import versions
 from retrodict.trial import setting, world_of
 
 PART = 500  # frames at the start, and at the end, that are timed
@@ -79,25 +83,33 @@ def size(state: Any) -> int:
 
 @torch.no_grad()
 def main() -> None:
-    """Plays and prints."""
+    """Plays, prints, and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, default=None)
     given = parser.parse_args()
+    if given.frames < 2 * PART:
+        parser.error(f"--frames must be at least {2 * PART}: so many are timed at the start and at the end")
+    torch.set_num_threads(1)
     model, clip = world()
     before = anew(model, clip, PART // 10) * 10
     state = model.observe(clip)
     bytes_before = size(state)
     first, state = seconds(model, state, PART)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _, state = seconds(model, state, max(0, given.frames - 2 * PART))
+    _, state = seconds(model, state, given.frames - 2 * PART)
     last, state = seconds(model, state, PART)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
-    print(json.dumps({
+    found = {
         "frames": given.frames, "frames/s at first": round(PART / first, 1), "frames/s at last": round(PART / last, 1),
         "last/first": round(first / last, 2), "faster than anew": round(before / first, 2),
         "state bytes": [bytes_before, size(state)], "process grew by MB": round(grown / 1024, 1),
-        "threads": torch.get_num_threads(),
-    }, indent=1))  # fmt: skip
+    }  # fmt: skip
+    print(json.dumps(found, indent=1))
+    if given.out is not None:
+        command = f"python benchmarks/imagine.py --frames {given.frames} --out {given.out}"
+        told = {**found, "command": command, "commit": commit_of_source(), "versions": versions()}
+        given.out.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,13 +23,15 @@ MOST = 2_000_000  # bytes
 CARD = """# Sprites, learned
 
 A world that `retrodict play` steers when it is given no run: `genie` (docs/recipes/genie.md) at `tiny()`, seed {seed},
-trained on 20,000 frames of the sprites' expert with 30 % random keys, of which 200 name the codes.
+trained on 20,000 frames of the sprites' expert with 30 % random keys, of which 200 name the codes. At commit {commit}
+these lines make it again; at another one `tiny()` may have other settings.
 
     retrodict check genie --claim effect_consistency --seeds 1 --out runs/claims
     python scripts/pack_world.py runs/claims/sprites/seed-0/genie-tiny-200
 
-Measured in results/genie/. {size} bytes: forward model, adapter, and inverse model for the meter of obedience. Codes
-stand for effects, so it was never shown a move into a wall, and the agent may vanish there. Licence: the package's.
+What the recipe's present settings are worth is in results/genie/. {size} bytes: forward model, adapter, and inverse
+model for the meter of obedience. Codes stand for effects, so it was never shown a move into a wall, and the agent may
+vanish there. Licence: the package's.
 """
 
 
@@ -51,7 +53,7 @@ def main() -> None:
     size = sum(file.stat().st_size for file in PLACE.iterdir())
     if size > MOST:
         raise SystemExit(f"the world has {size} bytes, and {MOST} may be shipped")
-    (PLACE / "README.md").write_text(CARD.format(seed=about["seed"], size=f"{size:,}"))
+    (PLACE / "README.md").write_text(CARD.format(size=f"{size:,}", **about))
     print(json.dumps({"bytes": size, **about}))
 
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"
 OBEYS, JUDGED = "docs/obedience.md", "results/comparisons/obedience.json"
 PLAY, SPEED = "docs/play.md", "results/comparisons/play.json"
+COST = "results/comparisons/imagine.json"
 WORLDS = "docs/worlds.md"
 COMPARED = ("model_free", "suite", "scaling", "steered")  # marks in it, and results/comparisons/NAME.json
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
@@ -52,7 +53,8 @@ def documents() -> dict[Path, str]:
     play = recipe_pages.between((ROOT / PLAY).read_text(), "hours", recipe_pages.hours(results(TOKENS)))
     if (ROOT / SPEED).is_file():
         play = recipe_pages.between(play, "speed", recipe_pages.speed_table(json.loads((ROOT / SPEED).read_text())))
-    made[Path(PLAY)] = play
+    cost = recipe_pages.imagine_table(json.loads((ROOT / COST).read_text())) if (ROOT / COST).is_file() else NONE
+    made[Path(PLAY)] = recipe_pages.between(play, "cost", cost)
     worlds = recipe_pages.between(
         (ROOT / WORLDS).read_text(), "learnt", recipe_pages.world_table(modules, entries, *LEARNT)
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from drawn import SPACE, Drawn, Reader
+from torch import Tensor
 
 from retrodict import judge, trial, world_figures
 from retrodict.cli.measure import world_lines
@@ -20,7 +22,7 @@ from retrodict.data.schema import Schema
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.label.infer import infer_steps
 from retrodict.measure.intervals import wilson
-from retrodict.roles import System
+from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, code, continuous
 from retrodict.trial import Setting, ground, held_out, measured, setting
@@ -157,6 +159,70 @@ def test_rewards_and_ends_of_a_recording_reach_who_asks(video: Cache) -> None:
     endless = paid(video, ends=False)
     found = world_figures.examined(System(forward=world), endless, endless.ids)[0]
     assert "every step or none ends" in "\n".join(world_lines(found))
+
+
+def test_what_a_judge_reads_is_told_by_request(where: world_figures.Ground, video: Cache) -> None:
+    store = paid(video)
+    told, _ = world_figures.examined(system(), store, store.ids, lambda cache: where)
+    judged = told["judged"]
+    assert judged["value"] == judged["real"]["value"] == 1
+    assert judged["judge"]["value"] == 0.9
+    assert judged["random"]["value"] == pytest.approx(0.2, abs=0.06)
+    assert judged["by"] == dict.fromkeys(("code 0", "code 1", "code 2", "code 3", "code 4"), 1)
+    lines = "\n".join(world_lines(told))
+    assert "judged controllability        1.000 [1.000, 1.000] read as asked; requests shuffled 0." in lines
+    told, _ = world_figures.examined(system(named=False), store, store.ids, lambda cache: where)
+    assert "no names" in told["judged"]["note"]
+
+
+class Lamp:
+    """A world, and a judge of it, in which the next frame is as bright as the number that is asked for, or grey."""
+
+    space, view = ActionSpace((continuous("light", ("x",)),)), View(1, 0, size=(36, 36))
+
+    def __init__(self, heeds: bool = True) -> None:
+        self.heeds = heeds
+
+    def observe(self, past: Clip, state: Any = None) -> Any:
+        assert past.frames is not None
+        return {"frames": past.frames[:, -1:]}
+
+    def imagine(self, state: Any, actions: Tensor, steps: int, rng: torch.Generator) -> tuple[Clip, Any]:
+        frames = torch.cat([state["frames"], lit(actions if self.heeds else 0 * actions)], 1)
+        return Clip(frames=frames, actions=actions), {"frames": frames[:, -1:]}
+
+    def decode(self, clip: Clip) -> Clip:
+        return clip
+
+    def infer(self, clip: Clip) -> Distribution:
+        assert clip.frames is not None
+        read = (clip.frames[:, 1:].float().mean((2, 3, 4)) - 128)[..., None] / 100
+        return Distribution.point(self.space, read)
+
+
+def lamplit(where: world_figures.Ground, test: Cache) -> world_figures.Ground:
+    """A ground whose judge reads brightness."""
+    eyes: Any = Lamp()
+    return replace(where, test=test, judge=lambda: judge.Judge(eyes, wilson(9, 10)))
+
+
+def lit(light: Tensor) -> Tensor:
+    """Frames of these brightnesses "b t 1"."""
+    return (128 + 100 * light).round().to(torch.uint8)[..., None, None].expand(*light.shape[:2], 3, 36, 36)
+
+
+def test_of_numbers_the_judge_reads_what_was_asked_of_other_moments(where: world_figures.Ground) -> None:
+    drawn = torch.rand(4, 20, 1, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    clips = [Clip(frames=torch.cat([lit(one[:, :1]), lit(one)], 1), actions=one) for one in drawn.split(1)]
+    store = MemoryStore(Schema(Lamp.space, {"observation.image": (36, 36, 3)}, 10), clips)
+    for heeds in (True, False):
+        world: Any = Lamp(heeds)
+        told, _ = world_figures.examined(System(forward=world), store, store.ids, partial(lamplit, where))
+        judged = told["judged"]
+        assert judged["of"] == "R²"
+        assert judged["real"]["value"] == pytest.approx(1, abs=1e-3)
+        assert (judged["value"] > 0.999) == heeds
+        assert judged["shuffled"]["value"] < 0.01
 
 
 def test_what_cannot_be_measured_says_why(where: world_figures.Ground, video: Cache) -> None:

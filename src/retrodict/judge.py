@@ -22,6 +22,7 @@ from retrodict.measure.intervals import Estimate, wilson
 from retrodict.measure.labels import axis_scores
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import labelled
+from retrodict.run.log import Log
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
 
@@ -42,7 +43,9 @@ class Judge:
     accuracy: Estimate
 
 
-def trained(folder: Path | None, record: Callable[[Path], Store], test: Cache, fit: Fit) -> Judge:
+def trained(
+    folder: Path | None, record: Callable[[Path], Store], test: Cache, fit: Fit, log: Log | None = None
+) -> Judge:  # fmt: skip
     """Records what a judge learns from and trains it, in a folder where it is found again; tests it on `test`.
 
     Raises:
@@ -53,11 +56,13 @@ def trained(folder: Path | None, record: Callable[[Path], Store], test: Cache, f
     space = test.space
     if space.discrete is None and not all(segment.kind == "continuous" for segment in space.segments):
         raise UnusableInput(f"a judge reads a single choice of values, or numbers; the actions are {space.columns}")
+    if log is not None:
+        log.say(f"a judge learns to read actions, a minute or two, unless it is there already: {folder}")
     with record(folder / "data") as store:
         steps = Steps.all(Cache.build(store, folder=folder / "cache")).known()
     with rng.isolated(SEED, "judge"):
         part = Inverse(test.view(2, 0), space, "both", "flatten", "impala", width=8, hidden=96, dropout=0.1)
-    with Run(folder / "run", Views(Steps.all(steps.cache, hidden=True), steps), SEED) as run:
+    with Run(folder / "run", Views(Steps.all(steps.cache, hidden=True), steps), SEED, log=log) as run:
         inverse = run.fit("judge", part, labelled, steps.shown(part.view), fit)
     held = Steps.all(test).known()
     read, true = infer_steps(inverse, held).mode(), held.target_actions()

@@ -118,15 +118,19 @@ def world_of(chosen: Setting, copies: int | None = None, **options: Any) -> Worl
 
 def recorded(chosen: Setting, seed: int, folder: Path, say: Callable[[str], None] | None = None) -> Store:
     """Records (or completes, or opens) the dataset of a trial: a LeRobot v3.0 folder."""
-    from retrodict.envs.rollout import expert
+    from retrodict.envs.rollout import expert, uniform
 
     world = world_of(chosen)
     store = Store.open_or_create(folder, schema_of(world))
     first = seed * LEVELS + len(store.ids)
-    provenance = {"world": chosen.world, "seed": seed, "random": chosen.random, "policy": "expert"}
+    skilled = world.has_expert
+    provenance = {
+        "world": chosen.world, "seed": seed, "random": chosen.random, "policy": "expert" if skilled else "random",
+    }  # fmt: skip
     missing = chosen.frames - sum(store.lengths.values())
     if missing > 0:
-        levels, actor = range(first, first + missing), expert(world, chosen.random, seed, chosen.held)
+        levels = range(first, first + missing)
+        actor = expert(world, chosen.random, seed, chosen.held) if skilled else uniform(world, seed)
         collect(world, levels, actor, store, provenance, chosen.frames, say, group=200)
     return store
 
@@ -277,10 +281,15 @@ MEASURES = (
 )  # fmt: skip
 
 
-def ground(chosen: Setting, test: Cache, folder: Path | None = None) -> world_figures.Ground:
+def ground(
+    chosen: Setting, test: Cache, folder: Path | None = None, log: Log | None = None
+) -> world_figures.Ground:  # fmt: skip
     """Where the worlds of a setting are measured; its judge is kept in `folder`, one for all recipes and seeds."""
     taught = replace(chosen, frames=judge.FRAMES, random=judge.RANDOM)
-    judged_by = partial(judge.trained, folder, lambda place: recorded(taught, judge.SEED, place), test, judge.FIT)
+    say = None if log is None else log.say
+    judged_by = partial(
+        judge.trained, folder, lambda place: recorded(taught, judge.SEED, place, say), test, judge.FIT, log
+    )
     world, levels = partial(world_of, chosen, **chosen.unseen), range(TEST, TEST + chosen.test_frames)
     return world_figures.Ground(test, world, levels, chosen.random, judged_by)
 

@@ -22,6 +22,7 @@ from retrodict.measure import obedience
 from retrodict.measure.branches import Branches, counterfactuals
 from retrodict.measure.inputs import Ints
 from retrodict.measure.intervals import Estimate
+from retrodict.measure.worlds import Control
 from retrodict.models.wordless import wordless
 from retrodict.roles import Adapter, ForwardModel, System
 from retrodict.segments import ONE_HOT
@@ -161,14 +162,22 @@ def _branches(system: System, forward: ForwardModel, ground: Ground) -> Branches
         world.close()
 
 
-def _judged(system: System, forward: ForwardModel, ground: Ground) -> dict[str, float]:
-    name, judge = "judged_controllability", ground.judge()
-    branches = _branches(system, forward, ground)
+Asked = tuple[Control, Judge, Float[Tensor, "k d"]]
+
+
+def _asked(system: System, forward: ForwardModel, ground: Ground) -> Asked:
+    """How a world obeys every request, who says so, and the requests; the judge comes last, as it may have to learn."""
     asked = requests(forward, *_windows(system, forward, ground.test, 1, ground.windows))
+    branches = _branches(system, forward, ground)
     own = forward.space == branches.space
     past = obedience.told(branches.past, branches.space, forward, system.inverse) if branches.past.steps else None
-    means = meanings(asked, None if own else system.adapter, branches)
-    found = obedience.judged(forward, judge.inverse, branches, asked, means, past)
+    means, judge = meanings(asked, None if own else system.adapter, branches), ground.judge()
+    return obedience.judged(forward, judge.inverse, branches, asked, means, past), judge, asked
+
+
+def _judged(system: System, forward: ForwardModel, ground: Ground) -> dict[str, float]:
+    name = "judged_controllability"
+    found, judge, _ = _asked(system, forward, ground)
     beside = {"raw": found.raw, "blocked": found.blocked, "shuffled": found.shuffled, "random": found.random,
               "real": found.real, "judge": judge.accuracy}  # fmt: skip
     parts = {f"{name}.{part}": one.value for part, one in beside.items() if one is not None}
@@ -222,10 +231,12 @@ def opening(source: Episodes, id: str, length: int, size: tuple[int, int]) -> Cl
     return rest.with_(frames=torch.cat(pieces)[None, :length]).only(*kept)
 
 
-def examined(system: System, source: Episodes, ids: Sequence[str]) -> tuple[dict[str, Any], Shown | None]:
+def examined(
+    system: System, source: Episodes, ids: Sequence[str], ground: Callable[[Cache], Ground] | None = None
+) -> tuple[dict[str, Any], Shown | None]:
     """Measures a system's world on episodes of a dataset; returns plain JSON values, and what it generates.
 
-    What needs a real world to try every action in (judged controllability) is not among them.
+    Judged controllability, which needs a real world to try every action in, is among them where there is a `ground`.
 
     Raises:
         UnusableInput: there is no forward model, or no episode is long enough. NoFrames: it imagines no frames.
@@ -249,7 +260,44 @@ def examined(system: System, source: Episodes, ids: Sequence[str]) -> tuple[dict
         told["rewards"] = asdict(foreseen.rewards)
     if foreseen.ends is not None:
         told["ends"] = asdict(foreseen.ends)
+    if ground is not None:
+        told["judged"] = _verdict(system, forward, ground(cache))
     return told, shown(forward, clip, before)
+
+
+def _verdict(system: System, forward: ForwardModel, ground: Ground) -> dict[str, Any]:
+    """What a judge reads off the world: of choices the share read as asked, of numbers their R²; else a note."""
+    try:
+        if all(segment.kind == "continuous" for segment in ground.test.space.segments):
+            return _read_by_judge(system.decoded(), ground)
+        found, judge, asked = _asked(system, forward, ground)
+    except (UnusableInput, Incompatible) as reason:
+        return {"value": None, "note": str(reason)}
+    beside = {"shuffled": found.shuffled, "random": found.random, "real": found.real, "raw": found.raw,
+              "blocked": found.blocked, "judge": judge.accuracy}  # fmt: skip
+    points = {name: _point(one) for name, one in beside.items()}
+    by = dict(zip(request_names(forward.space, asked), found.by, strict=True))
+    return {**_point(found.score), "of": "share", **points, "by": by}
+
+
+def _read_by_judge(system: System, ground: Ground) -> dict[str, Any]:
+    """Of numbers there is no list to ask for: every window is asked for the action of another one."""
+    assert system.forward is not None  # it is measured
+    forward = wordless(system.forward)
+    clip, before = _windows(system, forward, ground.test, 1, ground.windows)
+    if forward.space != ground.test.space:
+        raise Incompatible(f"a judge reads {ground.test.space.columns}; the world takes {forward.space.columns}")
+    judge = ground.judge()
+    found = obedience.cycle(forward, judge.inverse, clip, before)
+    beside = {"shuffled": found.chance, "real": obedience.reading(judge.inverse, clip, before), "judge": judge.accuracy}
+    return {**_point(found.score), "of": "R²", **{name: _point(one) for name, one in beside.items()}, "by": {}}
+
+
+def request_names(space: ActionSpace, asked: Float[Tensor, "k d"]) -> list[str]:
+    """Names of requests, for people."""
+    if space.discrete is None:
+        return [", ".join(space.columns[column] for column in one.nonzero()[:, 0].tolist()) for one in asked]
+    return [value_names(space)[int(one.argmax())] for one in asked]
 
 
 def _cycle(system: System, forward: ForwardModel, clip: Clip, before: int) -> dict[str, Any]:
@@ -277,7 +325,7 @@ def shown(forward: ForwardModel, clip: Clip, before: int, count: int = 3) -> Sho
     if segment is None:
         return None
     asked = requests(forward, clip, before)
-    names = ("seen", *(value_names(forward.space)[int(one.argmax())] for one in asked))
+    names = ("seen", *request_names(forward.space, asked))
     past = clip.cut(0, before + 1).pick(np.linspace(0, clip.rows - 1, min(count, clip.rows)).astype(int).tolist())
     made = obedience.generated(forward, past, asked.expand(past.rows, -1, -1))
     assert past.frames is not None  # of windows

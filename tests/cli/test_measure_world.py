@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from retrodict import cli
+from retrodict import cli, judge
+from retrodict.data.store import Store
 from retrodict.run.checkpoint import load_system, save_system
+from retrodict.run.loop import Fit
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +100,78 @@ def test_a_world_of_a_game_is_asked_for_rewards_and_ends(tmp_path: Path, capsys:
         for line in ("rewards foretold  ", "ends foretold  "):
             assert (line in told) == (recipe == "iris")
         assert ("Does it foretell rewards and ends?" in page) == (recipe == "iris")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that learns little, so that it is soon there."""
+    monkeypatch.setattr(judge, "FRAMES", 300)
+    monkeypatch.setattr(judge, "FIT", Fit(12, 16))
+
+
+def test_a_judge_is_trained_when_asked_for_and_found_again(
+    data: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measure(data, "lapo") == 0
+    assert "judged controllability        not measured: with --judge" in capsys.readouterr().out
+    assert "Does it do what it is asked?" not in (data / "lapo/measure.html").read_text()
+    assert measure(data, "lapo", "--judge") == 0
+    first = capsys.readouterr()
+    assert "a judge learns to read actions" in first.err
+    assert "committed" in first.err
+    assert re.search(
+        r"judged controllability +[\d.]+ \[.*\] read as asked; requests shuffled [\d.]+, at random", first.out
+    )
+    assert "Does it do what it is asked?" in (data / "lapo/measure.html").read_text()
+    assert measure(data, "lapo", "--judge", "--env", "sprites", "--json") == 0
+    again = capsys.readouterr()
+    assert "committed" not in again.err  # nothing is recorded for it a second time
+    judged = json.loads(again.out)["world"]["judged"]
+    for part in ("shuffled", "random", "real", "judge"):
+        assert 0 <= judged[part]["low"] <= judged[part]["value"] <= judged[part]["high"] <= 1
+    assert judged["of"] == "share"
+    assert all(name.startswith("code ") for name in judged["by"])
+
+
+def test_a_judge_of_a_world_of_numbers_says_how_well_they_are_read(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in ("0", "1"):
+        assert cli.main(["record", "road", "--episodes", "4", "--seed", seed, "--out", str(tmp_path / seed)]) == 0
+    assert (
+        cli.main(["train", "gaia1", "--data", str(tmp_path / "0"), "--size", "micro", "--out", str(tmp_path / "r")])
+        == 0
+    )
+    capsys.readouterr()
+    assert cli.main(["measure", str(tmp_path / "r"), "--data", str(tmp_path / "1"), "--judge", "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)["world"]["judged"]
+    assert judged["of"] == "R²"
+    assert judged["value"] <= 1
+    assert {"shuffled", "real", "judge"} <= set(judged)
+    assert "random" not in judged  # there is no list to draw from
+    assert "Does it do what it is asked?" in (tmp_path / "r/measure.html").read_text()
+
+
+def test_what_cannot_be_judged_is_refused_before_any_work_or_says_why(
+    data: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system = load_system(data / "lapo")
+    save_system(tmp_path / "nameless", type(system)(inverse=system.inverse, forward=system.forward))
+    with Store.open(data / "b") as source, Store.open_or_create(tmp_path / "b", source.schema) as store:
+        store.append([source.read(id) for id in source.ids[:4]], {"made": "by hand"})
+    nowhere = ["measure", str(tmp_path / "nameless"), "--data", str(tmp_path / "b")]
+    capsys.readouterr()
+    for line, why in (
+        ([*nowhere, "--judge"], "says in which world it was recorded"),
+        ([*nowhere, "--judge", "--env", "catch"], "catch takes"),
+        ([*nowhere, "--judge", "--env", "sprite"], "Did you mean"),
+        ([*nowhere, "--env", "sprites"], "give --judge as well"),
+    ):
+        assert cli.main(line) == 2
+        told = capsys.readouterr()
+        assert why in told.err
+        assert told.out == ""
+    assert not (tmp_path / "nameless/judge").exists()
+    assert cli.main([*nowhere, "--judge", "--env", "sprites"]) == 0
+    assert "judged controllability        not measured: these codes have no names" in capsys.readouterr().out
+    assert not (tmp_path / "nameless/judge").exists()  # it was not trained for nothing

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,14 +18,19 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from retrodict import cli
+from retrodict.check import recipes
 from retrodict.data.store import Store
-from retrodict.errors import RetrodictError
+from retrodict.errors import Incompatible, RetrodictError
 from retrodict.roles import View
 from retrodict.run.checkpoint import load_system, save_system
 from retrodict.run.collect import UNSEEN
 from retrodict.serve import start
+from retrodict.serve.beside import Beside
+from retrodict.serve.game import Game
 from retrodict.serve.guard import PROTOCOL
+from retrodict.serve.messages import unpack
 from retrodict.serve.pictures import effect, fitted, frame_of, part, picture_of
+from retrodict.serve.player import Player
 from retrodict.serve.start import Wish, prepared
 
 
@@ -48,6 +55,48 @@ def test_a_run_names_its_world_and_speaks_actions_and_codes(here: Path) -> None:
     assert game.shelf.fps == 10
     assert game.shelf.provenance["source"] == "dream"
     assert str(here) not in json.dumps(dict(game.shelf.provenance))
+
+
+PLAYABLE = re.compile(r"A run has a world\nwhen its recipe trains one that imagines frames: (.*?)\. ", re.DOTALL)
+
+
+async def stepped(game: Game) -> list[str]:
+    """Begins a game and takes one step, as the page does; the kinds of what it is told."""
+    told = []
+
+    async def hear(message: str | bytes) -> None:
+        told.append((json.loads(message) if isinstance(message, str) else unpack(message)[0])["kind"])
+
+    async def announce() -> None:
+        pass
+
+    player = Player(game, Beside(game), announce)
+    player.send = hear
+    await player.begin()
+    await player.handle("step", {"press": 1})
+    await player.close()
+    return told
+
+
+def test_the_documents_list_the_recipes_whose_worlds_can_be_played(here: Path) -> None:
+    listed = PLAYABLE.search((Path(__file__).parents[2] / "docs/play.md").read_text())
+    assert listed is not None
+    playable, refused = set[str](), list[str]()
+    for recipe in recipes():
+        line = ["train", recipe, "--data", str(here / "data"), "--size", "micro", "--out", str(here / f"all-{recipe}")]
+        assert cli.main([*line, "--json"]) == 0
+        try:
+            game = prepared(Wish(here / f"all-{recipe}"))
+        except Incompatible as reason:
+            refused.append(str(reason))
+            continue
+        told = asyncio.run(stepped(game))
+        game.close()
+        assert "error" not in told
+        assert told.count("frame") == 2
+        playable.add(recipe)
+    assert sorted(playable) == re.findall(r"`(\w+)`", listed[1])
+    assert all(re.search("no world to play|nothing to see", reason) for reason in refused)
 
 
 def test_play_begins_with_an_episode_and_its_level(here: Path) -> None:

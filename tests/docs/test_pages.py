@@ -187,6 +187,20 @@ def test_what_steers_a_world_stands_beside_its_intervals() -> None:
     assert lines[5].startswith("| sprites | recurrent | codes |")
 
 
+def test_what_a_frame_costs_is_shown_with_its_command() -> None:
+    result = {
+        "frames": 2000, "frames/s at first": 90.04, "frames/s at last": 88.2, "last/first": 0.98,
+        "faster than anew": 3.456, "state bytes": [1234567, 1234567], "process grew by MB": 0.5,
+        "command": "python benchmarks/imagine.py --frames 2000",
+    }  # fmt: skip
+    told = recipe_pages.imagine_table(result)
+    assert "| 2,000 frames | measured |" in told
+    assert "| frames a second, at the start and at the end | 90.0 and 88.2 |" in told
+    assert "| faster than taking in all that is remembered for every frame | 3.46 times |" in told
+    assert "1,234,567 and 1,234,567" in told
+    assert told.endswith("(one thread; `python benchmarks/imagine.py --frames 2000`)")
+
+
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
     text = "before\n<!-- a -->\nold | \\1\n<!-- /a -->\nafter"
     once = recipe_pages.between(text, "a", "new \\1")

@@ -63,6 +63,24 @@ def test_rewards_and_ends_stand_in_a_table_where_a_world_foretells_them() -> Non
     assert "R² of rewards" not in alone
 
 
+def test_a_judge_s_reading_stands_beside_its_controls() -> None:
+    judged = {**spread(0.7), "of": "share", "shuffled": spread(0.21), "random": spread(0.19), "real": spread(0.98),
+              "judge": spread(0.97), "by": {"left <b>": 0.55, "right": None}}  # fmt: skip
+    page = world_page.render("mine", told(judged=judged))
+    assert "Does it do what it is asked?" in page
+    assert "0.21: requests shuffled" in page
+    for name, value in (("asked for left &lt;b&gt;", "0.55"), ("asked for right", "—"), ("all requests", "0.70"),
+                        ("requests at random", "0.19"), ("real next frames", "0.98")):  # fmt: skip
+        assert f'<th scope="row">{name}</th><td class="right">{value}</td>' in page
+    numbers = {**judged, "value": -0.3, "low": -0.5, "of": "R²", "by": {}}
+    del numbers["random"]
+    shown = world_page.render("mine", told(judged=numbers))
+    assert "judged controllability, R²" in shown
+    assert "requests at random" not in shown
+    silent = {"value": None, "note": "these codes have no names"}
+    assert "Does it do what it is asked?" not in world_page.render("mine", told(judged=silent))
+
+
 def test_a_large_ratio_is_a_whole_number() -> None:
     page = world_page.render("mine", told(sensitivity={"value": 1682.74, "low": 1133.09, "high": 2676.64}))
     assert "1683" in page

@@ -44,6 +44,7 @@ def test_it_is_small_and_its_card_says_how_to_make_it_again() -> None:
     card, about = (folder / "README.md").read_text(), load(folder).about
     assert sum(file.stat().st_size for file in folder.iterdir() if file.name != "README.md") <= MOST
     assert f"seed {about['seed']}" in card
+    assert f"At commit {about['commit']}" in card.replace("\n", " ")  # settings of a recipe change, commits do not
     lines = [shlex.split(line) for line in re.findall(r"^    retrodict (.+)", card, re.MULTILINE)]
     assert [line[:2] for line in lines] == [["check", about["recipe"]]]
     for line in lines:

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import chromium
 import pytest
+import torch
 import toy
 
+from retrodict.envs.sprites import Sprites
 from retrodict.report.style import CSS, THEME
 from retrodict.serve import player, screen
 from retrodict.serve import server as server_module
 from retrodict.serve.messages import COMMANDS, MOST_NAME
 from retrodict.serve.server import pages
+from retrodict.spaces import ActionSpace, categorical
 
 PAYLOADS = (
     "<script>boom()</script>", "<img src=x onerror=boom()>", "<svg onload=boom()>", "\"><b id=boom>", "'><i id=boom>",
@@ -53,7 +56,8 @@ def scripts() -> dict[str, str]:
 def test_nothing_in_the_page_makes_markup_out_of_text_or_runs_it() -> None:
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|setHTML|DOMParser|"
-        r"createContextualFragment|setTimeout\(\s*[\"'`]|localStorage|document\.cookie|https?:"
+        r"createContextualFragment|setTimeout\(\s*[\"'`]|localStorage|document\.cookie|https?:|"
+        r"\.(?:src|href|action)\s*=[^=]|setAttribute\(\s*[\"'`](?!aria-)|\bimport\("
     )
     assert len(scripts()) >= 5
     for name, text in scripts().items():
@@ -139,6 +143,38 @@ def test_w4_names_captions_and_errors_are_shown_literally(tab: Callable[[], chro
         assert before == after, "no element came or went"
         assert page.run("globalThis.harmed === undefined && document.querySelector('#boom') === null")
         assert page.logs == []
+
+
+HARM = """globalThis.harmed !== undefined || document.querySelector('#boom') !== null ||
+    document.querySelectorAll('script').length !== 1 ||
+    [...document.querySelectorAll('*')].some((e) => [...e.attributes].some((a) => a.name.startsWith('on')))"""
+
+
+def test_w4_actions_are_shown_literally(tab: Callable[[], chromium.Page], tmp_path: Path) -> None:
+    start = torch.full((3, toy.SIZE, toy.SIZE), 26, dtype=torch.uint8)
+    for names in (PAYLOADS[i : i + 5] for i in range(0, 30, 5)):
+        space = ActionSpace((categorical("move", names),))
+        with toy.serving(toy.game(tmp_path, env=None, frame=start, space=space)) as served:
+            page = opened(tab, served)
+            seen = page.run("[...document.querySelectorAll('.key .name')].map((e) => e.textContent)")
+            assert sorted(seen) == sorted(names)
+            assert not page.run(HARM)
+            assert page.logs == []
+
+
+def test_w4_tasks_and_failures_are_shown_literally(
+    tab: Callable[[], chromium.Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, text in enumerate(PAYLOADS[:6]):
+        monkeypatch.setattr(Sprites, "texts", lambda world, text=text: (text,) * world.num_envs)
+        with toy.serving(toy.game(tmp_path / str(number))) as served:
+            page = opened(tab, served)
+            page.wait(f"document.querySelector('#task-words').textContent === {json.dumps(text)}")
+            toy.walk(served.game).fail = text
+            page.key("ArrowUp")
+            page.wait(f"document.querySelector('#alert-words').textContent.includes({json.dumps(text)})")
+            assert not page.run(HARM)
+            assert page.logs == []
 
 
 def test_the_keyboard_is_enough(tab: Callable[[], chromium.Page], served: toy.Served) -> None:

@@ -1,4 +1,4 @@
-"""W1 to W3 and W6: who may ask, what may be told, and how much; and that the honest player goes on meanwhile.
+"""W1 to W4 and W6: who may ask and what is answered, what may be told and how much; and that the honest player goes on.
 
 Everything goes through real sockets to a running server. Routes are those that the app itself lists.
 """
@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from retrodict.rng import key
 from retrodict.serve import guard
 from retrodict.serve.guard import LONGEST_REQUEST, MOST_CONNECTIONS, MOST_FRAGMENTS, MOST_PINGS, PROTOCOL, Rate, listen
 from retrodict.serve.messages import COMMANDS, unpack
-from retrodict.serve.server import PLAYERS, SEATING, app, largest
+from retrodict.serve.server import PLAYERS, SEATING, app, largest, pages
 
 FULL = os.environ.get("RETRODICT_FAULTS") == "full"
 WEBSOCKET = (
@@ -172,6 +173,29 @@ def test_w2_nothing_changes_by_a_request_and_nobody_sits_without_the_token(serve
         assert status(raw(port, f"GET {path} HTTP/1.1", no_origin)) == 403
     assert served.table.seats == {}
     assert [path.name for path in served.game.shelf.out.iterdir()] == []
+
+
+def test_w4_no_route_answers_with_anything_but_the_page_s_own_files(tmp_path: Path) -> None:
+    bad = "<script>boom()</script>"
+    with toy.serving(toy.game(tmp_path, title=bad, notes=(bad,), apart=bad)) as hostile:
+        hostile.game.rename(1, "0:1", bad)
+        port, host = hostile.guard.port, f"Host: {hostile.host}"
+        own = pages()
+        for path, is_socket in routes(hostile):
+            for asked in (path, f"{path}?{bad}", f"{path}?name={bad}#{bad}"):
+                head, _, body = raw(port, f"GET {asked} HTTP/1.1", [host]).partition(b"\r\n\r\n")
+                if is_socket:
+                    assert bad.encode() not in body
+                else:
+                    assert body == own[path][0], f"{path} answers with something else than its file"
+                    assert b"unsafe" not in head.lower(), "its policy lets no script of the page's text run"
+        for first, headers in (
+            (f"GET /{bad} HTTP/1.1", [host]), ("GET / HTTP/1.1", [f"Host: {bad}"]),
+            (f"{bad} / HTTP/1.1", [host]), ("GET / HTTP/1.1", [host, f"Origin: {bad}"]),
+        ):  # fmt: skip
+            answer = raw(port, first, headers)
+            assert status(answer) >= 400
+            assert b"<script" not in answer
 
 
 def test_no_path_reaches_a_file_that_is_not_the_page(served: toy.Served) -> None:
@@ -360,6 +384,60 @@ def test_w3_hostile_messages_and_connections_do_no_harm_and_the_honest_player_go
             assert gone >= len(slow) - MOST_CONNECTIONS
         honest.step()
         assert megabytes(pid) - before < 100
+
+
+def noise(line: ClientConnection) -> None:
+    """Tells nonsense, and is told that it is too much."""
+    with suppress(ConnectionClosed):
+        for _ in range(1000):
+            line.send("x")
+    with pytest.raises(ConnectionClosed, match="messages a second"):
+        until(line, "never")
+
+
+ATTACKS = {
+    "a message without an end": frame(1, b"", False) + frame(0, b"", False) * (10 * MOST_FRAGMENTS),
+    "pings": frame(9, b"x" * 100) * (100 * MOST_PINGS),
+    "a message of 100 MB": b"\x82\xff" + struct.pack("!Q", 100_000_000) + b"\0\0\0\0" + bytes(1 << 20),
+    "no frame at all": b"\xff" * 5000,
+}
+
+
+def test_w3_who_floods_is_cut_off_and_the_honest_player_has_every_answer_in_order(served: toy.Served) -> None:
+    with served.connect() as line, ExitStack() as others:
+        line.send('{"do": "sit", "seat": ""}')
+        noisy = [others.enter_context(served.connect()) for _ in range(PLAYERS - 1)]
+        for one in noisy:
+            one.send('{"do": "sit", "seat": ""}')
+        pool = others.enter_context(ThreadPoolExecutor())
+        floods = [pool.submit(noise, one) for one in noisy]
+        told: list[tuple[int, int]] = []
+        for press in range(1, 61):
+            line.send(json.dumps({"do": "step", "press": press}))
+            if press % 10 == 0:  # up to ten wait for their answers
+                attacks = [pool.submit(attacked, served, attack) for attack in ATTACKS.values()]
+                told += [answered(line) for _ in range(10)]
+                for attack in attacks:
+                    assert attack.result()
+        for flood in floods:
+            flood.result()  # each was cut off
+        assert told == [(press, press) for press in range(1, 61)]  # press and moment: none lost, twice or out of turn
+        assert line.close_code is None
+
+
+def attacked(served: toy.Served, data: bytes) -> bool:
+    """Sends bytes that no page sends; whether the server ended the connection."""
+    with bare(served.host, served.guard.token) as line:
+        send_all(line, data)
+        return ended(line)
+
+
+def answered(line: ClientConnection) -> tuple[int, int]:
+    """The next frame that answers a press: (press, moment)."""
+    while True:
+        message = line.recv(timeout=30)
+        if isinstance(message, bytes) and (told := unpack(message)[0])["kind"] == "frame" and told["press"]:
+            return int(told["press"]), int(told["at"])
 
 
 def test_w3_a_connection_that_dawdles_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

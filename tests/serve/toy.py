@@ -102,18 +102,23 @@ class Reader:
 class Shift:
     """Moves are codes, one further on."""
 
-    space, inner = MOVE, CODES
+    inner = CODES
+
+    def __init__(self, space: ActionSpace = MOVE) -> None:
+        self.space = space
 
     def decode(self, belief: Distribution, clip: Clip) -> Distribution:
-        return Distribution(MOVE, belief.params.roll(1, -1))
+        return Distribution(self.space, belief.params.roll(1, -1))
 
     def encode(self, actions: Float[Tensor, "b k d"], clip: Clip) -> Float[Tensor, "b k e"]:
         return actions.roll(-1, -1)
 
 
-def game(out: Path, env: str | None = "sprites", frame: Tensor | None = None, **more: Any) -> Game:
-    """A game of the toy world, beside real sprites."""
-    system = System(forward=Walk(), inverse=Reader(), adapter=Shift())
+def game(
+    out: Path, env: str | None = "sprites", frame: Tensor | None = None, space: ActionSpace = MOVE, **more: Any
+) -> Game:  # fmt: skip
+    """A game of the toy world, beside real sprites; `space` has other names for its moves."""
+    system = System(forward=Walk(), inverse=Reader(), adapter=Shift(space))
     speeches = speeches_of(system, "toy")
     told = {"command": "play", "source": "dream", "run": "toy", "env": env}
     shelf = Shelf(out, VIEW, 10, {speech.name: speech.forward.space for speech in speeches}, told)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +16,14 @@ from retrodict.cli.verb import DONE, Loading, table
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
 
 if TYPE_CHECKING:
+    from retrodict.data.cache import Cache
     from retrodict.data.schema import Episodes
-    from retrodict.roles import System
+    from retrodict.roles import System, View
+    from retrodict.run.collect import Origin
+    from retrodict.world_figures import Ground
 
 PAGE = "measure.html"
+HINT = "not measured: with --judge, one is trained to read what is generated (a minute or two)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,10 @@ class Measure(Loading):
     """Dataset that the run has not seen; its labels are measured where it has recorded actions."""
     episodes: int = 0
     """Only the first so many episodes (0: all)."""
+    judge: bool = False
+    """Also train a judge, who reads true actions off what is generated (a minute or two; kept in FOLDER/judge)."""
+    env: str = ""
+    """World in which the judge learns, as for `retrodict record` (default: where the data, or the run's, is from)."""
 
     def run(self, line: str) -> int:
         """Measures what the run has: an inverse model, a forward model, or both."""
@@ -40,16 +51,21 @@ class Measure(Loading):
 
         if self.episodes < 0:
             raise UnusableInput(f"--episodes must be 1 or more, or 0 for all; got {self.episodes}")
+        if self.env and not self.judge:
+            raise UnusableInput("--env names the world in which a judge learns; give --judge as well")
         self.admit()
         system = load_system(self.folder)
+        if self.judge and system.forward is None:
+            raise UnusableInput(f"{self.folder} has no world to be judged; measure it without --judge")
         if system.inverse is None and system.forward is None:
             raise UnusableInput(f"{self.folder} has no inverse model; score its policy with retrodict act")
         source = open_dataset(self.data)
+        ground = self._ground(system, source) if self.judge else None
         seen = dict(system.about.get("data", {})).get("source") == source.digest
         told: dict[str, Any] = {"run": str(self.folder), "data": str(self.data), "seen_in_training": seen}
         lines = self._labels(system, source, told)
         if system.forward is not None:
-            lines += self._world(system, source, told)
+            lines += self._world(system, source, told, ground)
         if seen:
             lines.append("This run was trained on this dataset: the figures say nothing about other video.")
         self.tell(told, lines)
@@ -73,13 +89,39 @@ class Measure(Loading):
             lines.append(f"The frames hardly show {', '.join(hidden)}: R² below {SEEN}. Another camera may.")
         return lines
 
-    def _world(self, system: System, source: Episodes, told: dict[str, Any]) -> list[str]:
+    def _ground(self, system: System, source: Episodes) -> Callable[[Cache], Ground]:
+        """Where a judge learns, given the video that it is tested on; what speaks against it is said before any work.
+
+        Raises:
+            UnusableInput: nothing says in which world the data was recorded.
+            Incompatible: that world is another than the data's.
+        """
+        from retrodict.run.collect import Origin, origin_of, recorded_in
+        from retrodict.run.log import Log
+        from retrodict.trial import Setting, ground
+
+        assert system.forward is not None  # or there is nothing to judge
+        named = [one for one in (origin_of(source), recorded_in(system)) if one.env and self.env in ("", one.env)]
+        world = named[0] if named else Origin(self.env or None)
+        if world.env is None:
+            raise UnusableInput(
+                f"neither {self.data} nor {self.folder} says in which world it was recorded, and a judge learns there; "
+                "name the world (--env), or measure without --judge"
+            )
+        same(world, source, system.forward.view)
+        place = self.folder / "judge" / key(world)
+        chosen = Setting(world.env, options=world.options)
+        return partial(ground, chosen, folder=place, log=Log(quiet=self.json))
+
+    def _world(
+        self, system: System, source: Episodes, told: dict[str, Any], ground: Callable[[Cache], Ground] | None
+    ) -> list[str]:  # fmt: skip
         """Asks the world, and draws what it answers."""
         from retrodict.report import world_page
         from retrodict.world_figures import examined
 
         try:
-            found, shown = examined(system, source, source.ids[: self.episodes or None])
+            found, shown = examined(system, source, source.ids[: self.episodes or None], ground)
         except NoFrames as reason:
             told["world"] = {"note": str(reason)}
             return [f"world                         not measured: {reason}"]
@@ -87,6 +129,38 @@ class Measure(Loading):
         page = self.folder / PAGE
         world_page.write(page, str(self.folder), found, shown)
         return [*world_lines(found), f"drawn in                      {page}"]
+
+
+def same(world: Origin, source: Episodes, view: View) -> None:
+    """Makes sure that a world is that of a dataset, and shows frames as a model sees them.
+
+    Raises:
+        Incompatible: it takes other actions, has other cameras, or shows frames of another size.
+    """
+    from retrodict.envs.catalog import make
+
+    assert world.env is not None  # it was named
+    made = make(world.env, 1, **world.options)
+    try:
+        if made.actions != source.schema.space:
+            raise Incompatible(
+                f"{world.env} takes {made.actions.columns}; the dataset has {source.schema.space.columns}"
+            )
+        if (made.size, 3 * len(made.cameras)) != (view.size, view.channels):
+            raise Incompatible(
+                f"{world.env} shows {len(made.cameras)} camera of {made.size} pixels, the run's world sees {view.size} "
+                f"in {view.channels} channels; a judge reads frames of one size, so train without --frame-size"
+            )
+    finally:
+        made.close()
+
+
+def key(world: Origin) -> str:
+    """A name for the judge of a world, by which it is found again as long as it would be taught the same."""
+    from retrodict import judge
+
+    told = [world.env, dict(world.options), judge.FRAMES, judge.RANDOM, asdict(judge.FIT)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def world_lines(found: Mapping[str, Any]) -> list[str]:
@@ -107,8 +181,20 @@ def world_lines(found: Mapping[str, Any]) -> list[str]:
         f"{'error after doing nothing':28}  {_range(found['still'])} times that after the right ones",
         f"{'delta PSNR, right - random':28}  {_range(found['delta_psnr'])} dB",
         f"{'cycle consistency':28}  {told}",
+        f"{'judged controllability':28}  {_judged_line(found.get('judged'))}",
         *_outcome_lines(found),
     ]
+
+
+def _judged_line(judged: Mapping[str, Any] | None) -> str:
+    """What a judge reads as it was asked, beside its controls."""
+    if judged is None:
+        return HINT
+    if note := judged.get("note"):
+        return f"not measured: {note}"
+    beside = {"requests shuffled": "shuffled", "at random": "random", "real next frames": "real", "recordings": "judge"}
+    told = [f"{words} {_plain(judged[name]['value'])}" for words, name in beside.items() if name in judged]
+    return f"{'R² ' if judged['of'] == 'R²' else ''}{_range(judged)} read as asked; {', '.join(told)}"
 
 
 def _outcome_lines(found: Mapping[str, Any]) -> list[str]:

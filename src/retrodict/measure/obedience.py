@@ -257,6 +257,14 @@ def cycle(forward: ForwardModel, inverse: InverseModel, clip: Clip, before: int,
     return Cycle(_agreement(space, asked, read, unit), _agreement(space, control, read, unit), by)
 
 
+@torch.no_grad()
+def reading(inverse: InverseModel, clip: Clip, before: int) -> Estimate:
+    """What an inverse reads off the real next frames against what was done, counted as in `cycle`: its ceiling."""
+    real = _frames(clip)[:, before + 1]
+    read = _read(inverse, clip.cut(0, before + 1), real)
+    return _agreement(inverse.space, _ahead(clip, before)[:, 0], read, _units(clip, before))
+
+
 def _agreement(space: ActionSpace, asked: Tensor, read: Tensor, unit: Ints) -> Estimate:
     parts, wholes = [], []
     for segment, columns, _ in space.slices():

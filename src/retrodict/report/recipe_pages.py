@@ -203,6 +203,21 @@ def speed_table(result: Entry) -> str:
     return "\n".join([*lines, "", f"(`{result['command']}`)"])
 
 
+def imagine_table(result: Entry) -> str:
+    """Returns what a frame costs as one plays on (`benchmarks/imagine.py`)."""
+    before, after = result["state bytes"]
+    rows = [
+        ["frames a second, at the start and at the end",
+         f"{number(result['frames/s at first'], 1)} and {number(result['frames/s at last'], 1)}"],
+        ["the last against the first", number(result["last/first"])],
+        ["faster than taking in all that is remembered for every frame", f"{number(result['faster than anew'])} times"],
+        ["bytes of the state, at the start and at the end", f"{before:,} and {after:,}"],
+        ["the process grew by", f"{number(result['process grew by MB'], 1)} MB"],
+    ]  # fmt: skip
+    lines = table([f"{result['frames']:,} frames", "measured"], rows)
+    return "\n".join([*lines, "", f"(one thread; `{result['command']}`)"])
+
+
 def model_free_table(result: Entry) -> str:
     """Returns what model-free learners reach (`benchmarks/model_free.py`), a row each."""
     rows = [

@@ -22,6 +22,15 @@ LEADS = {
     "unknown": "One episode does not tell whether it obeys.",
 }  # fmt: skip
 
+BESIDE = {
+    "shuffled": ("requests shuffled", "baseline"), "random": ("requests at random", "baseline"),
+    "real": ("real next frames", "bound"), "judge": ("the judge on recordings", "bound"),
+}  # fmt: skip
+WORDS = {
+    "share": "In every state each request is made. Counted is the share read as asked, by action, where it shows.",
+    "R²": "Each frame is followed by the next action of another. R² compares what was asked for with what is read.",
+}  # fmt: skip
+
 
 def write(path: Path | str, name: str, told: Row, shown: Shown | None = None) -> None:
     """Writes the page; the file is either the whole new one or what was there before."""
@@ -34,6 +43,7 @@ def render(name: str, told: Row, shown: Shown | None = None) -> str:
     title = f"World of {Path(name).name or name}"
     parts = [_pictures(shown)] if shown else []
     parts += [_cycle(told["cycle"])] if told["cycle"]["value"] is not None else []
+    parts += [_judged(told["judged"])] if told.get("judged", {}).get("value") is not None else []
     parts += [_foresight(told), _drift(told["drift"])]
     parts += [_outcomes(told)] if "rewards" in told or "ends" in told else []
     head = page.header(title, LEADS[told["word"]], facts, _headline(told))
@@ -41,7 +51,7 @@ def render(name: str, told: Row, shown: Shown | None = None) -> str:
 
 
 def _headline(told: Row) -> Markup:
-    first, cycle = told["skill"][0], told["cycle"]
+    first, cycle, judged = told["skill"][0], told["cycle"], told.get("judged", {})
     rows = [
         {"name": "times the error, after other actions", **_times(told["sensitivity"]), "baseline": "1: ignored"},
         {"name": "delta PSNR, dB", **told["delta_psnr"], "baseline": "0: actions change nothing"},
@@ -49,6 +59,9 @@ def _headline(told: Row) -> Markup:
     ]
     if cycle["value"] is not None:
         rows.append({"name": "cycle consistency", **cycle, "baseline": f"{number(cycle['chance']['value'])}: chance"})
+    if judged.get("value") is not None:
+        chance = f"{number(judged['shuffled']['value'])}: requests shuffled"
+        rows.append({"name": f"judged controllability, {judged['of']}", **judged, "baseline": chance})
     return sections.headline(rows)
 
 
@@ -88,6 +101,35 @@ def _cycle(cycle: Row) -> Markup:
         sections.drawn(lambda width: charts.dots("Cycle consistency", desc, rows, width)),
         numbers.folded("Cycle consistency", ["", "share read back"], table, (1,)),
     )  # fmt: skip
+
+
+def _judged(judged: Row) -> Markup:
+    rows = [{"name": f"asked for {value}", "success": one, "kind": "route"} for value, one in judged["by"].items()]
+    marks = [("all requests", judged, "route")]
+    marks += [
+        (name, judged[part], kind)
+        for part, (name, kind) in BESIDE.items()
+        if judged.get(part, {}).get("value") is not None
+    ]
+    rows += [{"name": name, **_within(one), "kind": kind} for name, one, kind in marks]
+    desc = "; ".join(f"{row['name']}: {number(row['success'])}" for row in rows)
+    words = [
+        "An inverse model that learnt in the real world, on other levels with all labels, reads what was generated.",
+        WORDS[judged["of"]],
+        "Requests that the world was not given must come out at chance; real next frames are the ceiling.",
+    ]  # fmt: skip
+    table = [[row["name"], number(row["success"])] for row in rows]
+    return sections.section(
+        "Does it do what it is asked?", words,
+        sections.drawn(lambda width: charts.dots("Judged controllability", desc, rows, width)),
+        numbers.folded("Judged controllability", ["", f"{judged['of']} read as asked"], table, (1,)),
+    )  # fmt: skip
+
+
+def _within(found: Row) -> Row:
+    """An estimate as `charts.dots` shows it, whose scale goes from 0 to 1: R² may lie below."""
+    ends = {"success": found["value"], "low": found["low"], "high": found["high"]}
+    return {name: None if end is None else min(1.0, max(0.0, end)) for name, end in ends.items()}
 
 
 def _foresight(told: Row) -> Markup:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from retrodict.data.schema import Episodes
     from retrodict.envs.rollout import Actor
     from retrodict.envs.world import World
+    from retrodict.roles import System
 
 GROUP = 50  # episodes that one commit acknowledges
 LEVELS = 1_000_000  # levels that belong to one seed: seed s records levels from s * LEVELS
@@ -40,6 +41,12 @@ def origin_of(source: Episodes, id: str | None = None) -> Origin:
         return Origin()
     level = None if id is None else int(told[0]["seed"]) * LEVELS + list(source.ids).index(id)
     return Origin(str(told[0]["env"]), dict(told[0]["options"]), level)
+
+
+def recorded_in(system: System) -> Origin:
+    """Returns the world in which a run says that its data was recorded; nothing where it does not say."""
+    world = dict(system.about.get("data", {})).get("world") or {}
+    return Origin(world.get("env"), world.get("options", {}))
 
 
 def schema_of(world: World, rewards: bool = True) -> Schema:

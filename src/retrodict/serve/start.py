@@ -16,11 +16,13 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from retrodict.clip import Clip
-from retrodict.errors import Incompatible, UnusableInput
+from retrodict.errors import Incompatible, NoFrames, UnusableInput
+from retrodict.measure.obedience import idle
 from retrodict.plan import self_inverse
+from retrodict.rng import torch_rng
 from retrodict.roles import Adapter, ForwardModel, InverseModel, System, View
 from retrodict.run.checkpoint import load_system, system_hash
-from retrodict.run.collect import UNSEEN, Origin, origin_of
+from retrodict.run.collect import UNSEEN, Origin, origin_of, recorded_in
 from retrodict.serve.batch import ITSELF, Model, Speech
 from retrodict.serve.beside import heard, made
 from retrodict.serve.game import Game
@@ -60,9 +62,10 @@ def prepared(wish: Wish) -> Game:
     folder = own_world() if wish.folder is None else wish.folder
     system = load_system(folder)
     speeches = speeches_of(system, str(folder))
+    _seen(speeches[0].forward, str(folder))
     view = speeches[0].forward.view
     notes: list[str] = []
-    told, frame = told_by(system, OWN if wish.folder is None else None), None
+    told, frame = recorded_in(system), None
     if wish.episode:
         picture, told = first_frame(wish.episode, view)
         frame = _sized(picture, view, notes, wish.episode)
@@ -122,6 +125,22 @@ def speeches_of(system: System, name: str) -> tuple[Speech, ...]:
     return _spoken("actions", true.forward, true.inverse), codes
 
 
+@torch.no_grad()
+def _seen(forward: ForwardModel, name: str) -> None:
+    """Lets a world do nothing for a step, so that one which has no frames is refused before a page is opened.
+
+    Raises:
+        Incompatible: it imagines no frames.
+    """
+    view, nothing = forward.view, torch.zeros(1, 1, forward.space.width)
+    black = Clip(frames=torch.zeros(1, 1, view.channels, *view.size, dtype=torch.uint8))
+    try:
+        dream, _ = forward.imagine(forward.observe(black), idle(forward.space, nothing), 1, torch_rng("play", "seen"))
+        forward.decode(dream)
+    except NoFrames as reason:
+        raise Incompatible(f"the world of {name} has nothing to see: {reason}") from reason
+
+
 def _spoken(name: str, forward: ForwardModel, inverse: InverseModel | None, adapter: Adapter | None = None) -> Speech:
     """A way to steer, judged by the run's inverse model; where there is none, by the world itself, if it is quick."""
     if inverse is not None:
@@ -142,12 +161,6 @@ def _seconds(inverse: InverseModel) -> float:
         inverse.infer(pair)
         found.append(time.perf_counter() - began)
     return min(found)
-
-
-def told_by(system: System, own: str | None) -> Origin:
-    """Returns the world that a run says it was recorded in."""
-    world = dict(system.about.get("data", {})).get("world") or {}
-    return Origin(world.get("env", own), world.get("options", {}))
 
 
 def first_frame(named: str, view: View) -> tuple[Picture, Origin]:
