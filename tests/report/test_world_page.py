@@ -76,6 +76,7 @@ def test_a_judge_s_reading_stands_beside_its_controls() -> None:
     del numbers["random"]
     shown = world_page.render("mine", told(judged=numbers))
     assert "judged controllability, R²" in shown
+    assert '<th scope="row">all requests</th><td class="right">-0.30</td>' in shown.replace("−", "-")
     assert "requests at random" not in shown
     silent = {"value": None, "note": "these codes have no names"}
     assert "Does it do what it is asked?" not in world_page.render("mine", told(judged=silent))

@@ -85,50 +85,51 @@ def _image(frame: Any, name: str) -> Markup:
 
 
 def _cycle(cycle: Row) -> Markup:
-    rows = [{"name": f"asked for {value}", "success": share, "kind": "route"} for value, share in cycle["by"].items()]
-    ends = {} if cycle["low"] is None else {"low": max(0.0, cycle["low"]), "high": min(1.0, cycle["high"])}
-    rows.append({"name": "all requests", "success": max(0.0, cycle["value"]), "kind": "route", **ends})
-    rows.append({"name": "requests not made", "success": max(0.0, cycle["chance"]["value"]), "kind": "baseline"})
-    desc = "; ".join(f"{row['name']}: {number(row['success'])}" for row in rows)
     words = [
         "Each frame is followed by the next action of another; the run's own inverse model reads what came of it.",
         "Both were trained together, so a high share says that they understand each other, not that actions have a "
         "meaning in the real world.",
     ]  # fmt: skip
-    table = [[row["name"], number(row["success"])] for row in rows]
-    return sections.section(
-        "Is it read as it was told?", words,
-        sections.drawn(lambda width: charts.dots("Cycle consistency", desc, rows, width)),
-        numbers.folded("Cycle consistency", ["", "share read back"], table, (1,)),
-    )  # fmt: skip
+    marks = [("all requests", cycle, "route"), ("requests not made", {"value": cycle["chance"]["value"]}, "baseline")]
+    return _answered("Is it read as it was told?", words, "Cycle consistency", "share read back", cycle["by"], marks)
 
 
 def _judged(judged: Row) -> Markup:
-    rows = [{"name": f"asked for {value}", "success": one, "kind": "route"} for value, one in judged["by"].items()]
+    words = [
+        "An inverse model that learnt in the real world, on other levels with all labels, reads what was generated.",
+        WORDS[judged["of"]],
+        "Requests that the world was not given must come out at chance; real next frames are the ceiling.",
+    ]  # fmt: skip
     marks = [("all requests", judged, "route")]
     marks += [
         (name, judged[part], kind)
         for part, (name, kind) in BESIDE.items()
         if judged.get(part, {}).get("value") is not None
     ]
-    rows += [{"name": name, **_within(one), "kind": kind} for name, one, kind in marks]
-    desc = "; ".join(f"{row['name']}: {number(row['success'])}" for row in rows)
-    words = [
-        "An inverse model that learnt in the real world, on other levels with all labels, reads what was generated.",
-        WORDS[judged["of"]],
-        "Requests that the world was not given must come out at chance; real next frames are the ceiling.",
-    ]  # fmt: skip
-    table = [[row["name"], number(row["success"])] for row in rows]
+    what = f"{judged['of']} read as asked"
+    return _answered("Does it do what it is asked?", words, "Judged controllability", what, judged["by"], marks)
+
+
+def _answered(
+    title: str, words: list[str], name: str, what: str, by: Mapping[str, float | None],
+    marks: list[tuple[str, Row, str]],
+) -> Markup:  # fmt: skip
+    """How each request was answered, and these estimates, as dots and as a table."""
+    told: list[tuple[str, Row, str]] = [(f"asked for {value}", {"value": one}, "route") for value, one in by.items()]
+    told += marks
+    rows = [{"name": mark, **_within(one), "kind": kind} for mark, one, kind in told]
+    desc = "; ".join(f"{mark}: {number(one['value'])}" for mark, one, _ in told)
+    table = [[mark, number(one["value"])] for mark, one, _ in told]
     return sections.section(
-        "Does it do what it is asked?", words,
-        sections.drawn(lambda width: charts.dots("Judged controllability", desc, rows, width)),
-        numbers.folded("Judged controllability", ["", f"{judged['of']} read as asked"], table, (1,)),
+        title, words,
+        sections.drawn(lambda width: charts.dots(name, desc, rows, width)),
+        numbers.folded(name, ["", what], table, (1,)),
     )  # fmt: skip
 
 
 def _within(found: Row) -> Row:
-    """An estimate as `charts.dots` shows it, whose scale goes from 0 to 1: R² may lie below."""
-    ends = {"success": found["value"], "low": found["low"], "high": found["high"]}
+    """An estimate as `charts.dots` shows it, whose scale goes from 0 to 1: R² may lie below, as the table says."""
+    ends = {"success": found["value"], "low": found.get("low"), "high": found.get("high")}
     return {name: None if end is None else min(1.0, max(0.0, end)) for name, end in ends.items()}
 
 
