@@ -201,6 +201,18 @@ def test_what_a_frame_costs_is_shown_with_its_command() -> None:
     assert told.endswith("(one thread; `python benchmarks/imagine.py --frames 2000`)")
 
 
+def test_what_an_update_and_a_decision_cost_are_two_tables() -> None:
+    one = {"updates_per_second": 8.26, "plain_updates_per_second": 4.0, "share_of_peak": 0.268,
+           "exponents": {"frames": 0.9, "rows": 0.71, "width": 1.3}}  # fmt: skip
+    planned = {"imagining_128_x_10": {"ratio": 3.0}, "cem": {"one_ms": 18.5, "together_ms": 101.7}}
+    told = recipe_pages.worlds_table({"training": {"a": one}, "planning": {"a": planned}, "command": "python it.py"})
+    assert "| a | 8.3 | 4.0 | 0.27 | 0.90 | 0.71 | 1.30 |" in told
+    assert "| milliseconds | states | cem |" in told
+    assert "| a | 1 | 18 |" in told
+    assert "| a | 8 | 102 |" in told
+    assert told.endswith("(one thread; `python it.py`)")
+
+
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
     text = "before\n<!-- a -->\nold | \\1\n<!-- /a -->\nafter"
     once = recipe_pages.between(text, "a", "new \\1")

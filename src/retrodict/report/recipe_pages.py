@@ -229,6 +229,24 @@ def model_free_table(result: Entry) -> str:
     return "\n".join([*lines, "", f"(`{result['command']}`)"])
 
 
+def worlds_table(result: Entry) -> str:
+    """Returns what an update and a decision cost (`benchmarks/worlds.py`), a table each."""
+    updates = [
+        [name, number(one["updates_per_second"], 1), number(one["plain_updates_per_second"], 1),
+         number(one["share_of_peak"]), *(number(one["exponents"][size]) for size in ("frames", "rows", "width"))]
+        for name, one in result["training"].items()
+    ]  # fmt: skip
+    planners = [name for name in next(iter(result["planning"].values())) if not name.startswith("imagining")]
+    decisions = [
+        [name, seen, *(number(one[planner][key], 0) for planner in planners)]
+        for name, one in result["planning"].items()
+        for seen, key in (("1", "one_ms"), ("8", "together_ms"))
+    ]
+    head = ["world", "updates a second", "as written down", "share of peak", "frames", "rows", "width"]
+    lines = [*table(head, updates), "", *table(["milliseconds", "states", *planners], decisions)]
+    return "\n".join([*lines, "", f"(one thread; `{result['command']}`)"])
+
+
 def core_seconds(results: Sequence[Entry]) -> float:
     """Seconds of a core that training for all these committed figures took; one training serves several."""
     longest: dict[tuple[str, ...], float] = {}
