@@ -12,10 +12,15 @@ from torch import Tensor
 
 from retrodict import road_figures
 from retrodict.clip import Clip
+from retrodict.data.cache import Cache
+from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Schema
 from retrodict.envs.road_view import BENDS, TRAFFIC, WEATHERS, captions, read_pose, render
 from retrodict.errors import UnusableInput
 from retrodict.judge import Judge
 from retrodict.measure.intervals import wilson
+from retrodict.models.next_token_world import NextTokenWorld
+from retrodict.models.tokenizers import ConvTokenizer
 from retrodict.roles import System, View
 from retrodict.segments import Segment, continuous
 from retrodict.spaces import ActionSpace, Distribution
@@ -115,6 +120,31 @@ def test_words_change_what_they_say_and_nothing_else() -> None:
     deaf = road_figures.captioned(Known(False), 48)  # type: ignore[arg-type]
     assert deaf["others_kept"] == 1.0  # as nothing changes at all
     assert deaf[""] == pytest.approx(deaf["no_text"])
+
+
+def test_words_can_be_followed_as_far_as_tokens_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    bend = draw.choice([*SWING.values()], 40)
+    frames = drawn(np.zeros(40), draw.integers(4, size=40), np.zeros(40, bool), bend)
+    schema = Schema(DRIVE, {"observation.image": (32, 32, 3)}, 10)
+    test = Cache.build(MemoryStore(schema, [Clip(frames=torch.cat([frames, frames[-1:]])[None])]))
+    code = {"kind": "vq", "positions": 1, "codes": 4, "width": 4}
+    world = NextTokenWorld(ConvTokenizer(View(size=(32, 32)), code, 8, 8), DRIVE, 8, 1, 2)
+    seen: list[Tensor] = []
+
+    def taken(shown: Tensor) -> Tensor:
+        seen.append(shown[:, -1])
+        return torch.zeros(len(shown), 16, dtype=torch.long)
+
+    monkeypatch.setattr(world.tokenizer, "tokens", taken)
+    monkeypatch.setattr(world.tokenizer, "pixels", lambda tokens: seen[-1])
+    told = road_figures.through_tokens(world, test, 40)
+    assert told == {f"{name}.through_tokens": 1.0 for name in road_figures.SAID}
+    monkeypatch.setattr(world.tokenizer, "pixels", lambda tokens: seen[-1].flip(-1))  # right is left
+    told = road_figures.through_tokens(world, test, 40)
+    assert told["bend.through_tokens"] == pytest.approx((bend == 0).mean(), abs=0.05)  # one is near the limit
+    assert told["weather.through_tokens"] == 1.0
+    assert road_figures.through_tokens(Known(), test) == {}  # type: ignore[arg-type]
 
 
 def test_what_changed_by_hand() -> None:

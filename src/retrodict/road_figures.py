@@ -21,6 +21,7 @@ from retrodict.data.cache import Cache
 from retrodict.envs.road_view import captions, read_attributes, read_pose
 from retrodict.errors import UnusableInput
 from retrodict.measure import intervals
+from retrodict.models.token_world import TokenWorld
 from retrodict.rng import numpy_rng, torch_rng
 from retrodict.roles import ForwardModel, InverseModel, System
 from retrodict.spaces import ActionSpace
@@ -46,7 +47,7 @@ def measured(name: str, system: System, ground: Ground) -> dict[str, float]:
     if system.forward is None:
         raise UnusableInput(f"{name} needs a system with a forward model")
     if name == "caption_change":
-        found = captioned(system.forward)
+        found = captioned(system.forward) | through_tokens(system.forward, ground.test)
     else:
         found = {"steering_agreement": steering, "road_kept": kept}[name](system.forward, ground)
     return {f"{name}.{part}".rstrip("."): float(value) for part, value in found.items()}
@@ -197,6 +198,24 @@ def captioned(forward: ForwardModel, count: int = 128) -> dict[str, float]:
         "no_text": float(np.mean([*chance.values()])),
         "all_said": float(np.mean([shown[name] == asked[name] for name in SAID])),
     }  # fmt: skip
+
+
+@torch.no_grad()
+def through_tokens(forward: ForwardModel, test: Cache, count: int = 1000) -> dict[str, float]:
+    """How often an attribute of a held-out picture is still read when it has gone through the world's tokens, if it has
+    any: no words can be followed better than that."""
+    if not isinstance(forward, TokenWorld):
+        return {}
+    steps = Steps.all(test).shown(test.view(1))
+    steps = steps.only(np.linspace(0, len(steps) - 1, count).astype(np.int64))
+    real: list[Tensor] = []
+    shown: list[Tensor] = []
+    for _, clip in steps.batches(100):
+        assert clip.frames is not None
+        real.append(clip.frames[:, -1])
+        shown.append(forward.tokenizer.pixels(forward.tokenizer.tokens(clip.frames).unsqueeze(1)))
+    before, after = (read_attributes(pictures(torch.cat(frames))) for frames in (real, shown))
+    return {f"{name}.through_tokens": float((before[name] == after[name]).mean()) for name in SAID}
 
 
 def changed(before: Told, after: Told, asked: Told, name: str) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
