@@ -32,6 +32,7 @@ from retrodict.models.latent_action import CodeAdapter
 from retrodict.models.losses import next_frame
 from retrodict.models.rssm import RSSM, modelling, spread_out
 from retrodict.models.token_world import MaskedWorld
+from retrodict.models.tokenizers import Tokenizer
 from retrodict.nn.conv import patch_for
 from retrodict.recipes import genie
 from retrodict.roles import System
@@ -55,12 +56,12 @@ def shuffled(steps: Steps, seed: int) -> Steps:
 
 
 def world(
-    kind: str, run: Run, name: str, steps: Steps, space: ActionSpace, cfg: genie.Config
+    kind: str, run: Run, name: str, steps: Steps, space: ActionSpace, cfg: genie.Config, tokens: Tokenizer | None
 ) -> FrameForward | RSSM | MaskedWorld:  # fmt: skip
     """Trains a world on these actions."""
     stage = f"{kind} world/{name}".replace(" ", "-")
-    if kind == "tokens":
-        return genie.dynamics(cfg, run, genie.tokenizer(cfg, run), steps, space, stage)
+    if tokens is not None:
+        return genie.dynamics(cfg, run, tokens, steps, space, stage)
     view, fit = steps.cache.view(), FITS[kind]
     mix = cfg.decoder.mix  # what the latent action model's own forward model needs
     if kind == "next frame":
@@ -85,9 +86,10 @@ def compared(where: str, kind: str, seed: int, base: Path, log: Log) -> dict[str
         actions = genie.latent_action(cfg, run)
         codes = run.label("codes", actions.inverse, run.data.unlabelled)
         kinds = {"codes": codes, "recorded": known, "shuffled": shuffled(known, seed)}
+        tokens = genie.tokenizer(cfg, run) if kind == "tokens" else None
         for name, steps in kinds.items():
             space = actions.inverse.space if name == "codes" else cache.space
-            system = System(forward=world(kind, run, name, steps, space, cfg))
+            system = System(forward=world(kind, run, name, steps, space, cfg, tokens))
             if name == "codes":
                 with rng.isolated(run.seed, "adapter"):
                     adapter = CodeAdapter(cache.space, space, 0)
