@@ -203,7 +203,7 @@ def captioned(forward: ForwardModel, count: int = 128) -> dict[str, float]:
 @torch.no_grad()
 def through_tokens(forward: ForwardModel, test: Cache, count: int = 1000) -> dict[str, float]:
     """How often an attribute of a held-out picture is still read when it has gone through the world's tokens, if it has
-    any: no words can be followed better than that."""
+    any: what tokens lose without any words."""
     if not isinstance(forward, TokenWorld):
         return {}
     steps = Steps.all(test).shown(test.view(1))

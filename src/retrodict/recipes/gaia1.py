@@ -13,8 +13,7 @@ learnt how full lock begins, and not how it goes on; random steering that may la
 world that learn longer, brought the steering over its target. Drawn at a temperature of 0.3 instead of 0.7, words and
 steering are followed better. What helped little or not: to exaggerate the steering like words, more values of a token
 or two for a patch, more weight for moving pixels or for what an inverse model sees; tokens of 4 pixels are four times
-as many to say. A bend that hardly swings, or a car of few pixels, is often another one after the tokens
-(`through_tokens`), whatever the words were.
+as many to say. Tokens alone turn some bends and cars of real pictures into others (`through_tokens`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Nets that are compiled while a loss runs, also as CUDA graphs.
 
 Updates alone are compiled. What a part plays, answers and saves goes through the same nets as they are, so that a run
-is the same run in either way; its weights agree up to rounding. The first updates, which compile, take minutes.
+is the same run in either way; its weights agree up to rounding. The first updates are slow, as they compile.
 """
 
 from __future__ import annotations
