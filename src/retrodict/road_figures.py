@@ -206,8 +206,7 @@ def through_tokens(forward: ForwardModel, test: Cache, count: int = 1000) -> dic
     any: what tokens lose without any words."""
     if not isinstance(forward, TokenWorld):
         return {}
-    steps = Steps.all(test).shown(test.view(1))
-    steps = steps.only(np.linspace(0, len(steps) - 1, count).astype(np.int64))
+    steps = evenly(Steps.all(test).shown(test.view(1)), count)
     real: list[Tensor] = []
     shown: list[Tensor] = []
     for _, clip in steps.batches(100):
@@ -216,6 +215,11 @@ def through_tokens(forward: ForwardModel, test: Cache, count: int = 1000) -> dic
         shown.append(forward.tokenizer.pixels(forward.tokenizer.tokens(clip.frames).unsqueeze(1)))
     before, after = (read_attributes(pictures(torch.cat(frames))) for frames in (real, shown))
     return {f"{name}.through_tokens": float((before[name] == after[name]).mean()) for name in SAID}
+
+
+def evenly(steps: Steps, count: int) -> Steps:
+    """So many of these steps, evenly spaced."""
+    return steps.only(np.linspace(0, len(steps) - 1, count).astype(np.int64))
 
 
 def changed(before: Told, after: Told, asked: Told, name: str) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
@@ -271,8 +275,7 @@ def repeated(frames: Tensor) -> float:
 @torch.no_grad()
 def surprise(forward: ForwardModel, test: Cache, count: int = 1000) -> dict[str, float]:
     """Cross entropy of the next frame in nats, with the action and without it (of held-out steps)."""
-    steps = Steps.all(test).known().shown(test.view(6, 4))
-    steps = steps.only(np.linspace(0, len(steps) - 1, count).astype(np.int64))
+    steps = evenly(Steps.all(test).known().shown(test.view(6, 4)), count)
     told: list[Tensor] = []
     blind: list[Tensor] = []
     for _, clip in steps.batches(100):
