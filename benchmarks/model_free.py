@@ -3,10 +3,11 @@
 Usage: python benchmarks/model_free.py [--seeds 3] [--only pendulum] [--out results/comparisons/model_free.json]
        python benchmarks/model_free.py --dream RUN --data DATASET --only catch_online [--steps 60000]
 
-Each learner has its package's own settings, in one trial. The recipes' tiny settings took several (entropy, pace, the
-weight of consistency, size), so that a tuned learner may do better than it does here; numbers are read by a small MLP,
-frames are flattened for one. Steps are those that the recipes have, random ones included. Played on the levels that all
-figures are measured on, with drawn actions.
+Each learner has six trials of settings, about as many as the recipes' tiny settings took: the package's own, and five
+that are usual where steps are few. A trial trains seed 0 and plays on levels kept for choosing, with drawn actions and
+with the likeliest; the better way of the best trial is then trained with every seed, and played on the levels that all
+figures are measured on. Numbers are read by a small MLP, frames are flattened for one. Steps are those that the recipes
+have, random ones included.
 
 With `--dream` PPO practises in what the world of a finished run imagines from the recorded DATASET, and then plays the
 real game: one seed of it, beside the same learner before its first step.
@@ -18,7 +19,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,35 @@ from retrodict.run.run import versions
 OWN = LEVELS // 2  # the levels that a recipe plays itself
 CATCHES = ("catch_online", "catch_small", "catch_large")
 SUITE = {"pendulum": (4_000, 6_000, 11_000), **dict.fromkeys(CATCHES, (7_000,)), "dodge": (30_000,)}
+CHOSEN_ON = 800_000_000  # first level on which trials are compared
+QUICK, OFTEN = {"n_steps": 256, "learning_rate": 1e-3}, {"target_update_interval": 250, "train_freq": 1}
+WIDE = {"policy_kwargs": {"net_arch": [256, 256]}}
+TRIALS: dict[str, dict[str, dict[str, Any]]] = {
+    "PPO": {
+        "as given": {},
+        "short rollouts": {"n_steps": 256},
+        "quick": QUICK,
+        "quick, near": {**QUICK, "gamma": 0.9},
+        "quick, curious": {**QUICK, "ent_coef": 0.01},
+        "quick, wide": {**QUICK, **WIDE},
+    },
+    "DQN": {
+        "as given": {},
+        "new targets": {"target_update_interval": 250},
+        "often": OFTEN,
+        "often, fast": {**OFTEN, "learning_rate": 1e-3},
+        "often, near": {**OFTEN, "gamma": 0.9},
+        "often, wide": {**OFTEN, **WIDE},
+    },
+    "SAC": {
+        "as given": {},
+        "fast": {"learning_rate": 1e-3},
+        "near": {"gamma": 0.95},
+        "fast, near": {"learning_rate": 1e-3, "gamma": 0.95},
+        "fast, small": {"learning_rate": 1e-3, "policy_kwargs": {"net_arch": [64, 64]}},
+        "fast, fixed entropy": {"learning_rate": 1e-3, "ent_coef": 0.1},
+    },
+}
 LEARNERS = {"pendulum": ("SAC", "PPO"), **dict.fromkeys((*CATCHES, "dodge"), ("DQN", "PPO"))}
 
 
@@ -79,36 +108,61 @@ class Single(gymnasium.Env[Any, Any]):
         return seen(frames, self.world)[0], float(rewards[0]), bool(ended[0]), bool(cut[0]), {}
 
 
-def acting(model: Any, world: World) -> Callable[[Clip], Tensor]:
-    """The learner as an actor of ours."""
+def acting(model: Any, world: World, mode: bool) -> Callable[[Clip], Tensor]:
+    """The learner as an actor of ours; with `mode`, it takes the likeliest action."""
 
     def act(clip: Clip) -> Tensor:
         assert clip.frames is not None
         frames = clip.frames[:, -1].permute(0, 2, 3, 1).numpy()
-        native, _ = model.predict(seen(frames, world), deterministic=False)
+        native, _ = model.predict(seen(frames, world), deterministic=mode)
         return torch.from_numpy(world.vectors(native))
 
     return act
 
 
-def play(model: Any, chosen: trial.Setting) -> float:
-    """Mean return on the test levels."""
+def play(model: Any, chosen: trial.Setting, first: int = trial.TEST, mode: bool = False) -> float:
+    """Mean return on held-out levels."""
     world = trial.world_of(chosen, **chosen.unseen)
-    levels = range(trial.TEST, trial.TEST + chosen.episodes)
-    return round(trial.Played.of(score(world, levels, acting(model, world))).returns.value, 4)
+    levels = range(first, first + chosen.episodes)
+    return round(trial.Played.of(score(world, levels, acting(model, world, mode))).returns.value, 4)
 
 
-def learnt(name: str, where: str, steps: int, seed: int) -> dict[str, Any]:
-    """Trains one learner, and plays."""
-    chosen = trial.setting(where)
-    make = partial(trial.world_of, chosen)
+def learnt(name: str, where: str, steps: int, seed: int, options: dict[str, Any]) -> tuple[Any, float]:
+    """Trains one learner; returns it, and the seconds that it took."""
+    env = Single(trial.world_of(trial.setting(where), 1), seed * LEVELS + OWN)
     more = {"learning_starts": min(1000, steps // 6)} if name != "PPO" else {}
-    env = Single(make(1), seed * LEVELS + OWN)
-    model = getattr(stable_baselines3, name)("MlpPolicy", env, seed=seed, device="cpu", **more)
+    model = getattr(stable_baselines3, name)("MlpPolicy", env, seed=seed, device="cpu", **more, **options)
     began = time.process_time()
     model.learn(steps)
-    spent = time.process_time() - began
-    return {"seed": seed, "return": play(model, chosen), "cpu_seconds": round(spent, 1)}
+    return model, round(time.process_time() - began, 1)
+
+
+def tried(name: str, where: str, steps: int) -> dict[str, dict[str, float]]:
+    """What every trial of a learner comes to on the levels kept for choosing, played in both ways."""
+    found = {}
+    for title, options in TRIALS[name].items():
+        model, _ = learnt(name, where, steps, 0, options)
+        found[title] = {
+            way: play(model, trial.setting(where), CHOSEN_ON, mode)
+            for way, mode in (("drawn", False), ("likeliest", True))
+        }
+        print(f"{where} {name} {steps}, {title}: {found[title]}", flush=True)
+    return found
+
+
+def best(name: str, where: str, steps: int, count: int) -> dict[str, Any]:
+    """The best trial of a learner, with every seed."""
+    trials = tried(name, where, steps)
+    title, way = max(((one, way) for one in trials for way in trials[one]), key=lambda pair: trials[pair[0]][pair[1]])
+    seeds = []
+    for seed in range(count):
+        model, seconds = learnt(name, where, steps, seed, TRIALS[name][title])
+        earned = play(model, trial.setting(where), mode=way == "likeliest")
+        seeds.append({"seed": seed, "return": earned, "cpu_seconds": seconds})
+    mean = intervals.t_interval(np.array([one["return"] for one in seeds]))
+    print(f"{where} {name} {steps}, {title}, {way}: {mean}", flush=True)
+    told = {"steps": steps, "setting": title, "options": TRIALS[name][title], "played": way, "trials": trials}
+    return told | {"return": mean.value, "low": mean.low, "high": mean.high, "seeds": seeds}
 
 
 def dreamt(run: Path, data: Path, where: str, steps: int) -> dict[str, Any]:
@@ -125,6 +179,16 @@ def dreamt(run: Path, data: Path, where: str, steps: int) -> dict[str, Any]:
     return {"steps": steps, "return": one["return"], "low": None, "high": None, "seeds": [one]}
 
 
+def keep(out: Path, where: str, name: str, one: dict[str, Any]) -> None:
+    """Puts one learner's result among those that the file has."""
+    found: dict[str, Any] = json.loads(out.read_text())["settings"] if out.exists() else {}
+    found = {world: dict(found.get(world, {})) for world in SUITE}
+    found[where][name] = one
+    told = {"settings": found, "command": "python benchmarks/model_free.py", "commit": commit_of_source()}
+    package = {"stable_baselines3": stable_baselines3.__version__}
+    out.write_text(json.dumps(told | {"versions": versions() | package}, indent=1) + "\n")
+
+
 def main() -> None:
     """Trains and plays all, prints, and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,24 +202,14 @@ def main() -> None:
     if chosen.dream and not (chosen.data and chosen.only):
         parser.error("--dream RUN wants --data DATASET, where dreams begin, and --only WORLD, in which it is tested")
     torch.set_num_threads(1)
-    found: dict[str, Any] = json.loads(chosen.out.read_text())["settings"] if chosen.out.exists() else {}
     if chosen.dream:
         one = dreamt(chosen.dream, chosen.data, chosen.only, chosen.steps)
-        found.setdefault(chosen.only, {})[f"PPO in the dream {chosen.steps}"] = one
+        keep(chosen.out, chosen.only, f"PPO in the dream {chosen.steps}", one)
         print(one["seeds"])
     for where in () if chosen.dream else [chosen.only] if chosen.only else SUITE:
-        found[where] = {key: value for key, value in found.get(where, {}).items() if "dream" in key}
         for name in LEARNERS[where]:
             for steps in SUITE[where]:
-                seeds = [learnt(name, where, steps, seed) for seed in range(chosen.seeds)]
-                mean = intervals.t_interval(np.array([one["return"] for one in seeds]))
-                found[where][f"{name} {steps}"] = {
-                    "steps": steps, "return": mean.value, "low": mean.low, "high": mean.high, "seeds": seeds,
-                }  # fmt: skip
-                print(f"{where} {name} {steps}: {mean}", flush=True)
-    told = {"settings": found, "command": "python benchmarks/model_free.py", "commit": commit_of_source()}
-    package = {"stable_baselines3": stable_baselines3.__version__}
-    chosen.out.write_text(json.dumps(told | {"versions": versions() | package}, indent=1) + "\n")
+                keep(chosen.out, where, f"{name} {steps}", best(name, where, steps, chosen.seeds))
 
 
 if __name__ == "__main__":
