@@ -172,14 +172,15 @@ def _asked(system: System, forward: ForwardModel, ground: Ground) -> Asked:
     own = forward.space == branches.space
     past = obedience.told(branches.past, branches.space, forward, system.inverse) if branches.past.steps else None
     means, judge = meanings(asked, None if own else system.adapter, branches), ground.judge()
-    return obedience.judged(forward, judge.inverse, branches, asked, means, past), judge, asked
+    found = obedience.judged(forward, judge.inverse, branches, asked, means, past, encoder=system.encoder)
+    return found, judge, asked
 
 
 def _judged(system: System, forward: ForwardModel, ground: Ground) -> dict[str, float]:
     name = "judged_controllability"
     found, judge, _ = _asked(system, forward, ground)
     beside = {"raw": found.raw, "blocked": found.blocked, "shuffled": found.shuffled, "random": found.random,
-              "real": found.real, "judge": judge.accuracy}  # fmt: skip
+              "real": found.real, "encoded": found.encoded, "judge": judge.accuracy}  # fmt: skip
     parts = {f"{name}.{part}": one.value for part, one in beside.items() if one is not None}
     return {name: found.score.value, **_ends(name, found.score), **parts}
 
@@ -274,7 +275,7 @@ def _verdict(system: System, forward: ForwardModel, ground: Ground) -> dict[str,
     except (UnusableInput, Incompatible) as reason:
         return {"value": None, "note": str(reason)}
     beside = {"shuffled": found.shuffled, "random": found.random, "real": found.real, "raw": found.raw,
-              "blocked": found.blocked, "judge": judge.accuracy}  # fmt: skip
+              "blocked": found.blocked, "encoded": found.encoded, "judge": judge.accuracy}  # fmt: skip
     points = {name: _point(one) for name, one in beside.items()}
     by = dict(zip(request_names(forward.space, asked), found.by, strict=True))
     return {**_point(found.score), "of": "share", **points, "by": by}

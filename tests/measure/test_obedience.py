@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawn import SPACE, Blank, Drawn, Reader, cells
+from drawn import SPACE, VIEW, Blank, Drawn, Reader, cells
 
 from retrodict.clip import Clip
 from retrodict.data.cache import Cache
@@ -29,6 +29,8 @@ from retrodict.measure.obedience import (
     told,
     windows,
 )
+from retrodict.models.encoder import FrameEncoder
+from retrodict.models.tokenizers import PatchTokenizer
 from retrodict.spaces import ActionSpace, Segment, code, continuous
 
 CODES = ActionSpace((code("z", 5),))
@@ -258,6 +260,7 @@ def test_a_judge_tells_worlds_apart(branches: Branches) -> None:
     assert right.raw.value < 1
     for control in (right.shuffled, right.random):
         assert control.value == pytest.approx(0.2, abs=0.1)
+    assert right.encoded is None
     deaf = judged(Drawn("deaf"), Reader(), branches, asked, means)
     assert deaf.by == (1, 0, 0, 0, 0)
     assert deaf.score.value == pytest.approx(0.2)
@@ -271,6 +274,22 @@ def test_a_judge_tells_worlds_apart(branches: Branches) -> None:
     assert wrong.score.value < 0.1  # a move into a wall looks as it should by luck
     with pytest.raises(Incompatible, match="the judge speaks"):
         judged(Drawn(), Reader(CODES), branches, asked, means)
+
+
+def test_what_an_encoder_loses_bounds_what_a_judge_can_read(branches: Branches) -> None:
+    asked, means = torch.eye(5), np.tile(np.arange(5), (60, 1))
+    view = VIEW
+    whole, without = PatchTokenizer(view, 4, 64), PatchTokenizer(view, 4, 64)
+    whole.learn(Clip(frames=branches.following), torch.Generator().manual_seed(0))
+    without.learn(Clip(frames=torch.zeros(1, 1, 3, 36, 36, dtype=torch.uint8)), torch.Generator())
+    encoders = {"whole": whole, "without": without, "no decoder": FrameEncoder(view)}
+    found = {name: judged(Drawn(), Reader(), branches, asked, means, encoder=one) for name, one in encoders.items()}
+    kept = {name: None if one.encoded is None else one.encoded.value for name, one in found.items()}
+    assert kept["whole"] == 1
+    assert kept["without"] is not None
+    assert kept["without"] < 0.4  # a frame without an agent shows no move
+    assert kept["no decoder"] is None
+    assert {one.score.value for one in found.values()} == {1.0}  # the world itself does not go through it
 
 
 def test_codes_that_always_move_alike_are_consistent(clip: Clip) -> None:

@@ -154,8 +154,12 @@ def test_control_by_hand() -> None:
     assert (ghost.score.value, ghost.raw.value) == (1, 1)
     assert ghost.blocked is not None
     assert ghost.blocked.value == 0
+    assert ghost.encoded is None  # it was not asked about an encoder
     poor = controllability(means, means, np.array([[0, 0], [0, 0]]), merged, alike)  # a judge that never reads up
     assert poor.real.value == 0.5
+    lost = controllability(real, means, real, merged, alike, encoded=np.zeros((2, 2), int))  # an encoder without motion
+    assert lost.encoded is not None
+    assert (lost.real.value, lost.encoded.value) == (1, 0.5)
 
 
 def test_a_world_whose_codes_all_mean_one_action_is_not_controlled_by_it() -> None:

@@ -192,8 +192,10 @@ def _judged_line(judged: Mapping[str, Any] | None) -> str:
         return HINT
     if note := judged.get("note"):
         return f"not measured: {note}"
-    beside = {"requests shuffled": "shuffled", "at random": "random", "real next frames": "real", "recordings": "judge"}
-    told = [f"{words} {_plain(judged[name]['value'])}" for words, name in beside.items() if name in judged]
+    beside = {"requests shuffled": "shuffled", "at random": "random", "real next frames": "real",
+              "those encoded": "encoded", "recordings": "judge"}  # fmt: skip
+    known = {words: judged[name]["value"] for words, name in beside.items() if name in judged}
+    told = [f"{words} {_plain(value)}" for words, value in known.items() if value is not None]
     return f"{'R² ' if judged['of'] == 'R²' else ''}{_range(judged)} read as asked; {', '.join(told)}"
 
 

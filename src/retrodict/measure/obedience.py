@@ -19,12 +19,12 @@ from retrodict import rng, tree
 from retrodict.clip import PREDICTED, RECORDED, Clip, stack
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
-from retrodict.errors import Incompatible, UnusableInput
+from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.measure import worlds
 from retrodict.measure.branches import Branches
 from retrodict.measure.inputs import Ints
 from retrodict.measure.intervals import Estimate, bootstrap_ratio
-from retrodict.roles import ForwardModel, InverseModel
+from retrodict.roles import Encoder, ForwardModel, InverseModel
 from retrodict.segments import GAUSSIAN, ONE_HOT
 from retrodict.spaces import ActionSpace
 
@@ -301,21 +301,26 @@ def generated(
 @torch.no_grad()
 def _read(inverse: InverseModel, past: Clip, following: UInt8[Tensor, "m c h w"]) -> Float[Tensor, "m d"]:
     """What an inverse reads off the step from each past to a frame."""
-    frames = torch.cat([_frames(past), following[:, None]], 1)
+    pairs = _followed(past, following)
+    return torch.cat([inverse.infer(pairs.pick(rows))[:, -1].mode() for rows in _batches(pairs.rows, BATCH)])
+
+
+def _followed(past: Clip, following: UInt8[Tensor, "m c h w"]) -> Clip:
+    """The frames of each past, and one more."""
     segment = None if past.segment is None else torch.cat([past.segment, past.segment[:, -1:]], 1)
-    pairs = Clip(frames=frames, segment=segment)
-    return torch.cat([inverse.infer(pairs.pick(rows))[:, -1].mode() for rows in _batches(len(frames), BATCH)])
+    return Clip(frames=torch.cat([_frames(past), following[:, None]], 1), segment=segment)
 
 
 def judged(
     forward: ForwardModel, judge: InverseModel, branches: Branches, asked: Float[Tensor, "k d"], means: Ints,
-    past: Clip | None = None, seed: int = 0,
+    past: Clip | None = None, seed: int = 0, encoder: Encoder | None = None,
 ) -> worlds.Control:  # fmt: skip
     """Asks the world for each request in each state, and lets a judge, who reads true actions, say what came of it.
 
     means[m, k] is the class of true actions that a request stands for there; `past` the past with the actions of the
-    world's own space, where it looks at any. Definitions: `worlds.Control`. Source of the measure: GameWorld Score
-    (Zhang et al., Matrix-Game, 2025), which has an inverse model judge generated video.
+    world's own space, where it looks at any; `encoder` what the world draws through, if it has frames. Definitions:
+    `worlds.Control`. Source of the measure: GameWorld Score (Zhang et al., Matrix-Game, 2025), which has an inverse
+    model judge generated video.
 
     Raises:
         Incompatible: the judge speaks other actions than the real world.
@@ -324,10 +329,26 @@ def judged(
         raise Incompatible(f"the judge speaks {judge.space.columns}; the world has {branches.space.columns}")
     past = past or branches.past
     made = generated(forward, past, asked.expand(past.rows, -1, -1), seed)
+    kept = None if encoder is None else _redrawn(encoder, branches)
     return worlds.controllability(
         classes(judge, branches.past, made), means, classes(judge, branches.past, branches.following),
-        branches.merged, branches.alike, seed,
+        branches.merged, branches.alike, seed, None if kept is None else classes(judge, branches.past, kept),
     )  # fmt: skip
+
+
+@torch.no_grad()
+def _redrawn(encoder: Encoder, branches: Branches) -> UInt8[Tensor, "m k c h w"] | None:
+    """The real next frames, encoded and decoded behind their pasts; None where the encoder cannot decode."""
+    each = []
+    for k in range(branches.following.shape[1]):
+        shown = _followed(branches.past, branches.following[:, k])
+        batches = [shown.pick(rows) for rows in _batches(shown.rows, BATCH)]
+        try:
+            decoded = [encoder.decode(encoder.encode(batch)).frames for batch in batches]
+        except NoFrames:
+            return None
+        each.append(torch.cat([frames[:, -1] for frames in decoded if frames is not None]))
+    return torch.stack(each, 1)
 
 
 def classes(judge: InverseModel, past: Clip, following: UInt8[Tensor, "m k c h w"]) -> Ints:

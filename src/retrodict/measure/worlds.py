@@ -183,7 +183,8 @@ class Control:
     `score` is over what shows, `raw` over everything. `blocked`, over the rest, is how often the judge reads what it
     reads off the real next frame (None where all show): a world that walks through walls scores low. `shuffled` and
     `random` are `score` with requests that the world was not given (permuted within each state; drawn anew): chance.
-    `real` is `score` of the real next frames: the ceiling. `by` is the share of each request (None: it never shows).
+    `real` is `score` of the real next frames: the ceiling. `encoded` is that of those frames as an encoder keeps them:
+    the ceiling of a world that draws through it. `by` is the share of each request (None: it never shows).
     """
 
     score: Estimate
@@ -192,19 +193,25 @@ class Control:
     shuffled: Estimate
     random: Estimate
     real: Estimate
+    encoded: Estimate | None
     by: tuple[float | None, ...]
 
 
-def controllability(read: Ints, means: Ints, real: Ints, merged: Ints, alike: Flags, seed: int = 0) -> Control:
+def controllability(
+    read: Ints, means: Ints, real: Ints, merged: Ints, alike: Flags, seed: int = 0, encoded: Ints | None = None
+) -> Control:
     """Judges m states with k requests and a real action values of c classes.
 
     read[m, k] is the class that the judge reads off the frame generated for a request, means[m, k] the one that the
-    request stands for; real[m, a] what it reads off the real next frame of action value a, which is of class merged[a];
-    alike[m, c, d] says that a value of class c and one of class d have the same real next frame.
+    request stands for; real[m, a] what it reads off the real next frame of action value a, which is of class merged[a],
+    and encoded[m, a] off that frame encoded and decoded; alike[m, c, d] says that a value of class c and one of class d
+    have the same real next frame.
     """
     same_shape(read=read, means=means)
     if not len(read) == len(real) == len(alike) or real.shape[1] != len(merged) or alike.shape[1] != merged.max() + 1:
         raise UnusableInput(f"shapes disagree: read {read.shape}, real {real.shape}, alike {alike.shape}")
+    if encoded is not None:
+        same_shape(real=real, encoded=encoded)
     rng, rows = numpy_rng(seed, "measure/control"), np.arange(len(read))[:, None]
     requests = np.tile(np.arange(read.shape[1]), (len(read), 1))
     order, drawn = rng.permuted(requests, axis=1), rng.integers(read.shape[1], size=read.shape)
@@ -217,11 +224,16 @@ def controllability(read: Ints, means: Ints, real: Ints, merged: Ints, alike: Fl
         blocked=None if told.all() else _macro(read == real[rows, first[means]], ~told, means, ~ever),
         shuffled=_macro(read[rows, order] == means, told, means, shows),
         random=_macro(read[rows, drawn] == means, told, means, shows),
-        real=_macro(
-            real[:, first] == np.arange(len(first)), shows, np.tile(np.arange(len(first)), (len(real), 1)), shows
-        ),
+        real=_ceiling(real[:, first], shows),
+        encoded=None if encoded is None else _ceiling(encoded[:, first], shows),
         by=tuple(float(hit[on].mean()) if on.any() else None for hit, on in zip(hits.T, told.T, strict=True)),
     )
+
+
+def _ceiling(read: Ints, shows: Flags) -> Estimate:
+    """The score of frames "m c", one of each class."""
+    classes = np.arange(read.shape[1])
+    return _macro(read == classes, shows, np.tile(classes, (len(read), 1)), shows)
 
 
 def _owned(alike: Flags, real: Ints, merged: Ints) -> Flags:

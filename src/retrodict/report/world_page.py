@@ -24,7 +24,8 @@ LEADS = {
 
 BESIDE = {
     "shuffled": ("requests shuffled", "baseline"), "random": ("requests at random", "baseline"),
-    "real": ("real next frames", "bound"), "judge": ("the judge on recordings", "bound"),
+    "real": ("real next frames", "bound"), "encoded": ("those frames, encoded", "bound"),
+    "judge": ("the judge on recordings", "bound"),
 }  # fmt: skip
 WORDS = {
     "share": "In every state each request is made. Counted is the share read as asked, by action, where it shows.",
