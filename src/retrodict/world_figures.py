@@ -179,10 +179,14 @@ def _asked(system: System, forward: ForwardModel, ground: Ground) -> Asked:
 def _judged(system: System, forward: ForwardModel, ground: Ground) -> dict[str, float]:
     name = "judged_controllability"
     found, judge, _ = _asked(system, forward, ground)
-    beside = {"raw": found.raw, "blocked": found.blocked, "shuffled": found.shuffled, "random": found.random,
-              "real": found.real, "encoded": found.encoded, "judge": judge.accuracy}  # fmt: skip
-    parts = {f"{name}.{part}": one.value for part, one in beside.items() if one is not None}
+    parts = {f"{name}.{part}": one.value for part, one in _beside(found, judge).items() if one is not None}
     return {name: found.score.value, **_ends(name, found.score), **parts}
+
+
+def _beside(found: Control, judge: Judge) -> dict[str, Estimate | None]:
+    """What is told beside a share that a judge reads as asked."""
+    parts = ("raw", "blocked", "shuffled", "random", "real", "encoded")
+    return {part: getattr(found, part) for part in parts} | {"judge": judge.accuracy}
 
 
 def _consistency(system: System, forward: ForwardModel, ground: Ground) -> float:
@@ -274,9 +278,7 @@ def _verdict(system: System, forward: ForwardModel, ground: Ground) -> dict[str,
         found, judge, asked = _asked(system, forward, ground)
     except (UnusableInput, Incompatible) as reason:
         return {"value": None, "note": str(reason)}
-    beside = {"shuffled": found.shuffled, "random": found.random, "real": found.real, "raw": found.raw,
-              "blocked": found.blocked, "encoded": found.encoded, "judge": judge.accuracy}  # fmt: skip
-    points = {name: _point(one) for name, one in beside.items()}
+    points = {name: _point(one) for name, one in _beside(found, judge).items()}
     by = dict(zip(request_names(forward.space, asked), found.by, strict=True))
     return {**_point(found.score), "of": "share", **points, "by": by}
 

@@ -278,11 +278,10 @@ def test_a_judge_tells_worlds_apart(branches: Branches) -> None:
 
 def test_what_an_encoder_loses_bounds_what_a_judge_can_read(branches: Branches) -> None:
     asked, means = torch.eye(5), np.tile(np.arange(5), (60, 1))
-    view = VIEW
-    whole, without = PatchTokenizer(view, 4, 64), PatchTokenizer(view, 4, 64)
+    whole, without = PatchTokenizer(VIEW, 4, 64), PatchTokenizer(VIEW, 4, 64)
     whole.learn(Clip(frames=branches.following), torch.Generator().manual_seed(0))
     without.learn(Clip(frames=torch.zeros(1, 1, 3, 36, 36, dtype=torch.uint8)), torch.Generator())
-    encoders = {"whole": whole, "without": without, "no decoder": FrameEncoder(view)}
+    encoders = {"whole": whole, "without": without, "no decoder": FrameEncoder(VIEW)}
     found = {name: judged(Drawn(), Reader(), branches, asked, means, encoder=one) for name, one in encoders.items()}
     kept = {name: None if one.encoded is None else one.encoded.value for name, one in found.items()}
     assert kept["whole"] == 1

@@ -344,10 +344,9 @@ def _redrawn(encoder: Encoder, branches: Branches) -> UInt8[Tensor, "m k c h w"]
         shown = _followed(branches.past, branches.following[:, k])
         batches = [shown.pick(rows) for rows in _batches(shown.rows, BATCH)]
         try:
-            decoded = [encoder.decode(encoder.encode(batch)).frames for batch in batches]
+            each.append(torch.cat([_frames(encoder.decode(encoder.encode(batch)))[:, -1] for batch in batches]))
         except NoFrames:
             return None
-        each.append(torch.cat([frames[:, -1] for frames in decoded if frames is not None]))
     return torch.stack(each, 1)
 
 
