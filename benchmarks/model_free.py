@@ -3,11 +3,11 @@
 Usage: python benchmarks/model_free.py [--seeds 3] [--only pendulum] [--out results/comparisons/model_free.json]
        python benchmarks/model_free.py --dream RUN --data DATASET --only catch_online [--steps 60000]
 
-Each learner has six trials of settings, about as many as the recipes' tiny settings took: the package's own, and five
-that are usual where steps are few. A trial trains seed 0 and plays on levels kept for choosing, with drawn actions and
-with the likeliest; the better way of the best trial is then trained with every seed, and played on the levels that all
-figures are measured on. Numbers are read by a small MLP, frames are flattened for one. Steps are those that the recipes
-have, random ones included.
+Each learner has six trials of settings: the package's own, and five that are usual where steps are few. The recipes'
+tiny settings took several, which nobody counted. A trial trains seed 0 and plays on levels kept for choosing, with
+drawn actions and with the likeliest; the better way of the best trial is then trained with every seed, and played on
+the levels that all figures are measured on. Numbers are read by a small MLP, frames are flattened for one. Steps are
+those that the recipes have, random ones included.
 
 With `--dream` PPO practises in what the world of a finished run imagines from the recorded DATASET, and then plays the
 real game: one seed of it, beside the same learner before its first step.
@@ -74,6 +74,7 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "fast, fixed entropy": {"learning_rate": 1e-3, "ent_coef": 0.1},
     },
 }
+WAYS = {"drawn": False, "likeliest": True}  # of playing: whether the likeliest action is taken
 LEARNERS = {"pendulum": ("SAC", "PPO"), **dict.fromkeys((*CATCHES, "dodge"), ("DQN", "PPO"))}
 
 
@@ -138,14 +139,12 @@ def learnt(name: str, where: str, steps: int, seed: int, options: dict[str, Any]
 
 
 def tried(name: str, where: str, steps: int) -> dict[str, dict[str, float]]:
-    """What every trial of a learner comes to on the levels kept for choosing, played in both ways."""
+    """What every trial of a learner comes to on the levels kept for choosing, played in both ways, and costs."""
     found = {}
     for title, options in TRIALS[name].items():
-        model, _ = learnt(name, where, steps, 0, options)
-        found[title] = {
-            way: play(model, trial.setting(where), CHOSEN_ON, mode)
-            for way, mode in (("drawn", False), ("likeliest", True))
-        }
+        model, seconds = learnt(name, where, steps, 0, options)
+        returns = {way: play(model, trial.setting(where), CHOSEN_ON, mode) for way, mode in WAYS.items()}
+        found[title] = {**returns, "cpu_seconds": seconds}
         print(f"{where} {name} {steps}, {title}: {found[title]}", flush=True)
     return found
 
@@ -153,11 +152,11 @@ def tried(name: str, where: str, steps: int) -> dict[str, dict[str, float]]:
 def best(name: str, where: str, steps: int, count: int) -> dict[str, Any]:
     """The best trial of a learner, with every seed."""
     trials = tried(name, where, steps)
-    title, way = max(((one, way) for one in trials for way in trials[one]), key=lambda pair: trials[pair[0]][pair[1]])
+    title, way = max(((one, way) for one in trials for way in WAYS), key=lambda pair: trials[pair[0]][pair[1]])
     seeds = []
     for seed in range(count):
         model, seconds = learnt(name, where, steps, seed, TRIALS[name][title])
-        earned = play(model, trial.setting(where), mode=way == "likeliest")
+        earned = play(model, trial.setting(where), mode=WAYS[way])
         seeds.append({"seed": seed, "return": earned, "cpu_seconds": seconds})
     mean = intervals.t_interval(np.array([one["return"] for one in seeds]))
     print(f"{where} {name} {steps}, {title}, {way}: {mean}", flush=True)
@@ -176,17 +175,18 @@ def dreamt(run: Path, data: Path, where: str, steps: int) -> dict[str, Any]:
     model.learn(steps)
     spent = time.process_time() - began
     one = {"seed": 0, "before": before, "return": play(model, chosen), "cpu_seconds": round(spent, 1)}
-    return {"steps": steps, "return": one["return"], "low": None, "high": None, "seeds": [one]}
+    told = {"steps": steps, "setting": "as given", "played": "drawn"}
+    return told | {"return": one["return"], "low": None, "high": None, "seeds": [one]}
 
 
 def keep(out: Path, where: str, name: str, one: dict[str, Any]) -> None:
-    """Puts one learner's result among those that the file has."""
+    """Puts one learner's result, and the commit that it was measured at, among those that the file has."""
     found: dict[str, Any] = json.loads(out.read_text())["settings"] if out.exists() else {}
     found = {world: dict(found.get(world, {})) for world in SUITE}
-    found[where][name] = one
-    told = {"settings": found, "command": "python benchmarks/model_free.py", "commit": commit_of_source()}
     package = {"stable_baselines3": stable_baselines3.__version__}
-    out.write_text(json.dumps(told | {"versions": versions() | package}, indent=1) + "\n")
+    found[where][name] = one | {"commit": commit_of_source(), "versions": versions() | package}
+    told = {"settings": found, "command": "python benchmarks/model_free.py"}
+    out.write_text(json.dumps(told, indent=1) + "\n")
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ Run     retrodict train genie --data D --out RUN --size tiny
 
 On the maze the mouse is five pixels of 4,096: finer latent actions tell its moves apart, tokens that weigh what moves
 keep it, and dynamics whose like tokens begin alike heed the codes, if less than on the others. Tokens are what limits
-it: a judge reads less than half of the moves off real next frames that went through them (`encoded`). Tokens of 4
+it most: a judge reads less than half of the moves off real next frames that went through them (`encoded`). Tokens of 4
 pixels let more through, but there are four times as many: dynamics of the nearest of 1,024 and of 2,048 patches, tried
-on one seed, came to no more in the same time. A seed takes 16 minutes of one core, or 9 of two.
+on one seed of other levels, which is no committed result, came to no more in the same time.
 """
 
 from __future__ import annotations

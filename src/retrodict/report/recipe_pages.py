@@ -222,12 +222,12 @@ def model_free_table(result: Entry) -> str:
     """Returns what model-free learners reach (`benchmarks/model_free.py`), a row each."""
     rows = [
         [where.removesuffix("_online"), name.rpartition(" ")[0],
-         f"{one['setting']}; {one['played']}" if "setting" in one else "", f"{one['steps']:,}", number(one["return"]),
+         f"{one['setting']}; {one['played']}", f"{one['steps']:,}", number(one["return"]),
          *("" if one[end] is None else number(one[end]) for end in ("low", "high")), str(len(one["seeds"]))]
         for where, found in result["settings"].items() for name, one in found.items()
     ]  # fmt: skip
     lines = table(["world", "learner", "trial; played", "steps", "return", "low", "high", "seeds"], rows)
-    return "\n".join([*lines, "", f"(`{result['command']}`)"])
+    return "\n".join([*lines, "", f"(`{result['command']}`; those in the dream with `--dream RUN --data DATASET`)"])
 
 
 def worlds_table(result: Entry) -> str:
