@@ -1,7 +1,8 @@
 """N1 and N2: a number that is not finite stops training before it is taken in; the same seed gives the same bits.
 
 Six places are spoiled, in parts by hand and in every recipe: actions and rewards of the input, weight, loss, gradient,
-optimiser state. Frames are bytes, which are always finite. Batches have no look-ahead.
+optimiser state; in loops without gradients inputs, buffers and figures. What planners imagine is spoiled in
+test_planners. Frames are bytes, which are always finite. Batches have no look-ahead.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from retrodict.check import load_recipe, recipes
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.errors import NonFinite
+from retrodict.models import evolution
 from retrodict.models.inverse import Inverse
 from retrodict.models.latent_action import LatentAction, LatentForward, LatentInverse
 from retrodict.models.losses import labelled
 from retrodict.nn.part import Part
+from retrodict.recipes import world_models
 from retrodict.roles import View
-from retrodict.run import loop
+from retrodict.run import loop, repeat
 from retrodict.run.log import Log
 from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views
@@ -234,6 +237,84 @@ def test_every_recipe_stops_within_the_step(
     assert caught.value.episodes
 
 
+LOOPS = {"world_models": "controller", "genie": "tokens", "genie_play": "tokens"}  # stages without gradients
+
+
+@pytest.mark.parametrize("place", ["input", "buffer", "buffer that the step makes", "figure"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_every_loop_without_gradients_stops_within_the_step(
+    tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    module, real, spoilt = load_recipe(name), repeat._step, list[str]()
+    at = int(rng.numpy_rng("N1 loop", name, place).integers(1, 3))
+    value = BAD[int(rng.numpy_rng("N1 loop value", name, place).integers(3))]
+
+    def broken(part: Part) -> None:
+        spoilt.append(next(n for n, b in part.named_buffers() if b.is_floating_point()))
+        part.get_buffer(spoilt[-1]).view(-1)[0] = value
+
+    def step(
+        stage: loop.Stage, part: Part, body: repeat.Body[Part], number: int, data: Steps | None, batch: int
+    ) -> dict[str, float]:
+        assert stage.name == LOOPS[name]
+        if number != at:
+            return real(stage, part, body, number, data, batch)
+
+        def lost(part: Part, given: Any, noise: torch.Generator) -> dict[str, float]:
+            told = body(part, given, noise)
+            if place == "figure":
+                told[next(iter(told))] = value
+            elif place == "buffer that the step makes":
+                broken(part)
+            return told
+
+        if place == "buffer":
+            broken(part)
+        if place == "input":
+            assert data is not None
+            drawn = data.draw
+            monkeypatch.setattr(Steps, "draw", lambda _, *address: bad_actions(drawn(*address), value))
+        before = weights_hash(part)
+        try:
+            return real(stage, part, lost, number, data, batch)
+        finally:
+            assert weights_hash(part) == before
+
+    monkeypatch.setattr(repeat, "_step", step)
+    with Run(tmp_path, sprites) as run, pytest.raises(NonFinite) as caught:
+        module.train(module.micro(), run)
+    told = {"input": "input batch.actions", "figure": caught.value.tensor}
+    assert caught.value.tensor == told.get(place, f"buffer {spoilt[-1] if spoilt else ''}")
+    assert place != "figure" or "/" in caught.value.tensor
+    assert caught.value.step == at
+    assert caught.value.episodes
+    assert set(caught.value.episodes) <= set(sprites.labelled.cache.ids)
+
+
+def bad_actions(clip: Clip, value: float) -> Clip:
+    return clip.with_(actions=torch.full((clip.rows, clip.steps, 4), value), source=None, confidence=None)
+
+
+def test_a_dream_whose_rewards_are_bad_teaches_no_controller(
+    tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = evolution.dreamt_returns, 0
+
+    def dreamt(*arguments: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        found = real(*arguments)
+        if calls == 2:
+            found[1, 0] = math.nan
+        return found
+
+    monkeypatch.setattr(evolution, "dreamt_returns", dreamt)
+    with Run(tmp_path, sprites) as run, pytest.raises(NonFinite) as caught:
+        world_models.train(world_models.micro(), run)
+    assert (caught.value.tensor, caught.value.step) == ("fitness of candidate 1", 1)
+    assert caught.value.episodes
+
+
 def test_numbers_that_are_only_large_are_no_alarm(tmp_path: Path, sprites: Views) -> None:
     class Large(Part):
         def __init__(self) -> None:
@@ -299,14 +380,16 @@ SCRIPT = """
 import sys
 import torch
 torch.set_num_threads(1)
+from retrodict.check import load_recipe, recipes
 from retrodict.contract import sprite_views
-from retrodict.recipes import lapo
 from retrodict.run.loop import weights_hash
-from retrodict.run.run import Run
+from retrodict.run.run import Run, parts_of
 views = sprite_views(episodes=10, labels=16)
-with Run(sys.argv[1], views) as run:
-    system = lapo.train(lapo.micro(), run)
-print(views.digest, *(weights_hash(part) for part in system.parts().values()))
+for name in sorted(recipes()):
+    module = load_recipe(name)
+    with Run(f"{sys.argv[1]}/{name}", views) as run:
+        system = module.train(module.micro(), run)
+    print(name, views.digest, *(weights_hash(part) for role in system.parts().values() for part in parts_of(role)))
 """
 
 
@@ -323,5 +406,6 @@ def test_hash_seed_locale_day_and_folder_do_not_matter(tmp_path: Path) -> None:
         command = [sys.executable, "-c", SCRIPT, str(place / "run")]
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=True)
         said.append(done.stdout)
-    assert len(said[0].split()) == 5
+    assert [line.split()[0] for line in said[0].splitlines()] == sorted(recipes())
+    assert all(len(line.split()) > 2 for line in said[0].splitlines())
     assert said[0] == said[1]

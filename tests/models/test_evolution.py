@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from retrodict.clip import Clip
-from retrodict.errors import UnusableInput
+from retrodict.errors import NonFinite, UnusableInput
 from retrodict.models.controller import Controller
 from retrodict.models.evolution import CMAES, dreamt_returns, evolving
 from retrodict.rng import torch_rng
@@ -106,7 +106,7 @@ def test_what_cannot_be_evolved_is_refused() -> None:
         with pytest.raises(UnusableInput, match="candidates"):
             CMAES(*wrong)
     made = CMAES(2, 4)
-    with pytest.raises(UnusableInput, match="finite"):
+    with pytest.raises(NonFinite, match="fitness of candidate 1 is not finite"):
         made.tell(made.ask(torch_rng(0)), torch.tensor([1.0, float("nan"), 0.0, 0.0]))
 
 

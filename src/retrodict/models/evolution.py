@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from retrodict.clip import Clip
-from retrodict.errors import UnusableInput
+from retrodict.errors import NonFinite, UnusableInput
 from retrodict.models.controller import Controller
 from retrodict.nn.part import Part
 from retrodict.nn.returns import still_on
@@ -69,10 +69,10 @@ class CMAES(Part):
         """Takes in how good the candidates are, higher being better.
 
         Raises:
-            UnusableInput: a fitness is not finite.
+            NonFinite: a fitness is not finite; nothing was taken in.
         """
-        if not bool(fitness.isfinite().all()):
-            raise UnusableInput(f"the fitness of every candidate must be finite; got {fitness.tolist()}")
+        for number in (~fitness.isfinite()).nonzero().flatten().tolist():
+            raise NonFinite(f"fitness of candidate {number}", int(self.generation))
         best = fitness.argsort(descending=True, stable=True)[: len(self.weights)]
         steps = (found[best] - self.mean) / self.spread
         step = self.weights @ steps

@@ -7,9 +7,9 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,12 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from retrodict import rng
-from retrodict.clip import Clip
 from retrodict.data.batch import Steps
-from retrodict.errors import Interrupted, NonFinite, UnusableInput
+from retrodict.errors import Interrupted, UnusableInput
 from retrodict.nn.laprop import LaProp
 from retrodict.nn.part import Part
-from retrodict.run import checkpoint
+from retrodict.run import checkpoint, finite
 from retrodict.run.compiled import EAGER, Compiled
 from retrodict.run.log import Log
 from retrodict.run.replay import Replay
@@ -205,15 +204,10 @@ def _step(
     address = (stage.seed, stage.name, step)
     rng.seed_layers(rng.key(*address, "layers"))  # dropout and the like; isolated by the caller
     batch = _draw(stage, part, data, cfg, step)
-    buffers = [buffer.clone() for buffer in part.buffers()]  # a forward pass may move them
-    try:
+    with finite.guarded(part, step, lambda: episodes(data, batch)):
         losses = loss(part, batch, rng.torch_rng(*address, "noise", device=stage.device))
         values = _gradients(part, losses, cfg)
-        _refuse_non_finite(part, optimisers, batch, values)
-    except _Found as found:
-        for buffer, old in zip(part.buffers(), buffers, strict=True):
-            buffer.copy_(old)
-        raise NonFinite(found.tensor, step, _episodes(data, batch)) from None
+        finite.refuse(part, batch, values, optimisers)
     for optimiser in optimisers.values():
         for settings in optimiser.param_groups:
             settings["lr"] = cfg.rate_at(step) * settings["pace"]
@@ -330,63 +324,10 @@ def _restore(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Opti
     return step
 
 
-def _clips(batch: Any) -> dict[str, Clip]:
-    return batch if isinstance(batch, dict) else {"batch": batch}
-
-
-def _episodes(data: Data, batch: Any) -> list[str]:
+def episodes(data: Data, batch: Any) -> list[str]:
+    """Names of the first episodes in a batch, for messages."""
     views = {"batch": data} if isinstance(data, Steps | Replay) else {name: view for name, (view, _) in data.items()}
-    return [id for name, clip in _clips(batch).items() for id in views[name].episode_ids(clip)][:8]
-
-
-class _Found(Exception):
-    """A tensor that is not finite; the message is its name."""
-
-    def __init__(self, tensor: str) -> None:
-        self.tensor = tensor
-        super().__init__(tensor)
-
-
-def _refuse_non_finite(
-    part: Part, optimisers: Mapping[str, torch.optim.Optimizer], batch: Any, values: Mapping[str, float]
-) -> None:
-    """Raises _Found for the first of inputs, weights, losses, gradients and optimiser state that is not finite."""
-    states = [v for o in optimisers.values() for entry in o.state.values() for v in entry.values()]
-    inputs = [tensor for _, tensor in _inputs(batch)]  # a loss may hide what is bad in them: two-hot clamps an infinity
-    whole = [t for t in (*part.parameters(), *part.buffers(), *states, *inputs) if t.is_floating_point() and t.numel()]
-    with torch.no_grad():  # a sum is not finite when a summand is not, and 20 times cheaper than the largest
-        total = torch.stack([tensor.sum() for tensor in whole]).sum()
-    if all(map(math.isfinite, values.values())) and bool(total.isfinite()):
-        return
-    for name, tensor in _suspects(part, optimisers, batch):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise _Found(name)
-    for bad in (name for name, value in values.items() if not math.isfinite(value)):
-        raise _Found(f"norm of {bad}" if "/" in bad else f"loss {bad}")
-
-
-def _inputs(batch: Any) -> Iterator[tuple[str, Tensor]]:
-    for name, clip in _clips(batch).items():
-        for entry in fields(clip):
-            value = getattr(clip, entry.name)
-            if isinstance(value, Tensor):
-                yield f"input {name}.{entry.name}", value
-
-
-def _suspects(part: Part, optimisers: Mapping[str, torch.optim.Optimizer], batch: Any) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a step by name, causes before effects."""
-    yield from _inputs(batch)
-    for name, parameter in part.named_parameters():
-        yield f"weight {name}", parameter
-    for name, parameter in part.named_parameters():
-        for optimiser in optimisers.values():
-            for kind, value in optimiser.state.get(parameter, {}).items():
-                yield f"optimiser state {kind} of {name}", value
-    for name, parameter in part.named_parameters():
-        if parameter.grad is not None:
-            yield f"gradient of {name}", parameter.grad
-    for name, buffer in part.named_buffers():
-        yield f"buffer {name}", buffer
+    return [id for name, clip in finite.clips_of(batch).items() for id in views[name].episode_ids(clip)][:8]
 
 
 def weights_hash(part: Part) -> str:

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -30,7 +29,8 @@ from retrodict.run import checkpoint, loop
 from retrodict.run.collect import collect, schema_of
 from retrodict.run.compiled import EAGER, refuse_unfit
 from retrodict.run.log import Log
-from retrodict.run.loop import Stop
+from retrodict.run.loop import Stage, Stop
+from retrodict.run.repeat import Body, repeat
 from retrodict.run.replay import Replay
 from retrodict.run.spending import Spending
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Part)
 EPISODES = "episodes"  # folder of what a stage collected
 SPENT = "spent.json"  # what an unfinished stage has cost
-COMMIT_SECONDS = 20.0  # between two checkpoints of a loop
 
 
 @dataclass(frozen=True)
@@ -124,10 +123,7 @@ class Run:
         identity = self._identity(name, {**described, "data": _data_digest(data)})
 
         def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
-            stage = loop.Stage(
-                folder, name, self.seed, identity, self.resume, commit_steps=self.commit_steps,
-                seconds=share, device=self.device, compile=self.compile, stop=stop,
-            )  # fmt: skip
+            stage = self._begun(folder, name, identity, stop, share)
             if not isinstance(data, Replay):
                 return loop.fit(stage, part, loss, data, cfg, self.log).state_dict()
             with data.kept(folder / EPISODES):
@@ -147,55 +143,24 @@ class Run:
         recorded = recorded.whole() if whole else recorded
         return recorded if self.world is None or not steps else Replay(recorded, self.world(), policy, steps, whole)
 
-    def loop(
-        self, name: str, part: P, body: Callable[[P, Any, torch.Generator], dict[str, float]], steps: int,
-        data: Steps | None = None, batch: int = 64,
-    ) -> P:  # fmt: skip
-        """Repeats `body(part, step, rng)` without gradients (evolution, statistics); what it changes are buffers, which
-        are committed on the way.
-
-        With data, the body is given a batch of `batch` windows in the place of the step's number.
-        """
-        from retrodict import rng
-
+    def loop(self, name: str, part: P, body: Body[P], steps: int, data: Steps | None = None, batch: int = 64) -> P:
+        """Repeats `body(part, step, rng)` without gradients (`run.repeat.repeat`); what it changes are buffers."""
         own: dict[str, Any] = {"part": part.describe(), "start": loop.weights_hash(part), "steps": steps}
         own["body"] = _code_name(body)
         identity = self._identity(name, own if data is None else {**own, "data": _data_digest(data), "batch": batch})
 
         def work(folder: Path, stop: Stop) -> dict[str, Tensor]:
-            start = self._restored(folder, part)
-            self.log.begin(folder / "metrics.jsonl", start, steps, name)
-            committed = time.monotonic()
-            try:
-                with torch.no_grad(), rng.isolated(self.seed, name):
-                    for step in range(start, steps):
-                        given = step if data is None else data.draw(batch, self.seed, name, step)
-                        self.log.step(step, body(part, given, rng.torch_rng(self.seed, name, step)))
-                        due = time.monotonic() - committed > COMMIT_SECONDS or stop.signal
-                        if step + 1 < steps and (due or (step + 1) % (self.commit_steps or steps) == 0):
-                            self.log.flush()
-                            kept = folder / f"step-{step + 1}"
-                            checkpoint.save_folder(kept, part.state_dict(), {"identity": identity})
-                            checkpoint.prune(folder)
-                            committed = time.monotonic()
-                            stop.leave(f"{name} is committed at step {step + 1} of {steps}.", self.resume)
-            finally:
-                self.log.end()
+            repeat(self._begun(folder, name, identity, stop), part, body, steps, data, batch, self.log)
             return part.state_dict()
 
         part.load_state_dict(self._once(name, identity, work))
         return part
 
-    def _restored(self, folder: Path, part: Part) -> int:
-        """Puts a part into its newest checkpoint of a loop; returns the step at which it goes on."""
-        found = checkpoint.newest(folder)
-        if found is None:
-            return 0
-        step, tensors, _, remark = found
-        if remark:
-            self.log.say(remark)
-        part.load_state_dict(tensors)
-        return step
+    def _begun(self, folder: Path, name: str, identity: Mapping[str, Any], stop: Stop, seconds: float = 0.0) -> Stage:
+        return Stage(
+            folder, name, self.seed, identity, self.resume, commit_steps=self.commit_steps, seconds=seconds,
+            device=self.device, compile=self.compile, stop=stop,
+        )  # fmt: skip
 
     def map(self, name: str, function: Callable[[Clip], dict[str, Tensor]], data: Steps, batch: int = 512,
             uses: tuple[Part, ...] = ()) -> dict[str, Tensor]:  # fmt: skip
