@@ -5,8 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retrodict.errors import UnknownName
-from retrodict.nn.quantize import BOTTLENECKS, FSQ, NSVQ, Bottleneck, Codes, Free, Gaussian, bottleneck, widths
+from retrodict.errors import UnknownName, UnusableInput
+from retrodict.nn.quantize import (
+    BOTTLENECKS,
+    FSQ,
+    NSVQ,
+    Bottleneck,
+    Codes,
+    Free,
+    Gaussian,
+    GroupedVQ,
+    bottleneck,
+    token_code,
+    widths,
+)
 from retrodict.segments import GAUSSIAN
 
 CODES = {
@@ -102,6 +114,16 @@ def test_numbers_are_rounded_to_their_levels_by_hand() -> None:
     used = part(3 * noise(4000, 2))[1]
     assert used is not None
     assert used.unique().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_token_is_one_of_a_learnt_book_or_of_levels_whose_product_is_asked_for() -> None:
+    learnt, fixed = (bottleneck(**token_code(12, 5, levels)) for levels in ((), (3, 2, 2)))
+    assert isinstance(learnt, GroupedVQ)
+    assert isinstance(fixed, FSQ)
+    assert (learnt.codes, learnt.takes, fixed.codes, fixed.takes) == (12, 5, 12, 3)
+    for wrong in ((3, 2), (12, 1), (3, 4, 2)):
+        with pytest.raises(UnusableInput, match="codes, and 12 are asked for"):
+            token_code(12, 5, wrong)
 
 
 def test_the_price_of_a_gaussian_is_its_divergence_by_hand() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from retrodict import load
 from retrodict.clip import PREDICTED, Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -19,8 +21,8 @@ from retrodict.errors import UnknownName, UnusableInput
 from retrodict.models.latent_action import LatentForward, nearest
 from retrodict.models.token_world import MaskedWorld
 from retrodict.models.tokenizers import PatchTokenizer
-from retrodict.nn.quantize import code_space
-from retrodict.recipes import genie
+from retrodict.nn.quantize import FSQ, code_space
+from retrodict.recipes import gaia1, genie, iris
 from retrodict.roles import View
 from retrodict.run.run import Run, Views
 
@@ -50,6 +52,38 @@ def test_frames_that_are_looked_back_at_bear_their_codes_as_when_played(
     back = known[times[:, 0] >= 0][:, 1:-1]  # of whole clips, but the first frame, to which nothing led, and the last
     assert back.shape[1] == cfg.dynamics.memory
     assert float(back.float().mean()) > 0.5  # some codes are withheld
+
+
+def levelled() -> dict[str, tuple[Any, Any]]:
+    conv = replace(genie.micro(), tokens=genie.Tokens("conv", codes=16), levels=(4, 2, 2))
+    video = replace(genie.micro(), tokens=genie.Tokens("video", codes=16, width=16, depth=1), levels=(4, 4))
+    return {
+        "genie conv": (genie, conv), "genie video": (genie, video),
+        "iris": (iris, replace(iris.micro(), levels=(4, 4))), "gaia1": (gaia1, replace(gaia1.micro(), levels=(4, 4))),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", levelled())
+def test_tokens_of_fixed_levels_are_a_setting_of_every_learnt_tokenizer(
+    sprites: Views, tmp_path: Path, name: str
+) -> None:
+    recipe, cfg = levelled()[name]
+    with Run(tmp_path, sprites) as run:
+        system = run.finish(recipe.train(cfg, run), {})
+    assert isinstance(system.encoder.quantiser, FSQ)
+    assert system.encoder.codes == 16
+    clip = Clip(frames=sprites.unlabelled.batch(np.arange(2)).frames[:, :1])
+    seen, _ = system.forward.imagine(system.forward.observe(clip), None, 2, torch.Generator().manual_seed(0))
+    assert seen.frames.shape == (2, 3, *clip.frames.shape[2:])
+    assert load(tmp_path).encoder.quantiser.book.equal(system.encoder.quantiser.book)
+
+
+def test_levels_that_no_token_has_are_refused(sprites: Views, tmp_path: Path) -> None:
+    with Run(tmp_path, sprites) as run:
+        with pytest.raises(UnusableInput, match="patches are the codes"):
+            genie.train(replace(genie.micro(), levels=(4, 4)), run)
+        with pytest.raises(UnusableInput, match="make 8 codes, and 16"):
+            iris.train(replace(iris.micro(), levels=(4, 2)), run)
 
 
 class Painter(LatentForward):

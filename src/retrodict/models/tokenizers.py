@@ -167,7 +167,7 @@ class LearnedTokenizer(Tokenizer):
         used = self.quantiser.perplexity
         if used >= max(2.0, FEW * self.codes):
             return ""
-        return f"its codebook collapsed: {self.codes} codes are worth {used:.1f}; train longer, or use FSQ"
+        return f"its codebook collapsed: {self.codes} codes are worth {used:.1f}; train longer, or set levels (FSQ)"
 
     def after_step(self, step: int, rate: float) -> None:
         """Restarts dead codes every 20 steps while the net moves."""

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from retrodict.errors import UnknownName
+from retrodict.errors import UnknownName, UnusableInput
 from retrodict.rng import isolated
 from retrodict.segments import code, vector
 from retrodict.spaces import ActionSpace, Distribution
@@ -341,6 +341,22 @@ def bottleneck(kind: str, **settings: Any) -> Bottleneck:
     if kind not in BOTTLENECKS:
         raise UnknownName("bottleneck", kind, BOTTLENECKS)
     return BOTTLENECKS[kind](**settings)
+
+
+def token_code(codes: int, width: int, levels: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Describes the quantiser of a token: a learnt book of `codes` vectors of `width` numbers, or fixed `levels` (FSQ).
+
+    Raises:
+        UnusableInput: the levels do not make so many codes.
+    """
+    if not levels:
+        return {"kind": "vq", "positions": 1, "codes": codes, "width": width}
+    if min(levels) < 2 or math.prod(levels) != codes:
+        raise UnusableInput(
+            f"levels {list(levels)} make {math.prod(levels)} codes, and {codes} are asked for; give levels of 2 or "
+            "more whose product that is, such as [8, 8, 4] for 256, or ask for as many codes"
+        )
+    return {"kind": "fsq", "levels": levels}
 
 
 def widths(code: Mapping[str, Any]) -> tuple[int, int]:

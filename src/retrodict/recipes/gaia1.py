@@ -35,9 +35,10 @@ from retrodict.errors import UnknownName
 from retrodict.models.next_token_world import NextTokenWorld, saying
 from retrodict.models.tokenizers import ConvTokenizer, tokenizing
 from retrodict.nn.conv import patch_for
+from retrodict.nn.quantize import token_code
 from retrodict.roles import System
 from retrodict.run.loop import Fit
-from retrodict.run.run import Run
+from retrodict.run.run import LATER, Run
 from retrodict.segments import Segment, segment_vector
 from retrodict.spaces import ActionSpace
 
@@ -69,6 +70,7 @@ class Config:
     guidance: float = 1.0  # how much words are exaggerated (own: of 0, 1, 2 and 3, what followed captions best)
     tokenise: Fit = field(default_factory=lambda: Fit(5000, 32, 2e-3))
     say: Fit = field(default_factory=lambda: Fit(4500, 24, 2e-3))
+    levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens whose codes are fixed (FSQ); none: learnt
 
 
 def micro() -> Config:
@@ -141,9 +143,9 @@ def learnt(cfg: Config, run: Run, tokens: ConvTokenizer, steps: Steps, space: Ac
 def train(cfg: Config, run: Run) -> System:
     """Tokenises the frames, describes them, and learns which token follows which."""
     view = run.data.unlabelled.cache.view()
-    code = {"kind": "vq", "positions": 1, "codes": cfg.tokens, "width": cfg.code_width}
+    patch, code = cfg.patch or patch_for(view.size, 2), token_code(cfg.tokens, cfg.code_width, cfg.levels)
     with rng.isolated(run.seed, "tokens"):
-        tokens = ConvTokenizer(view, code, cfg.patch or patch_for(view.size, 2), cfg.channels, colours=True)
+        tokens = ConvTokenizer(view, code, patch, cfg.channels, colours=True)
     tokens = run.fit("tokens", tokens, tokenizing, run.data.unlabelled, cfg.tokenise)
     steps, space = described(cfg.captions, run.data.labelled, run)
     return System(encoder=tokens, forward=learnt(cfg, run, tokens, steps, space))

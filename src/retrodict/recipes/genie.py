@@ -31,6 +31,7 @@ from retrodict.models.latent_action import LatentAction, LatentForward, LatentIn
 from retrodict.models.losses import explaining
 from retrodict.models.token_world import MaskedWorld, filling_in
 from retrodict.nn.conv import patch_for
+from retrodict.nn.quantize import token_code
 from retrodict.roles import System
 from retrodict.run.loop import Fit
 from retrodict.run.run import LATER, Run
@@ -106,6 +107,7 @@ class Config:
     moving: float = field(default=0.0, metadata=LATER)  # how much more what moves weighs in `conv` tokens (own)
     changing: float = field(default=0.0, metadata=LATER)  # how much more tokens that change weigh in the dynamics (own)
     alike: bool = field(default=False, metadata=LATER)  # whether like tokens begin alike in the dynamics (own)
+    levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens whose codes are fixed (FSQ); none: learnt
 
 
 def micro() -> Config:
@@ -154,7 +156,7 @@ def tokenizer(cfg: Config, run: Run) -> tokenizers.Tokenizer:
 
     Raises:
         UnknownName: no such kind.
-        UnusableInput: tokens of another kind than `conv` are to weigh what moves.
+        UnusableInput: tokens of another kind than `conv` are to weigh what moves, or patches to have levels.
     """
     video, own, fit = run.data.unlabelled, cfg.tokens, cfg.tokenise
     cache, patch = video.cache, own.patch or patch_for(video.cache.size)
@@ -162,9 +164,11 @@ def tokenizer(cfg: Config, run: Run) -> tokenizers.Tokenizer:
     if cfg.moving and own.kind != "conv":
         raise UnusableInput(f"only `conv` tokens weigh what moves; set moving to 0 for tokens of kind {own.kind}")
     if own.kind == "patches":
+        if cfg.levels:
+            raise UnusableInput("patches are the codes of tokens of kind patches; set levels for `conv` or `video`")
         book = tokenizers.PatchTokenizer(view, patch, own.codes, own.apart)
         return run.loop("tokens", book, tokenizers.learning_patches, fit.steps, video.shown(view), fit.batch)
-    code = {"kind": "vq", "positions": 1, "codes": own.codes, "width": 32}
+    code = token_code(own.codes, 32, cfg.levels)
     learned: tokenizers.LearnedTokenizer
     with rng.isolated(run.seed, "tokens"):
         if own.kind == "conv":

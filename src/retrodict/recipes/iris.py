@@ -17,9 +17,10 @@ from retrodict.models.actor_critic import ActorCritic, ThroughTokens, practising
 from retrodict.models.next_token_world import NextTokenWorld, saying
 from retrodict.models.tokenizers import ConvTokenizer, tokenizing
 from retrodict.nn.conv import patch_for
+from retrodict.nn.quantize import token_code
 from retrodict.roles import System
 from retrodict.run.loop import Fit
-from retrodict.run.run import Run
+from retrodict.run.run import LATER, Run
 
 FIGURES = {
     "catch_return": Figure("catch", "return", 0, target=0.8),
@@ -50,6 +51,7 @@ class Config:
     tokenise: Fit = field(default_factory=lambda: Fit(1500, 64, 3e-3, 0.0))
     say: Fit = field(default_factory=lambda: Fit(3000, 32, 2e-3))
     practise: Fit = field(default_factory=lambda: Fit(700, 64, 2e-3, 0.0, clip=10.0))
+    levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens whose codes are fixed (FSQ); none: learnt
 
 
 def micro() -> Config:
@@ -79,7 +81,7 @@ def train(cfg: Config, run: Run) -> System:
     steps = run.data.labelled
     view, space = steps.cache.view(), steps.cache.space
     patch = cfg.patch or patch_for(view.size, 2)
-    code = {"kind": "vq", "positions": 1, "codes": cfg.tokens, "width": cfg.code_width}
+    code = token_code(cfg.tokens, cfg.code_width, cfg.levels)
     with rng.isolated(run.seed, "tokens"):
         tokens = ConvTokenizer(view, code, patch, cfg.channels)
     tokens = run.fit("tokens", tokens, tokenizing, run.data.unlabelled, cfg.tokenise)
