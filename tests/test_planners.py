@@ -282,7 +282,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(Incompatible, match="different actions"):
         mppi(Point(), near(0.0), policy=Pusher(MIXED), proposals=3)
     words = Segment("words", "text", ("0", "1"))
-    with pytest.raises(Incompatible, match="text"):
+    with pytest.raises(UnusableInput, match="words alone"):
         cem(Point(ActionSpace((words,))), near(0.0))
 
 

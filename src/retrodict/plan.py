@@ -13,6 +13,7 @@ from torch import Tensor
 from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoLikelihood, UnusableInput
+from retrodict.models.wordless import wordless
 from retrodict.planners import gradient
 from retrodict.roles import ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
 from retrodict.search import cem, icem, mppi, random_shooting
@@ -114,12 +115,13 @@ class BestOfN:
 
 
 def best_of_n(forward: ForwardModel, judge: InverseModel | Score, n: int) -> BestOfN:
-    """Forward proposes, inverse (or any score) chooses.
+    """Forward proposes, inverse (or any score) chooses; to an inverse, which reads no words, none are said.
 
     Raises:
         Incompatible: the judge cannot look at what this world imagines.
     """
     if isinstance(judge, InverseModel):
+        forward = wordless(forward)
         join(forward, judge)
         return BestOfN(forward, CycleScore(judge), n)
     return BestOfN(forward, judge, n)
@@ -189,11 +191,12 @@ class BayesInverse:
 
 
 def bayes_inverse(forward: ForwardModel, policy: Policy) -> BayesInverse:
-    """Makes an inverse model out of a forward model with a likelihood and a policy over the same actions.
+    """Makes an inverse model out of a forward model with a likelihood and a policy over the same actions, words aside.
 
     Raises:
         Incompatible: they speak different actions, or the action is not a single choice that can be enumerated.
     """
+    forward = wordless(forward)
     join(forward, policy)
     if forward.space.discrete is None:
         raise Incompatible("bayes_inverse tries every action, so the action must be one choice among named values")

@@ -15,6 +15,7 @@ from torch import Tensor
 from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
+from retrodict.models.wordless import wordless
 from retrodict.rng import torch_rng
 from retrodict.roles import ForwardModel, Memory, Score, State, join
 from retrodict.segments import GAUSSIAN, normaliser
@@ -35,11 +36,12 @@ class Moment:
 class Planner:
     """A Policy that imagines `samples` futures of `horizon` steps at once; a subclass says which.
 
-    Its answer is certain. Its memory is the world's state, the number of decisions in this episode, and the last plan.
+    Words that the world takes stay unsaid. Its answer is certain. Its memory is the world's state, the number of
+    decisions in this episode, and the last plan.
 
     Raises:
-        Incompatible: the score reads other actions or frames than the world makes, or an action is text.
-        UnusableInput: there is no step or no future to imagine.
+        Incompatible: the score reads other actions or frames than the world makes.
+        UnusableInput: there is no step or no future to imagine, or the world takes words alone.
     """
 
     kept = 0  # plans that go on to the next decision beside the best guess
@@ -47,6 +49,7 @@ class Planner:
     def __init__(self, forward: ForwardModel, score: Score, horizon: int, samples: int, seed: int) -> None:
         if horizon < 1 or samples < 1:
             raise UnusableInput(f"a planner imagines 1 step and 1 future or more; got {horizon} and {samples}")
+        forward = wordless(forward)
         join(forward, score)
         self.inner, self.score, self.horizon, self.samples, self.seed = forward, score, horizon, samples, seed
         self.space, self.view = forward.space, replace(forward.view, before=forward.view.frames - 1)
@@ -147,7 +150,7 @@ class GradientPlanner(Planner):
         self, forward: ForwardModel, score: Score, horizon: int, samples: int, iterations: int, rate: float, seed: int
     ) -> None:
         super().__init__(forward, score, horizon, samples, seed)
-        if any(segment.kind not in GAUSSIAN for segment in forward.space.segments):
+        if any(segment.kind not in GAUSSIAN for segment in self.space.segments):
             raise Incompatible("gradients plan over axes alone, and this world takes choices or keys; plan by cem")
         if iterations < 1 or rate <= 0:
             raise UnusableInput(f"gradients need an iteration and a rate above 0; got {iterations} and {rate}")
@@ -205,10 +208,6 @@ def _range(space: ActionSpace) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
 
 def _ends(segment: Segment) -> tuple[Tensor, Tensor]:
     ones = torch.ones(segment.width)
-    if segment.kind == "text":
-        raise Incompatible(
-            f"segment {segment.name!r} is text, which no planner searches; plan in models.wordless.wordless(world)"
-        )
     if segment.kind == "vector":
         center, scale = normaliser(segment, ones)
         return center, REACH * scale

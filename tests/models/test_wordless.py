@@ -109,20 +109,21 @@ def test_whatever_speaks_actions_alone_meets_it(world: ForwardModel, sprites: Vi
     clip, _ = quiet.imagine(quiet.observe(before), policy, 2, torch.Generator().manual_seed(0))
     assert clip.frames is not None
     assert clip.length == 3
-    inverse = bayes_inverse(quiet, policy)
+    inverse = bayes_inverse(world, policy)
+    assert inverse.space == quiet.space
     believed = inverse.infer(Clip(frames=clip.frames))
     assert believed.params.shape == (2, 2, quiet.space.parameters)
-    best, _ = best_of_n(quiet, inverse, 2).imagine(
+    best, _ = best_of_n(world, inverse, 2).imagine(
         quiet.observe(before), moves(quiet.space, 2, 2), 2, torch.Generator()
     )
     assert best.rows == 2
-    with pytest.raises(Incompatible, match="wordless"):
-        cem(world, lambda clip: torch.zeros(clip.rows), 2, 4, 1, 2)
+
     score = CycleScore(inverse)
     for planner in (
-        random_shooting(quiet, score, 1, 4), cem(quiet, score, 1, 4, 1, 2), mppi(quiet, score, 1, 4, 1, 2),
-        icem(quiet, score, 1, 4, 1, 2, share=0.5),
+        random_shooting(world, score, 1, 4), cem(world, score, 1, 4, 1, 2), icem(world, score, 1, 4, 1, 2, share=0.5),
+        mppi(world, score, 1, 4, 1, 2, policy=policy, proposals=1),
     ):  # fmt: skip
+        assert planner.space == quiet.space
         belief, memory = planner.act(before)
         again, _ = planner.act(clip.only("frames").cut(0, 2), memory)
         assert belief.params.shape == again.params.shape == (2, quiet.space.parameters)

@@ -68,8 +68,7 @@ class Wordless(DecodedForward):
 def wordless(forward: ForwardModel) -> ForwardModel:
     """Returns a world that takes no words: itself, or where its actions have texts one that is told empty ones.
 
-    So a planner thinks in any world, as in `cem(wordless(world), score)`, and `bayes_inverse` and `best_of_n` join it
-    with policies and inverse models that speak the other actions.
+    Planners, dreams, `best_of_n` and `bayes_inverse` ask for it by themselves, so that they meet any world.
 
     Raises:
         UnusableInput: the world takes words alone.
