@@ -62,7 +62,7 @@ class SearchPlanner(Planner):
                 f"{samples} samples are too few for {how.elites} elites, {how.kept} kept, and {proposals} proposals"
             )
         if policy is not None:
-            join(forward, policy)
+            join(self.inner, policy)
         self.how, self.kept, self.policy, self.proposals = how, how.kept, policy, proposals
 
     def think(
@@ -224,5 +224,5 @@ def coloured(noise: Float[Tensor, "b n k d"], colour: float) -> Float[Tensor, "b
 
 
 def _one_of(plans: Tensor, weight: Float[Tensor, "b e"], rngs: list[torch.Generator]) -> Float[Tensor, "b k d"]:
-    number = [int(torch.multinomial(row, 1, generator=rng)) for row, rng in zip(weight, rngs, strict=True)]
-    return plans[rows_of(plans), torch.tensor(number, device=plans.device)]
+    number = [torch.multinomial(row, 1, generator=rng) for row, rng in zip(weight, rngs, strict=True)]
+    return plans[rows_of(plans), torch.cat(number)]

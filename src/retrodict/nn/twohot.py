@@ -42,7 +42,7 @@ class TwoHot(nn.Module):
     def encode(self, numbers: Float[Tensor, "*n"]) -> Float[Tensor, "*n k"]:
         """Returns weights of the bins whose mean is the number: at most two are not 0."""
         x = symlog(numbers) if self.kind == "symlog" else numbers
-        x = x.clamp(float(self.places[0]), float(self.places[-1]))
+        x = x.clamp(self.places[0], self.places[-1])
         low = (torch.searchsorted(self.places, x.contiguous(), right=True) - 1).clamp(0, self.bins - 2)
         share = (x - self.places[low]) / (self.places[low + 1] - self.places[low])
         weights = x.new_zeros(*x.shape, self.bins).scatter_(-1, low.unsqueeze(-1), (1 - share).unsqueeze(-1))
