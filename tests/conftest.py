@@ -11,8 +11,10 @@ from retrodict.data.cache import Cache
 from retrodict.run.run import Views
 
 torch.set_num_threads(1)
-hypothesis.settings.register_profile("untimed", deadline=None)  # how fast a machine is decides no test
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.register_profile(
+    "house", deadline=None, max_examples=200
+)  # N6; how fast a machine is decides no test
+hypothesis.settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

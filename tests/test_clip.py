@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrodict.clip import ABSTAINED, MISSING, PREDICTED, RECORDED, Clip, concatenate, stack
@@ -115,7 +115,6 @@ def test_a_cut_outside_the_clip_is_refused(start: int, stop: int) -> None:
 
 
 @given(sizes, st.data())
-@settings(max_examples=40)
 def test_concatenate_is_the_inverse_of_cutting_at_a_shared_frame(size: tuple[int, int], data: st.DataObject) -> None:
     clip = full(*size)
     at = data.draw(st.integers(0, size[1] - 1))
@@ -123,7 +122,6 @@ def test_concatenate_is_the_inverse_of_cutting_at_a_shared_frame(size: tuple[int
 
 
 @given(sizes)
-@settings(max_examples=20)
 def test_stack_is_the_inverse_of_picking_rows(size: tuple[int, int]) -> None:
     clip = full(*size)
     assert same(stack([clip.pick([i]) for i in range(size[0])]), clip)

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -273,7 +273,6 @@ def test_samples_come_as_often_as_they_should() -> None:
     assert torch.equal(drawn, dist.sample(torch.Generator().manual_seed(1)))
 
 
-@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_soft_samples_are_the_hard_ones_with_a_gradient(seed: int) -> None:
     dist = belief(MIXED, seed, rows=4)

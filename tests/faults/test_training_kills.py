@@ -29,7 +29,9 @@ from retrodict.run.run import Run, Views
 FULL = os.environ.get("RETRODICT_FAULTS") == "full"
 KILLS = 100 if FULL else 10
 RECIPES = dict.fromkeys(recipes(), 100) if FULL else {"lapo": 4}  # the contract kills each recipe twice more
-ONLINE = dict.fromkeys(("dreamer_v1", "dreamer_v3", "tdmpc2"), 100 if FULL else 4)  # that play while they learn
+ONLINE = dict.fromkeys(
+    ("dreamer_v1", "dreamer_v2", "dreamer_v3", "tdmpc2"), 100 if FULL else 4
+)  # that play while they learn
 FIT = Fit(steps=10, batch=4)
 
 

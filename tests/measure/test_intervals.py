@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrodict.errors import UnusableInput
@@ -48,7 +48,6 @@ def test_exact_lower_needs_59_faultless_cases_for_95_percent() -> None:
 
 
 @given(st.integers(2, 40), st.data())
-@settings(max_examples=30)
 def test_exact_lower_is_where_the_tail_equals_one_minus_level(count: int, data: st.DataObject) -> None:
     successes = data.draw(st.integers(1, count))
     bound = exact_lower(successes, count, 0.9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrodict.clip import Clip
@@ -42,7 +42,6 @@ def slowly(clip: Clip, view: View, points: int) -> list[list[list[int]]]:
     return result
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from([0, 0, 1, 2, -1]), min_size=7, max_size=7), min_size=1, max_size=3),
     st.integers(1, 7),
@@ -78,7 +77,6 @@ def test_clips_of_another_size_or_without_frames_are_refused() -> None:
         windows(Clip(times=torch.zeros(1, 3, dtype=torch.float64)), shown(2, 0))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from([0, 0, 0, 1]), min_size=2, max_size=9), st.integers(1, 4), st.integers(1, 8))
 def test_going_on_from_remembered_frames_equals_seeing_all(names: list[int], frames: int, cut: int) -> None:
     """Whatever the cut, and when episodes change on either side of it."""

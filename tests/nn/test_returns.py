@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retrodict.nn.returns import lambda_returns, still_on
@@ -50,7 +50,6 @@ def mixed_returns(case: dict[str, Any], row: int) -> list[float]:
     return found
 
 
-@settings(max_examples=200)
 @given(episodes())
 @example(NOTHING)
 @example(AN_END)
@@ -62,7 +61,6 @@ def test_returns_are_those_of_a_plain_loop(case: dict[str, Any]) -> None:
     assert torch.allclose(found, right, rtol=1e-4, atol=1e-3)
 
 
-@settings(max_examples=200)
 @given(episodes(), st.data())
 def test_nothing_counts_after_an_end(case: dict[str, Any], data: st.DataObject) -> None:
     rewards, values, ends = (torch.tensor(case[name]) for name in ("rewards", "values", "ends"))
@@ -83,7 +81,6 @@ def test_an_episode_that_is_only_cut_off_is_worth_what_its_last_frame_is() -> No
     assert lambda_returns(rewards, values, goes_on, 0.5, 0.0).tolist() == [[1, 6], [1, 2]]
 
 
-@settings(max_examples=200)
 @given(episodes())
 @example(NOTHING)
 @example(AN_END)

@@ -60,7 +60,10 @@ def test_only_a_causal_mask_with_a_memory_has_a_cache(mask: Mask) -> None:
 MASKS = [Mask(memory=LENGTH), Mask(memory=2), Mask(memory=2, sinks=1), Mask(memory=1, sinks=2)]
 
 
-@pytest.mark.parametrize("mask", MASKS, ids=str)
+BLOCKS = [Mask(block=2), Mask(block=3, memory=1), Mask(block=2, memory=1, sinks=1)]
+
+
+@pytest.mark.parametrize("mask", [FULL, CAUSAL, *BLOCKS, *MASKS], ids=str)
 def test_gradients_reach_what_the_mask_lets_through_and_nothing_else(mask: Mask) -> None:
     model = net(mask)
     model.blocks = model.blocks[:1]  # one layer: what is seen through another frame comes with the second
@@ -73,14 +76,17 @@ def test_gradients_reach_what_the_mask_lets_through_and_nothing_else(mask: Mask)
         assert reached == mask.seen(times, times)[0, t].tolist()
 
 
-def test_no_layer_looks_ahead() -> None:
-    model = net(CAUSAL)
+@pytest.mark.parametrize("mask", [CAUSAL, *BLOCKS, *MASKS], ids=str)
+def test_no_layer_looks_ahead(mask: Mask) -> None:
+    model = net(mask)
     x, times = sequence()
     x.requires_grad_()
     y, _ = model(x, times)
-    for t in range(LENGTH - 1):
+    for t in range(LENGTH - mask.block):
         (gradient,) = torch.autograd.grad(y[:, t].sum(), x, retain_graph=True)
-        assert float(gradient[:, t + 1 :].abs().max()) == 0.0
+        later = (t // mask.block + 1) * mask.block
+        assert float(gradient[:, later:].abs().max()) == 0.0
+        assert float(gradient[:, t].abs().max()) > 0.0
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=str)
@@ -98,19 +104,21 @@ def test_cached_equals_uncached_for_every_split(mask: Mask) -> None:
             assert torch.allclose(torch.cat(pieces, 1), whole, atol=1e-5), cuts
 
 
-def test_a_flat_sequence_of_blocks_may_be_cut_anywhere_between_blocks() -> None:
-    mask = Mask(block=2, memory=2, sinks=1)
+@pytest.mark.parametrize("block", [2, 3])
+def test_a_flat_sequence_of_blocks_may_be_cut_anywhere_between_blocks(block: int) -> None:
+    mask = Mask(block=block, memory=2, sinks=1)
     model = net(mask, (1, 1))
     x, times = sequence(length=12, cells=1)
     with torch.no_grad():
         whole, _ = model(x, times)
-        for first, second in itertools.combinations(range(2, 12, 2), 2):
+        between = range(block, 12, block)
+        for cuts in itertools.chain.from_iterable(itertools.combinations(between, n) for n in range(len(between) + 1)):
             cache, pieces = model.empty(2), []
-            for start, stop in itertools.pairwise((0, first, second, 12)):
+            for start, stop in itertools.pairwise((0, *cuts, 12)):
                 y, new = model(x[:, start:stop], times[:, start:stop], cache)
                 cache = model.extend(cache, new)
                 pieces.append(y)
-            assert torch.allclose(torch.cat(pieces, 1), whole, atol=1e-5)
+            assert torch.allclose(torch.cat(pieces, 1), whole, atol=1e-5), cuts
 
 
 def test_rows_of_one_cache_may_be_at_different_times() -> None:

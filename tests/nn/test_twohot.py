@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retrodict.errors import UnusableInput
@@ -22,7 +22,6 @@ def test_symlog_by_hand_and_back() -> None:
     assert torch.allclose(symexp(symlog(NUMBERS)), NUMBERS, rtol=1e-4)
 
 
-@settings(max_examples=200)
 @given(batches)
 @example([[0.0, -0.0]])
 def test_symlog_is_odd_keeps_order_and_has_an_inverse(rows: list[list[float]]) -> None:
@@ -35,7 +34,6 @@ def test_symlog_is_odd_keeps_order_and_has_an_inverse(rows: list[list[float]]) -
     assert torch.allclose(symlog(symexp(small)), small, rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=200)
 @given(st.sampled_from(["symexp", "symlog"]), st.sampled_from([41, 101, 255]), batches)
 @example("symexp", 255, [[0.0, 0.0]])
 @example("symlog", 41, [[0.0, 0.0]])
