@@ -13,7 +13,7 @@ one, each on a websocket as the page opens it.
 - In real time: keys change at random moments while the world runs at its own rate; one is always held, as a world in
   which nobody rests waits for one.
 - Several players at once, against one: frames per second of all together, as a ratio.
-- The frame rate of a player in real time while two others break every rule: as a share of its rate in peace.
+- The frame rate of a player in real time while two others attack, each way apart: as a share of its rate in peace.
 - Without a server, a frame from the state that was kept, against one for which all that was seen is looked at again.
 - Memory of the server over `--frames` frames of one session, from its thousandth on.
 
@@ -37,7 +37,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from retrodict import rng
@@ -54,6 +53,9 @@ from retrodict.serve.messages import unpack
 from retrodict.serve.server import guarded, largest
 from retrodict.serve.start import Wish, prepared
 from retrodict.spaces import ActionSpace, Distribution, categorical
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "serve"))
+import attacks
 
 Row = tuple[str, str, str]  # what, measured, target
 SPACE = ActionSpace((categorical("move", ("stay", "up", "down", "left", "right")),))
@@ -213,37 +215,32 @@ def together(host: str, token: str, players: int, steps: int) -> float:
 
 
 def attacked(host: str, token: str, seconds: float) -> list[Row]:
-    """Says the rate of one who plays in real time, in peace and beside two who send noise as fast as they can."""
-    client, stop = Client(host, token), threading.Event()
-    client.tell("run", on=True)
-    client.step("0:1", held=True)
+    """Says the rate of one who plays in real time beside two who mean harm, by each way of theirs, of that in peace
+    just before."""
+    rows: list[Row] = []
+    for way in attacks.WAYS:
+        client, stop = Client(host, token), threading.Event()
+        client.tell("run", on=True)
+        client.step("0:1", held=True)
 
-    def noise() -> None:
-        while not stop.is_set():
-            with suppress(ConnectionClosed, OSError, EOFError):
-                own: dict[str, Any] = {"origin": f"http://{host}", "subprotocols": [PROTOCOL, token]}
-                with connect(f"ws://{host}/socket", compression=None, **own) as line:
-                    line.send('{"do": "sit", "seat": ""}')
-                    while not stop.is_set():
-                        line.send("x" * 1000)
-                        line.ping()
+        def rate(client: Client = client) -> float:
+            began, before = time.perf_counter(), client.frames
+            while time.perf_counter() - began < seconds:
+                client.heard()
+            return (client.frames - before) / seconds
 
-    def rate() -> float:
-        began, before = time.perf_counter(), client.frames
-        while time.perf_counter() - began < seconds:
-            client.heard()
-        return (client.frames - before) / seconds
-
-    peace = rate()
-    threads = [threading.Thread(target=noise) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    war = rate()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    client.close()
-    return [("the same beside two who send noise", f"{war / peace:.2f} of the rate in peace", "0.8")]
+        peace = rate()
+        harm = (way, host, token, lambda stop=stop: not stop.is_set())  # type: ignore[misc]
+        threads = [threading.Thread(target=attacks.attack, args=harm, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        war = rate()
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+        client.close()
+        rows.append((f"the same beside two: {way}", f"{war / peace:.2f} of the rate in peace", "0.8"))
+    return rows
 
 
 def memory(host: str, token: str, pid: int, frames: int) -> list[Row]:
@@ -327,7 +324,7 @@ def main() -> None:
         with served(run, image) as (host, token, _):
             rows = alone + step_by_step(host, token, given.steps)
             rows += in_real_time(host, token, max(30, given.steps // 5))
-            rows += attacked(host, token, 8.0)
+            rows += attacked(host, token, 5.0)
         with served(run, image, free=True) as (host, token, pid):
             one, all_of_them = together(host, token, 1, given.steps), together(host, token, given.players, given.steps)
             rows.append(

@@ -1,8 +1,10 @@
 """Draws the pictures of docs/play.md: a session in a headless Chromium, wide and light, narrow and dark.
 
 Usage: python scripts/draw_play.py RUN [OUT]
+       python scripts/draw_play.py RUN OUT --every
 
 RUN is a run with a world of sprites, codes and an adapter, such as `retrodict train lapo` makes. OUT is docs/figures.
+With --every the same sessions are drawn 360, 1,280 and 3,840 pixels wide, light and dark, to be looked at.
 """
 
 from __future__ import annotations
@@ -102,7 +104,16 @@ def named(run: Path) -> dict[str, str]:
 
 def main() -> None:
     """Draws both."""
+    every = sys.argv[-1] == "--every"
     run, out = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else ROOT / "docs" / "figures")
+    if every:
+        for width, height in ((360, 780), (1280, 800), (3840, 2160)):
+            for dark in (False, True):
+                path = out / f"play-{width}-{'dark' if dark else 'light'}.png"
+                with served(run) as url, chromium.browser() as tab:
+                    page = opened(tab, url, width, height, dark)
+                    (narrow(page, path, named(run)) if width < 720 else wide(page, path))
+        return
     with served(run) as url, chromium.browser() as tab:
         page = opened(tab, url, 1280, 800, dark=False)
         wide(page, out / "play-wide.png")

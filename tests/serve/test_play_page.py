@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,7 @@ from retrodict.envs.sprites import Sprites
 from retrodict.report.style import CSS, THEME
 from retrodict.serve import player, screen
 from retrodict.serve import server as server_module
+from retrodict.serve.batch import Speech
 from retrodict.serve.messages import COMMANDS, MOST_NAME
 from retrodict.serve.server import pages
 from retrodict.spaces import ActionSpace, categorical
@@ -221,6 +223,58 @@ def test_the_keyboard_is_enough(tab: Callable[[], chromium.Page], served: toy.Se
     page.key("Enter")
     page.wait("document.querySelector('#told').textContent.startsWith('Saved')")
     assert page.logs == []
+
+
+def test_two_branches_are_compared_until_asked_no_longer(tab: Callable[[], chromium.Page], served: toy.Served) -> None:
+    page = opened(tab, served)
+    where = "document.querySelector('#moment-words').textContent"
+    for key, at in (("ArrowDown", "1 / 1"), ("[", "0 / 1"), ("ArrowRight", "1 / 1")):
+        page.key(key)
+        page.wait(f"{where} === '{at}'")
+    page.wait("document.querySelectorAll('#branches li').length === 2")
+    button = "document.querySelectorAll('#branches .acts button:first-child')[0]"
+    assert page.run("document.querySelector('#pane-other').hidden")
+    page.run(f"{button}.click()")
+    page.wait("!document.querySelector('#pane-other').hidden")
+    page.wait("document.querySelector('#other-words').textContent.startsWith('differs in')")
+    assert page.run(f"{button}.getAttribute('aria-pressed')") == "true"
+    first = page.run("document.querySelectorAll('#branches .go')[0].textContent")
+    assert page.run("document.querySelector('#other-name').textContent") == first
+    shown = page.run("""['dream', 'other'].map((name) => {
+        const picture = document.querySelector(`#pane-${name} canvas`);
+        return [...picture.getContext('2d').getImageData(0, 0, picture.width, picture.height).data].join();
+    })""")
+    assert shown[0] != shown[1]
+    page.key("[")
+    page.wait("document.querySelector('#other-words').textContent === 'the same picture'")
+    page.run(f"{button}.click()")
+    page.wait("document.querySelector('#pane-other').hidden")
+    assert page.logs == []
+
+
+def test_an_event_is_typed_and_what_does_not_fit_is_said(tab: Callable[[], chromium.Page], tmp_path: Path) -> None:
+    frame = torch.full((3, toy.SIZE, toy.SIZE), 26, dtype=torch.uint8)
+    played = toy.game(tmp_path, env=None, frame=frame)
+    world = toy.Weather()
+    played.speeches = (Speech("actions", world),)
+    played.shelf = replace(played.shelf, spaces={"actions": world.space})
+    with toy.serving(played) as served:
+        page = opened(tab, served)
+        page.wait("!document.querySelector('#event').hidden")
+        page.run("document.querySelector('#event-words').focus()")
+        for letter in "snow":
+            page.key(letter)
+        page.key("Enter")
+        page.wait("document.querySelector('#dream-words').textContent === 'move stay, event snow'")
+        script = "[...document.querySelector('#pane-dream canvas').getContext('2d').getImageData(0, 0, 1, 1).data]"
+        assert page.run(script) == [255, 255, 255, 255]
+        assert page.run("document.querySelector('#moment-words').textContent") == "1 / 1"
+        assert page.run("document.querySelector('#event-words').value") == ""
+        page.run("document.querySelector('#event-words').value = 'a long story'")
+        page.run("document.querySelector('#event button').click()")
+        page.wait("document.querySelector('#alert-words').textContent.includes('does not fit')")
+        assert page.run("document.querySelector('#moment-words').textContent") == "1 / 1"
+        assert page.logs == []
 
 
 def test_painting_needs_no_pointer(tab: Callable[[], chromium.Page], served: toy.Served) -> None:

@@ -28,7 +28,6 @@ from retrodict.serve.messages import MOST_NAME, MOST_TEXT, Picture, pack, parse,
 from retrodict.serve.player import Player
 from retrodict.serve.session import EDIT, KEY, START
 from retrodict.serve.start import speeches_of
-from retrodict.spaces import ActionSpace, Segment
 
 STAY, UP, DOWN, LEFT, RIGHT = (f"0:{i}" for i in range(5))
 
@@ -247,22 +246,6 @@ def test_a_model_that_raises_is_told_once_and_the_session_goes_on(tmp_path: Path
     play(played, script)
 
 
-class Weather(toy.Walk):
-    """Walks by true moves, and turns its first pixel white where an event is typed."""
-
-    space = ActionSpace((*toy.MOVE.segments, Segment("event", "text", tuple("abcdefgh"))))
-
-    @staticmethod
-    def moves(actions: torch.Tensor) -> torch.Tensor:
-        return actions[:, :5].argmax(-1)
-
-    def predict(self, frames: torch.Tensor, actions: torch.Tensor | None) -> torch.Tensor:
-        assert actions is not None
-        following = super().predict(frames, actions)
-        following[:, :, 0, 0] = torch.where(actions[:, 5:6] >= 0, 0.5, following[:, :, 0, 0])
-        return following
-
-
 def test_without_an_inverse_the_meter_is_read_by_the_world_itself(tmp_path: Path) -> None:
     async def script(page: Page) -> None:
         assert page.last("welcome")["judge"] is True
@@ -291,7 +274,7 @@ def test_an_event_is_typed_into_a_world_that_takes_text(tmp_path: Path) -> None:
         await page.tell("save")
 
     frame = torch.zeros(3, 36, 36, dtype=torch.uint8)
-    world = Weather()
+    world = toy.Weather()
     played = toy.game(tmp_path, env=None, frame=frame)
     played.speeches = (Speech("actions", world),)
     played.shelf = replace(played.shelf, spaces={"actions": world.space})

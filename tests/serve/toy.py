@@ -33,7 +33,7 @@ from retrodict.serve.guard import PROTOCOL, Guard, listen, server
 from retrodict.serve.save import Shelf
 from retrodict.serve.server import Table, app, largest
 from retrodict.serve.start import speeches_of
-from retrodict.spaces import ActionSpace, Distribution, categorical, code
+from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, code
 
 CELL, SIZE = 4, 36
 GROUND = (26, 26, 30)
@@ -82,6 +82,22 @@ class Walk(FrameWorld):
     @staticmethod
     def moves(actions: Float[Tensor, "n d"]) -> Tensor:
         return (actions.argmax(-1) + 1) % len(ACTIONS)
+
+
+class Weather(Walk):
+    """Walks by true moves, and turns its first pixel white where an event is typed."""
+
+    space = ActionSpace((*MOVE.segments, Segment("event", "text", tuple("abcdefgh"))))
+
+    @staticmethod
+    def moves(actions: Tensor) -> Tensor:
+        return actions[:, :5].argmax(-1)
+
+    def predict(self, frames: Tensor, actions: Tensor | None) -> Tensor:
+        assert actions is not None
+        following = super().predict(frames, actions)
+        following[:, :, 0, 0] = torch.where(actions[:, 5:6] >= 0, 0.5, following[:, :, 0, 0])
+        return following
 
 
 class Reader:
