@@ -4,8 +4,9 @@ Usage: python benchmarks/steered.py --setting sprites_textured --world "next fra
 
 Trains a world three times on one video: with the codes of a latent action model that saw no action (64 recorded ones
 say afterwards which code is which), with the recorded actions, and with those in a random order. Writes how much each
-heeds its actions (`sensitivity`) and how often a judge reads off its frames what was asked for
-(`judged_controllability`), with intervals over test states, to results/comparisons/steered.json.
+heeds its actions (`sensitivity`, `delta_psnr`), how often a judge reads off its frames what was asked for
+(`judged_controllability`) and how much it loses by horizon (`drift`), with intervals over test states, to
+results/comparisons/steered.json, each cell with the commit of its code.
 
     next frame  predicts the next frame from the last one, 900 updates
     recurrent   like DreamerV3's of its tiny size, 2,000 updates
@@ -41,7 +42,7 @@ from retrodict.run.loop import Fit, LaPropFit
 from retrodict.run.run import Run, versions
 from retrodict.spaces import ActionSpace
 
-MEASURES = ("sensitivity", "judged_controllability")
+MEASURES = ("sensitivity", "judged_controllability", "delta_psnr", "drift")
 LENGTH = 10  # of the recurrent world's sequences
 FITS = {"next frame": Fit(900, 64, 2e-3, 0.0), "recurrent": LaPropFit(2_000, 16, 1e-3)}
 WORLDS = (*FITS, "tokens")
@@ -116,9 +117,9 @@ def main() -> None:
     whole.setdefault(chosen.setting, {})[kind] = {
         name: {key: round(float(np.mean([seed[name][key] for seed in seeds])), 4) for key in seeds[0][name]}
         for name in seeds[0]
-    } | {"seeds": len(seeds)}
+    } | {"seeds": len(seeds), "commit": commit_of_source()}
     about = {"command": "python benchmarks/steered.py --setting SETTING --world WORLD"}
-    told = {"settings": whole, **about, "commit": commit_of_source(), "versions": versions()}
+    told = {"settings": whole, **about, "versions": versions()}
     chosen.out.write_text(json.dumps(told, indent=1) + "\n")
 
 

@@ -122,9 +122,9 @@ def main() -> None:
         for name in chosen.recipe or worlds():
             if name in row:
                 continue
-            row[name] = cell(name, where, chosen.seconds, cache, ground)
+            row[name] = {**cell(name, where, chosen.seconds, cache, ground), "commit": commit_of_source()}
             print(where, name, json.dumps(row[name]), flush=True)
-            told = {"settings": table, **about, "commit": commit_of_source(), "versions": versions()}
+            told = {"settings": table, **about, "versions": versions()}
             chosen.out.write_text(json.dumps(told, indent=1) + "\n")
 
 

@@ -24,7 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retrodict.data.durable import place, to_json
+from retrodict.data.durable import WriterLock, place, to_json
+from retrodict.errors import Locked
 from retrodict.report.recipe_pages import core_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,7 +137,14 @@ def main() -> int:
     if given.list:
         print(listing(wanted, done_at(progress, commit)))
         return 0
-    return 0 if rerun(wanted, progress, given.folder.resolve() / commit, commit) else 1
+    try:
+        held = WriterLock(ROOT / "runs/rerun.lock", progress)  # two at a time would lose each other's progress
+    except Locked as error:
+        parser.error(str(error))
+    try:
+        return 0 if rerun(wanted, progress, given.folder.resolve() / commit, commit) else 1
+    finally:
+        held.release()
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ def scroll(copies: int) -> Scroll:
 def test_a_world_that_keeps_its_plane_recalls_all_and_its_control_nothing() -> None:
     found = measured("recall", Plane(), scroll, 5)  # type: ignore[arg-type]
     assert found.pop("recall.no_memory") == 0
+    assert [found.pop(f"recall.no_memory_k{k}") for k in range(1, STEPS + 1)] == [0.0] * STEPS
     assert found.pop("recall.copy") < 0.2  # bare tiles of one colour may happen to lie where others were
     assert set(found.values()) == {1.0}
     assert set(found) == {"recall", *(f"recall.k{k}" for k in (*range(1, STEPS + 1), 24))}

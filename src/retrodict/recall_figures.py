@@ -33,7 +33,7 @@ def measured(name: str, world: ForwardModel, make: Callable[[int], World], first
 
     recall: mean over 1 to STEPS steps away of the share of tiles that left the view and are shown on return exactly as
     they were. Beside it each number of steps (k1 ...), `no_memory`: the same of the model whose state is that of the
-    last frame before it turns back, and `copy`: of that frame itself.
+    last frame before it turns back, by steps as well (no_memory_k1 ...), and `copy`: of that frame itself.
 
     event_persists: share of levels in which an object that is asked for in words is there PERSISTS frames later, after
     a look away, with all its pixels. Beside it `at_once`: in the first frame; `tile`: with the ground that it was put
@@ -96,7 +96,8 @@ def recall(world: ForwardModel, start: UInt8[Tensor, "n c h w"]) -> dict[str, fl
     away, back = _ways(world.space, rows)
     state = world.observe(Clip(frames=start.unsqueeze(1)))
     values: dict[str, float] = {}
-    control, copied = [], []
+    control: dict[str, float] = {}
+    copied = []
     for steps in range(1, LONG + 1):
         state, seen = _played(world, state, away, 1, "away", steps)
         if steps > STEPS and steps < LONG:
@@ -107,11 +108,11 @@ def recall(world: ForwardModel, start: UInt8[Tensor, "n c h w"]) -> dict[str, fl
         if steps <= STEPS:
             fresh = world.observe(Clip(frames=seen.unsqueeze(1)))
             _, guessed = _played(world, fresh, back, steps, "no memory", steps)
-            control.append(float(alike(guessed, start)[gone].float().mean()))
+            control[f"recall.no_memory_k{steps}"] = float(alike(guessed, start)[gone].float().mean())
             copied.append(float(alike(seen, start)[gone].float().mean()))
     mean = float(np.mean([values[f"recall.k{steps}"] for steps in range(1, STEPS + 1)]))
-    beside = {"recall.no_memory": float(np.mean(control)), "recall.copy": float(np.mean(copied))}
-    return {"recall": mean, **values, **beside}
+    beside = {"recall.no_memory": float(np.mean(list(control.values()))), "recall.copy": float(np.mean(copied))}
+    return {"recall": mean, **values, **beside, **control}
 
 
 def _played(

@@ -177,12 +177,15 @@ def test_the_slope_of_a_loss_stands_below_the_sizes() -> None:
 
 
 def test_what_steers_a_world_stands_beside_its_intervals() -> None:
-    told = {f"{name}{end}": value for name in ("sensitivity", "judged_controllability")
+    told = {f"{name}{end}": value for name in ("sensitivity", "judged_controllability", "drift.8")
             for end, value in (("", 0.5), (".low", 0.25), (".high", 0.75))}  # fmt: skip
     kinds = dict.fromkeys(("codes", "recorded", "shuffled"), told)
     worlds = {"next frame": {**kinds, "seeds": 2}, "recurrent": {**kinds, "seeds": 1}}
     lines = recipe_pages.steered_table({"settings": {"sprites": worlds}, "command": "c"}).splitlines()
-    assert lines[2] == "| sprites | next frame | codes | 0.50 (0.25 to 0.75) | 0.50 (0.25 to 0.75) | 2 |"
+    assert (
+        lines[2]
+        == "| sprites | next frame | codes | 0.50 (0.25 to 0.75) | 0.50 (0.25 to 0.75) |  | 0.50 (0.25 to 0.75) | 2 |"
+    )
     assert [line.split(" | ")[2] for line in lines[2:5]] == ["codes", "recorded", "shuffled"]
     assert lines[5].startswith("| sprites | recurrent | codes |")
 

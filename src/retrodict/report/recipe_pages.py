@@ -288,18 +288,21 @@ def scaling_table(result: Entry) -> str:
 
 
 def steered_table(result: Entry) -> str:
-    """Returns how worlds obey codes, recorded and shuffled actions (`benchmarks/steered.py`), with intervals."""
+    """Returns how worlds obey codes, recorded and shuffled actions (`benchmarks/steered.py`), with intervals; what was
+    not measured is empty."""
+    told = {"sensitivity": "sensitivity", "judged_controllability": "judged controllability",
+            "delta_psnr": "Δ-PSNR, dB", "drift.8": "drift over 8 frames, dB"}  # fmt: skip
     rows = []
     for where, worlds in result["settings"].items():
         for world, found in worlds.items():
             for kind in ("codes", "recorded", "shuffled"):
                 cells = [
                     f"{number(found[kind][name])} ({number(found[kind][f'{name}.low'])} to "
-                    f"{number(found[kind][f'{name}.high'])})"
-                    for name in ("sensitivity", "judged_controllability")
-                ]
+                    f"{number(found[kind][f'{name}.high'])})" if name in found[kind] else ""
+                    for name in told
+                ]  # fmt: skip
                 rows.append([where, world, kind, *cells, str(found["seeds"])])
-    lines = table(["setting", "world", "actions", "sensitivity", "judged controllability", "seeds"], rows)
+    lines = table(["setting", "world", "actions", *told.values(), "seeds"], rows)
     return "\n".join([*lines, "", f"(`{result['command']}`)"])
 
 
