@@ -56,6 +56,7 @@ from retrodict.recipes import (
 from retrodict.roles import System, View, compatible
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
+from retrodict.segments import ONE_HOT
 from retrodict.tree import Tree, flatten, pick, repeat
 
 STEPS = 4
@@ -305,6 +306,25 @@ def test_every_planner_thinks_in_every_world_by_every_judge(cast: Cast) -> None:
     verdicts(found, choices | different)
 
 
+def test_a_future_whose_score_is_not_finite_stops_every_planner_in_every_world(cast: Cast) -> None:
+    """What planners are worth is the seventh place of N1; test_numbers spoils the others."""
+    scene, tried = past(cast), 0
+    for forward in cast.forward.values():
+        for p, make in PLANNERS.items():
+            if p == "gradient" and any(segment.kind in ONE_HOT for segment in forward.space.segments):
+                continue  # refused for another reason
+            bad = (torch.nan, torch.inf, -torch.inf)[tried % 3]
+
+            def broken(clip: Clip, bad: float = bad) -> torch.Tensor:
+                return torch.where(torch.arange(clip.rows) == clip.rows // 2 + 1, bad, 0.0)
+
+            told = rf"of 12 imagined futures .* not finite.* is {bad}, of plan \d in row \d at decision 0"
+            with torch.no_grad(), pytest.raises(UnusableInput, match=told):
+                make(forward, broken).act(scene)
+            tried += 1
+    assert tried >= 4 * len(cast.forward)
+
+
 def test_a_world_without_frames_is_planned_in_and_says_what_it_lacks(cast: Cast) -> None:
     """Whatever needs no frames works with TD-MPC2's world; the rest refuses with the reason."""
     with Run(cast.folder / "tdmpc2", cast.views) as run:
@@ -337,6 +357,11 @@ def test_a_world_without_frames_is_planned_in_and_says_what_it_lacks(cast: Cast)
     needs = {("best of n", "vpt"): "no frames", ("read", "vpt"): "no frames", ("bayes", "bc"): "how likely",
              ("practice", "bc"): "no frames", ("plan", "gradient"): "choices or keys"}  # fmt: skip
     verdicts(found, needs)
+    with torch.no_grad():
+        for weights in world.parameters():  # type: ignore[attr-defined]
+            weights.fill_(torch.nan)
+        with pytest.raises(UnusableInput, match=r"imagined futures .* not finite"):
+            made.policy.act(past(cast))
 
 
 def test_every_world_answers_the_questions(cast: Cast) -> None:

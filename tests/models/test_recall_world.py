@@ -63,7 +63,7 @@ def test_a_clip_taken_in_at_once_or_frame_by_frame_gives_one_state() -> None:
         for found in (state, parted):
             for name, value in tree.flatten(whole).items():
                 assert torch.allclose(tree.flatten(found)[name].float(), value.float(), atol=1e-5), name
-            assert torch.allclose(following(model, found), following(model, whole), atol=1e-4)
+            assert torch.allclose(following(model, found), following(model, whole), atol=1e-5)
 
 
 def test_the_first_frame_that_is_never_forgotten_is_that_of_the_same_episode() -> None:
@@ -72,10 +72,10 @@ def test_the_first_frame_that_is_never_forgotten_is_that_of_the_same_episode() -
     with torch.no_grad():
         together = model.log_prob(clip.with_(segment=segment))
         alone = [model.log_prob(clip.cut(0, 3))[0], model.log_prob(clip.cut(3, 6))[0]]
-        assert torch.allclose(together[0, :2], alone[0], atol=1e-4)
-        assert torch.allclose(together[0, 3:], alone[1], atol=1e-4)
+        assert torch.allclose(together[0, :2], alone[0], atol=1e-5)
+        assert torch.allclose(together[0, 3:], alone[1], atol=1e-5)
         assert float(together[0, 2]) == 0  # between them nothing happened
-        assert torch.allclose(together[1], model.log_prob(clip)[1], atol=1e-4)
+        assert torch.allclose(together[1], model.log_prob(clip)[1], atol=1e-5)
     with pytest.raises(UnusableInput, match="one episode a row"):
         filling_in(model, clip.with_(segment=segment), rng.torch_rng(0))
 
@@ -93,7 +93,7 @@ def test_what_the_cache_finds_is_what_all_frames_at_once_find() -> None:
             x = model._inputs(tokens[:, t : t + 1], actions[:, t : t + 1], known[:, t : t + 1], open_[:, :1])
             time = state["time"][:, None] + 1
             alone = model.logits(x, actions[:, t : t + 1], known[:, t : t + 1], time, state["cache"])
-            assert torch.allclose(alone[:, 0], at_once[:, t - 1], atol=1e-4)
+            assert torch.allclose(alone[:, 0], at_once[:, t - 1], atol=1e-5)
 
 
 def test_nothing_is_known_from_later_nor_of_what_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_only_how_far_apart_two_places_are_counts() -> None:
     here, there, away = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[0.0, -3.0]]]), torch.tensor([[[40.0, -7.0]]])
     near = (turned(query, here) * turned(key, there)).sum()
     far = (turned(query, here + away) * turned(key, there + away)).sum()
-    assert torch.allclose(near, far, atol=1e-4)
+    assert torch.allclose(near, far, atol=1e-5)
     assert not torch.allclose(near, (turned(query, here + away) * turned(key, there)).sum(), atol=1e-2)
     assert turned(query, torch.zeros(1, 1, 2)).equal(query)
 

@@ -147,8 +147,8 @@ def test_scores_are_log_probabilities_and_padding_and_other_episodes_do_not_coun
         segment = torch.tensor([[1, 1, 2, 2, 2], [1, 1, 1, 1, 1]], dtype=torch.int32)
         parted = model.log_prob(clip.with_(segment=segment))
         alone = model.log_prob(clip.cut(2, 5).pick([0]))
-    assert torch.allclose(parted[1], logs[1], atol=1e-4)
-    assert torch.allclose(parted[0, 2:], alone[0], atol=1e-4)
+    assert torch.allclose(parted[1], logs[1], atol=1e-5)
+    assert torch.allclose(parted[0, 2:], alone[0], atol=1e-5)
     with pytest.raises(NoLikelihood):
         model.log_prob(clip.with_(actions=None, source=None))
 
