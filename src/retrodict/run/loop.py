@@ -300,12 +300,9 @@ def _commit(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Optim
 
 
 def _restore(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Optimizer], log: Log) -> int:
-    found = checkpoint.newest(stage.folder)
-    if found is None:
+    step, tensors = newest(stage, log)
+    if step == 0:
         return 0
-    step, tensors, _, remark = found
-    if remark:
-        log.say(remark)
     part.load_state_dict({name[5:]: value for name, value in tensors.items() if name.startswith("part.")})
     for name, optimiser in optimisers.items():
         state: dict[int, dict[str, Tensor]] = {}
@@ -322,6 +319,17 @@ def _restore(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Opti
                     entry[kind] = _laid_out_like(parameter, value)
     log.say(f"{stage.name}: going on from step {step}")
     return step
+
+
+def newest(stage: Stage, log: Log) -> tuple[int, dict[str, Tensor]]:
+    """Step and tensors of a stage's newest whole checkpoint, 0 and none where there is none; says which are damaged."""
+    found = checkpoint.newest(stage.folder)
+    if found is None:
+        return 0, {}
+    step, tensors, _, remark = found
+    if remark:
+        log.say(remark)
+    return step, tensors
 
 
 def episodes(data: Data, batch: Any) -> list[str]:

@@ -13,7 +13,7 @@ from retrodict.data.batch import Steps
 from retrodict.nn.part import Part
 from retrodict.run import checkpoint, finite
 from retrodict.run.log import Log
-from retrodict.run.loop import Stage, episodes
+from retrodict.run.loop import Stage, episodes, newest
 
 P = TypeVar("P", bound=Part)
 Body = Callable[[P, Any, torch.Generator], dict[str, float]]
@@ -27,7 +27,9 @@ def repeat(stage: Stage, part: P, body: Body[P], steps: int, data: Steps | None,
         NonFinite: an input, a buffer or a figure is not finite; buffers are as before the step. Interrupted: after
             committing.
     """
-    start = _restored(stage, part, log)
+    start, tensors = newest(stage, log)
+    if start:
+        part.load_state_dict(tensors)
     log.begin(stage.folder / "metrics.jsonl", start, steps, stage.name)
     committed = time.monotonic()
     try:
@@ -53,15 +55,3 @@ def _step(stage: Stage, part: P, body: Body[P], step: int, data: Steps | None, b
         values = body(part, given, rng.torch_rng(stage.seed, stage.name, step))
         finite.refuse(part, given, values)
     return values
-
-
-def _restored(stage: Stage, part: Part, log: Log) -> int:
-    """Puts a part into its newest checkpoint; returns the step at which it goes on."""
-    found = checkpoint.newest(stage.folder)
-    if found is None:
-        return 0
-    step, tensors, _, remark = found
-    if remark:
-        log.say(remark)
-    part.load_state_dict(tensors)
-    return step
