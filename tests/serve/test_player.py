@@ -257,6 +257,25 @@ def test_without_an_inverse_the_meter_is_read_by_the_world_itself(tmp_path: Path
     play(replace(toy.game(tmp_path), speeches=speeches), script)
 
 
+def test_a_world_that_takes_words_is_read_as_well_but_for_the_words(tmp_path: Path) -> None:
+    async def script(page: Page) -> None:
+        assert page.last("welcome")["judge"] is True
+        await page.press(DOWN)
+        await page.press(RIGHT)
+        assert (page.last("judged")["pressed"], page.last("judged")["read"]) == ("move right", "move right")
+        await page.tell("event", text="snow")
+        told = page.last("judged")
+        assert (told["pressed"], told["read"]) == ("move stay, event snow", "move stay")
+        assert (told["share"], told["of"], told["by"]) == (1.0, 3, "the world itself, by Bayes")
+
+    world, frame = toy.Weather(), torch.zeros(3, 36, 36, dtype=torch.uint8)
+    frame[:, 16:20, 16:20] = torch.tensor(toy.RED, dtype=torch.uint8)[:, None, None]
+    played = toy.game(tmp_path, env=None, frame=frame)
+    played.speeches = speeches_of(toy.System(forward=world), "toy")
+    played.shelf = replace(played.shelf, spaces={"actions": world.space})
+    play(played, script)
+
+
 def test_an_event_is_typed_into_a_world_that_takes_text(tmp_path: Path) -> None:
     async def script(page: Page) -> None:
         assert page.last("welcome")["event"] is True

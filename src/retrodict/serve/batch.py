@@ -21,6 +21,7 @@ from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.errors import RetrodictError
 from retrodict.label.verdict import agree
+from retrodict.models.wordless import Silence, wordless
 from retrodict.rng import torch_rng
 from retrodict.roles import Adapter, ForwardModel, InverseModel, State, compatible
 from retrodict.spaces import Distribution
@@ -53,8 +54,10 @@ class Speech:
 
     @property
     def judge(self) -> InverseModel | None:
-        """The inverse model that can say what was pressed, where there is one."""
-        return self.inverse if self.inverse is not None and compatible(self.inverse, self.forward) is None else None
+        """The inverse model that can say what was pressed, if not which words, where there is one."""
+        if self.inverse is None or compatible(self.inverse, self.forward) is None:
+            return self.inverse
+        return self.inverse if compatible(self.inverse, wordless(self.forward)) is None else None
 
     @property
     def reach(self) -> int:
@@ -240,12 +243,16 @@ def judge(looks: Sequence[Look]) -> None:
     for group in _grouped(looks, lambda look: (look.speech.name, tuple(look.frames.shape))):
         model = group[0].speech.judge
         assert model is not None, "the caller asks only where there is a judge"
-        answers = model.infer(Clip(frames=torch.stack([look.frames for look in group])))
+        seen = Clip(frames=torch.stack([look.frames for look in group]))
+        answers = model.infer(seen)
+        silence = Silence(group[0].speech.forward.space)  # of the words, which nothing reads
         believed, params = answers.mode(), answers.params
         for row, look in enumerate(group):
-            look.believed, held = believed[row, look.step], params[row, look.step]
+            held = params[row, look.step]
             blank = model.space.discrete is not None and float(held.amax() - held.amin()) < TIED
-            look.right = not blank and bool(agree(model.space, look.believed[None], look.action[None]))
+            asked = silence.dropped(look.action)
+            look.right = not blank and bool(agree(model.space, believed[row, look.step][None], asked[None]))
+            look.believed = silence.encode(believed[row : row + 1, look.step : look.step + 1], seen)[0, 0]
 
 
 def translated(speech: Speech, frame: UInt8[Tensor, "c h w"], action: Float[Tensor, "d"]) -> Float[Tensor, "d"]:
