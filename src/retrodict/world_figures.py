@@ -23,7 +23,7 @@ from retrodict.measure.branches import Branches, counterfactuals
 from retrodict.measure.inputs import Ints
 from retrodict.measure.intervals import Estimate
 from retrodict.measure.worlds import Control
-from retrodict.models.wordless import wordless
+from retrodict.models.wordless import shared_columns, wordless
 from retrodict.roles import Adapter, ForwardModel, System
 from retrodict.segments import ONE_HOT
 from retrodict.spaces import ActionSpace, Distribution
@@ -97,8 +97,14 @@ def context(system: System, forward: ForwardModel) -> int:
 
 def _windows(system: System, forward: ForwardModel, test: Cache, ahead: int, most: int = WINDOWS) -> tuple[Clip, int]:
     before = context(system, forward)
-    clip = obedience.windows(test, before, ahead, most, known=forward.space == test.space)
-    return obedience.told(clip, test.space, forward, system.inverse), before
+    shared = shared_columns(forward.space, test.space) is not None
+    clip = obedience.windows(test, before, ahead, most, known=shared)
+    clip = obedience.told(clip, test.space, forward, system.inverse)
+    if shared and not bool((sayable := clip.known[:, before:].all(1)).all()):
+        if not bool(sayable.any()):
+            raise UnusableInput(f"every window has an action that the world lacks; it speaks {forward.space.columns}")
+        clip = clip.pick(sayable.nonzero()[:, 0])
+    return clip, before
 
 
 def _foresight(name: str, found: obedience.Horizon) -> dict[str, float]:
@@ -169,9 +175,13 @@ def _asked(system: System, forward: ForwardModel, ground: Ground) -> Asked:
     """How a world obeys every request, who says so, and the requests; the judge comes last, as it may have to learn."""
     asked = requests(forward, *_windows(system, forward, ground.test, 1, ground.windows))
     branches = _branches(system, forward, ground)
-    own = forward.space == branches.space
+    own = shared_columns(forward.space, branches.space)
     past = obedience.told(branches.past, branches.space, forward, system.inverse) if branches.past.steps else None
-    means, judge = meanings(asked, None if own else system.adapter, branches), ground.judge()
+    true = asked
+    if own is not None:
+        true = asked.new_zeros(len(asked), branches.space.width)
+        true[:, list(own.values())] = asked[:, list(own)]
+    means, judge = meanings(true, None if own is not None else system.adapter, branches), ground.judge()
     found = obedience.judged(forward, judge.inverse, branches, asked, means, past, encoder=system.encoder)
     return found, judge, asked
 

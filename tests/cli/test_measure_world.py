@@ -102,6 +102,29 @@ def test_a_world_of_a_game_is_asked_for_rewards_and_ends(tmp_path: Path, capsys:
         assert ("Does it foretell rewards and ends?" in page) == (recipe == "iris")
 
 
+def test_a_world_in_which_a_recorded_value_is_an_event_is_measured_and_imagines(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in ("0", "1"):
+        line = ["record", "scroll", "--episodes", "12", "--random", "0.2", "--set", "paint=true", "--seed", seed]
+        assert cli.main([*line, "--out", str(tmp_path / seed)]) == 0
+    line = ["train", "genie_play", "--data", str(tmp_path / "0"), "--size", "micro", "--set", "events=paint=a ring"]
+    assert cli.main([*line, "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert cli.main(["measure", str(tmp_path / "run"), "--data", str(tmp_path / "1"), "--judge", "--json"]) == 0
+    world = json.loads(capsys.readouterr().out)["world"]
+    assert world["windows"] > 20  # those without paint
+    assert world["judged"].keys() >= {"value", "shuffled", "real"}
+    assert set(world["judged"]["by"]) == {"left", "right", "up", "down", "stay"}
+    with Store.open(tmp_path / "1") as store:
+        painted = store.schema.space.columns.index("move=paint")
+        moves = [store.read(id).actions[0, 2:].argmax(-1).tolist() for id in store.ids]  # type: ignore[index]
+    number, steps = next((n, one.index(painted)) for n, one in enumerate(moves) if painted in one[1:])
+    line = ["imagine", str(tmp_path / "run"), "--from", f"{tmp_path / '1'}:{number}", "--seen", "3"]
+    assert cli.main([*line, "--out", str(tmp_path / "it.mp4"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == steps  # until the event, which the world has no value for
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A judge that learns little, so that it is soon there."""

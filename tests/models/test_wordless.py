@@ -11,11 +11,11 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from retrodict import rng, tree
-from retrodict.clip import Clip
+from retrodict.clip import MISSING, PREDICTED, Clip
 from retrodict.dream import dream
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.models.policy import ClipPolicy
-from retrodict.models.wordless import Silence, Wordless, wordless
+from retrodict.models.wordless import Silence, Wordless, respoken, wordless
 from retrodict.plan import CycleScore, bayes_inverse, best_of_n, cem, icem, mppi, random_shooting
 from retrodict.recipes import gaia1, genie_play
 from retrodict.roles import ForwardModel, compatible
@@ -61,6 +61,23 @@ def test_words_are_left_out_and_come_back_empty() -> None:
         silence.encode(told, SOME)
     with pytest.raises(UnusableInput, match="words alone"):
         Silence(ActionSpace((TEXT,)))
+
+
+def test_recorded_actions_are_respoken_and_a_value_that_the_world_lacks_is_missing() -> None:
+    recorded = ActionSpace((categorical("move", ("right", "paint", "left")), continuous("drive", ("x",))))
+    actions = torch.tensor([[[1.0, 0, 0, 0.5], [0, 1.0, 0, 0.0], [0, 0, 1.0, -0.5]]])
+    clip = Clip(features=torch.zeros(1, 4, 1), actions=actions)
+    told = respoken(clip, recorded, SPACE)
+    assert told.actions is not None
+    assert told.known.tolist() == [[True, False, True]]
+    assert [SPACE.describe(told.actions[0, t]) for t in (0, 2)] == [
+        {"move": "right", "event": "", "drive": [0.5]}, {"move": "left", "event": "", "drive": [-0.5]},
+    ]  # fmt: skip
+    source = torch.tensor([[PREDICTED, PREDICTED, MISSING]], dtype=torch.uint8)
+    assert respoken(clip.with_(source=source), recorded, SPACE).source.tolist() == [[PREDICTED, MISSING, MISSING]]  # type: ignore[union-attr]
+    assert respoken(clip, recorded, recorded).actions.equal(actions)  # type: ignore[union-attr]
+    with pytest.raises(Incompatible, match="the world speaks"):
+        respoken(clip, ActionSpace((categorical("turn", ("left", "right")),)), SPACE)
 
 
 @torch.no_grad()

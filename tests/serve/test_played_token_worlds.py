@@ -10,8 +10,9 @@ import pytest
 from test_player import Page, play
 
 from retrodict import cli
+from retrodict.models.wordless import shared_columns
 from retrodict.run.collect import UNSEEN
-from retrodict.serve.beside import heard, made
+from retrodict.serve.beside import made
 from retrodict.serve.start import Wish, prepared
 from retrodict.spaces import ActionSpace, Segment, categorical, continuous
 
@@ -95,4 +96,4 @@ def test_a_world_of_tokens_is_played_rewound_and_branched_beside_the_real_one(ru
     ],
 )
 def test_the_real_world_hears_what_is_no_word(space: tuple[Segment, ...], columns: dict[int, int] | None) -> None:
-    assert heard(ActionSpace(space), ActionSpace((MOVE,))) == columns
+    assert shared_columns(ActionSpace(space), ActionSpace((MOVE,))) == columns

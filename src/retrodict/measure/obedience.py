@@ -24,6 +24,7 @@ from retrodict.measure import worlds
 from retrodict.measure.branches import Branches
 from retrodict.measure.inputs import Ints
 from retrodict.measure.intervals import Estimate, bootstrap_ratio
+from retrodict.models.wordless import respoken, shared_columns
 from retrodict.roles import Encoder, ForwardModel, InverseModel
 from retrodict.segments import GAUSSIAN, ONE_HOT
 from retrodict.spaces import ActionSpace
@@ -59,16 +60,13 @@ def windows(cache: Cache, before: int, ahead: int, most: int = 512, known: bool 
 def told(clip: Clip, recorded: ActionSpace, forward: ForwardModel, inverse: InverseModel | None = None) -> Clip:
     """Returns the clip with actions that a world understands: those recorded, else what an inverse of its own reads.
 
-    A world that takes words besides is told none.
+    A world that takes words besides is told none; where it lacks the value of a step, that action is missing.
 
     Raises:
         Incompatible: the world speaks neither.
     """
-    count = len(recorded.segments)
-    more = forward.space.segments[count:]
-    same = forward.space.segments[:count] == recorded.segments and all(segment.kind == "text" for segment in more)
-    if same and clip.actions is not None:
-        return clip.with_(actions=F.pad(clip.actions, (0, forward.space.width - recorded.width), value=-1.0))
+    if clip.actions is not None and shared_columns(forward.space, recorded) is not None:
+        return respoken(clip, recorded, forward.space)
     if inverse is None or inverse.space != forward.space:
         raise Incompatible(
             f"the world speaks {forward.space.columns} and the actions are {recorded.columns}; give an inverse model "

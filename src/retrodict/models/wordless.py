@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from retrodict.clip import Clip
+from retrodict.clip import MISSING, RECORDED, Clip
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.roles import DecodedForward, ForwardModel, Policy, State
 from retrodict.spaces import ActionSpace, Distribution
@@ -75,3 +75,37 @@ def wordless(forward: ForwardModel) -> ForwardModel:
     """
     spoken = any(segment.kind == "text" for segment in forward.space.segments)
     return Wordless(forward) if spoken else forward
+
+
+def shared_columns(space: ActionSpace, recorded: ActionSpace) -> dict[int, int] | None:
+    """Returns which column of a model's actions is which of those that a world or a recording has, which knows no
+    words; None where they differ in more. A model's choice may lack values of the other's.
+    """
+    mine = [segment for segment in space.segments if segment.kind != "text"]
+    if [segment.name for segment in mine] != [segment.name for segment in recorded.segments]:
+        return None
+    for one, other in zip(mine, recorded.segments, strict=True):
+        fewer = one.kind == other.kind == "categorical" and set(one.values) < set(other.values)
+        if one != other and not fewer:
+            return None
+    return {space.columns.index(name): recorded.columns.index(name) for segment in mine for name in segment.columns}
+
+
+def respoken(clip: Clip, recorded: ActionSpace, space: ActionSpace) -> Clip:
+    """Returns a clip with recorded actions as a model takes them: without words, and missing where it lacks a value.
+
+    Raises:
+        Incompatible: the actions differ in more.
+    """
+    columns = shared_columns(space, recorded)
+    if columns is None or clip.actions is None:
+        raise Incompatible(f"the world speaks {space.columns} and the actions are {recorded.columns}")
+    mine, theirs = list(columns), list(columns.values())
+    given = clip.actions.new_full((*clip.actions.shape[:-1], space.width), -1.0)
+    given[..., mine] = clip.actions[..., theirs]
+    left_out = [column for column in range(recorded.width) if column not in theirs]
+    lacking = (clip.actions[..., left_out] != 0).any(-1)
+    if not bool(lacking.any()):
+        return clip.with_(actions=given)
+    source = torch.full_like(lacking, RECORDED, dtype=torch.uint8) if clip.source is None else clip.source
+    return clip.with_(actions=given, source=source.masked_fill(lacking, MISSING))

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from retrodict.envs.world import MAX_SEED
 from retrodict.errors import RetrodictError, UnknownName, UnusableInput
+from retrodict.models.wordless import shared_columns
 from retrodict.roles import View
 from retrodict.serve.batch import Failed, translated
 from retrodict.serve.game import Game
 from retrodict.serve.messages import Picture
 from retrodict.serve.pictures import fitted, frame_of, shape_of
 from retrodict.serve.session import KEY, Frame, Session
-from retrodict.spaces import ActionSpace
 
 if TYPE_CHECKING:
     from retrodict.envs.world import World
@@ -56,20 +56,6 @@ def _wide(frame: UInt8[np.ndarray, "h w c"]) -> Picture:
     return np.ascontiguousarray(split.reshape(frame.shape[0], -1, 3))
 
 
-def heard(space: ActionSpace, world: ActionSpace) -> dict[int, int] | None:
-    """Returns which column of a model's actions is which of the real world's, which hears no words; None where they
-    differ in more. A model's choice may lack values of the world's.
-    """
-    mine = [segment for segment in space.segments if segment.kind != "text"]
-    if [segment.name for segment in mine] != [segment.name for segment in world.segments]:
-        return None
-    for one, other in zip(mine, world.segments, strict=True):
-        fewer = one.kind == other.kind == "categorical" and set(one.values) < set(other.values)
-        if one != other and not fewer:
-            return None
-    return {space.columns.index(name): world.columns.index(name) for segment in mine for name in segment.columns}
-
-
 class Beside:
     """One player's copy of the real world; what fails in it ends it, and not the dream.
 
@@ -79,7 +65,7 @@ class Beside:
     def __init__(self, game: Game) -> None:
         self.game = game
         self.world: World | None = None
-        self._columns: dict[int, int] = {}  # of the model's actions, in the world's (`heard`)
+        self._columns: dict[int, int] = {}  # of the model's actions, in the world's (`shared_columns`)
         self.at: int | None = None
         self.over = self.won = False
         self.task = ""
@@ -164,7 +150,7 @@ class Beside:
             raise UnusableInput(self.why)
         if self.world is None:
             self.world = made(self.game.env, self.game.options)
-            columns = heard(self.game.speeches[0].forward.space, self.world.actions)
+            columns = shared_columns(self.game.speeches[0].forward.space, self.world.actions)
             assert columns is not None, "a world that runs along hears the same actions"
             self._columns = columns
         frames, _ = self.world.reset(seed=[level])

@@ -18,13 +18,14 @@ from torch import Tensor
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.measure.obedience import idle
+from retrodict.models.wordless import shared_columns
 from retrodict.plan import self_inverse
 from retrodict.rng import torch_rng
 from retrodict.roles import Adapter, ForwardModel, InverseModel, System, View
 from retrodict.run.checkpoint import load_system, system_hash
 from retrodict.run.collect import UNSEEN, Origin, origin_of, recorded_in
 from retrodict.serve.batch import ITSELF, Model, Speech
-from retrodict.serve.beside import heard, made
+from retrodict.serve.beside import made
 from retrodict.serve.game import Game
 from retrodict.serve.messages import Picture
 from retrodict.serve.pictures import cameras, fitted, frame_of, picture_of, shape_of
@@ -235,7 +236,7 @@ def _apart(world: World, speeches: tuple[Speech, ...], view: View, named: bool) 
     true = speeches[0].forward.space if speeches[0].name == "actions" else None
     if true is None:
         return "nothing says which true actions this run's codes are"
-    if heard(true, world.actions) is not None:
+    if shared_columns(true, world.actions) is not None:
         return ""
     why = f"{world.name} takes {_columns(world.actions)}, the run {_columns(true)}"
     if named:
