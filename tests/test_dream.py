@@ -12,12 +12,13 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-from retrodict import rng
+from retrodict import cli, rng
 from retrodict.clip import Clip
 from retrodict.contract import sprite_views
 from retrodict.data.batch import Steps
 from retrodict.data.store import Store
-from retrodict.dream import Dream, DreamEnv, dream
+from retrodict.dream import LEVELS, Dream, DreamEnv, dream
+from retrodict.envs.catalog import make
 from retrodict.envs.pendulum import Pendulum
 from retrodict.envs.rollout import open_loop, policy_actor, rollout, score, uniform
 from retrodict.errors import NoFrames, UnusableInput
@@ -28,7 +29,8 @@ from retrodict.models.rssm import RSSM
 from retrodict.models.token_world import MaskedWorld, TokenWorld
 from retrodict.models.tokenizers import PatchTokenizer
 from retrodict.roles import ForwardModel, System, View
-from retrodict.run.collect import collect, schema_of
+from retrodict.run.checkpoint import load_system
+from retrodict.run.collect import UNSEEN, collect, schema_of
 from retrodict.spaces import ActionSpace, categorical
 from retrodict.tree import Tree
 
@@ -108,6 +110,33 @@ def test_a_dream_passes_gymnasiums_own_check(sprite_world: FrameForward, cache_s
     shown, _ = pictures.reset(seed=1)
     assert np.array_equal(pictures.render(), shown)
     assert dream(sprite_world, cache_steps).render() is None
+
+
+def test_a_run_is_dreamt_from_its_folder_from_new_levels_or_from_a_dataset(tmp_path: Path) -> None:
+    line = ["record", "sprites", "--episodes", "10", "--out", str(tmp_path / "data")]
+    assert cli.main(line) == 0
+    line = ["train", "lapo", "--data", str(tmp_path / "data"), "--labels", "20", "--size", "micro"]
+    assert cli.main([*line, "--out", str(tmp_path / "run")]) == 0
+    env = dream(tmp_path / "run", limit=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of things it cannot look at, such as no registered id
+        check_env(env)
+    real, _ = make("sprites", LEVELS).reset(seed=[UNSEEN + level for level in range(LEVELS)])
+    begun = [env.reset(seed=seed)[0] for seed in range(20)]
+    assert all(any(np.array_equal(frame, level) for level in real) for frame in begun)
+    assert len({frame.tobytes() for frame in begun}) > 5
+    twice = dream(str(tmp_path / "run"), n=2, limit=4).reset(seed=[3, 4])[0]
+    assert np.array_equal(twice[0], begun[3])
+    with Store.open(tmp_path / "data") as store:
+        recorded = {frame.permute(1, 2, 0).numpy().tobytes() for id in store.ids for frame in store.read(id).frames[0]}  # type: ignore[index]
+        rows = dream(load_system(tmp_path / "run"), store, n=30)
+        assert {frame.tobytes() for frame in rows.reset(seed=0)[0]} <= recorded
+    with pytest.raises(UnusableInput, match="give starts"):
+        dream(Counter())
+    with pytest.raises(UnusableInput, match="give starts"):
+        dream(replace(load_system(tmp_path / "run"), about={}))
+    with pytest.raises(UnusableInput, match="finished run"):
+        dream(tmp_path / "data")
 
 
 def test_a_learner_of_stable_baselines_practises_in_a_dream(sprite_world: FrameForward, cache_steps: Steps) -> None:

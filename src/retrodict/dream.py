@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -21,14 +22,20 @@ from torch import Tensor
 from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache, resize
+from retrodict.data.schema import Episodes
+from retrodict.envs.catalog import make
 from retrodict.envs.world import MAX_SEED, World, native_space
-from retrodict.errors import NoFrames, UnusableInput
+from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.models.wordless import wordless
 from retrodict.rng import key, numpy_rng, torch_rng
 from retrodict.roles import ForwardModel, State, System
+from retrodict.run.checkpoint import load_system
+from retrodict.run.collect import UNSEEN, Origin, recorded_in
 
 LIMIT = 100  # steps after which a dream is cut
 RATE = 10  # steps per second of a model that fits any rate
+LEVELS = 64  # in which a dream begins where no starts are given
 
 Source = ForwardModel | System
 Starts = Clip | Steps
@@ -251,12 +258,47 @@ class DreamEnv(gymnasium.Env[Any, Any]):
 
 
 def dream(
-    source: Source, starts: Starts, n: int | None = None, limit: int = LIMIT, device: str = "cpu"
-) -> DreamEnv | Dream:
-    """Makes a learned world, or that of a system such as `retrodict.load` returns, an environment: one, or with `n`
-    that many as a vector environment.
+    source: Source | Path | str, starts: Starts | Episodes | None = None, n: int | None = None, limit: int = LIMIT,
+    device: str = "cpu",
+) -> DreamEnv | Dream:  # fmt: skip
+    """Makes a learned world an environment: that of a run's folder, of a system such as `retrodict.load` returns, or a
+    forward model. It is one, or with `n` that many as a vector environment.
+
+    It starts from any frame of a dataset, or, where none is given, as levels do that no recording has, of the world in
+    which the run's data was recorded.
 
     Raises:
-        UnusableInput: as `Dream`.
+        UnusableInput: as `Dream`; or nothing says where it starts. Incompatible: that world has other cameras.
     """
-    return DreamEnv(source, starts, limit, device) if n is None else Dream(source, starts, n, limit, device)
+    made: Source = load_system(source, device) if isinstance(source, str | Path) else source
+    if starts is None:
+        starts = beginnings(made)
+    elif not isinstance(starts, Clip | Steps):
+        forward = made.forward if isinstance(made, System) else made
+        starts = Steps.all(Cache.build(starts, None if forward is None else forward.view.size))
+    return DreamEnv(made, starts, limit, device) if n is None else Dream(made, starts, n, limit, device)
+
+
+def beginnings(source: Source) -> Clip:
+    """First frames of levels that no recording has, of the world in which a system's data was recorded.
+
+    Raises:
+        UnusableInput: the system does not say in which. Incompatible: it has other cameras than the system sees.
+    """
+    origin = recorded_in(source) if isinstance(source, System) else Origin()
+    forward = source.forward if isinstance(source, System) else None
+    if origin.env is None or forward is None:
+        raise UnusableInput(
+            "this world does not say where its data was recorded, so that nothing says where a dream starts; give "
+            "starts: a dataset, steps of one, or a clip"
+        )
+    world, view = make(origin.env, LEVELS, **origin.options), forward.view
+    try:
+        frames, _ = world.reset(seed=[UNSEEN + level for level in range(LEVELS)])
+        if frames.shape[-1] != view.channels:
+            raise Incompatible(f"{origin.env} shows {frames.shape[-1]} channels; the world sees {view.channels}")
+        shown = resize(torch.from_numpy(frames).permute(0, 3, 1, 2), view.size).unsqueeze(1)
+        told = torch.from_numpy(world.sensed()).unsqueeze(1) if world.proprio else None
+        return Clip(frames=shown.contiguous(), proprio=told, text=tuple(world.texts()))
+    finally:
+        world.close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from retrodict import cli, judge
+from retrodict.cli import measure as measure_module
 from retrodict.data.store import Store
 from retrodict.run.checkpoint import load_system, save_system
+from retrodict.run.collect import UNSEEN, origin_of
 from retrodict.run.loop import Fit
 
 
@@ -100,6 +103,26 @@ def test_a_world_of_a_game_is_asked_for_rewards_and_ends(tmp_path: Path, capsys:
         for line in ("rewards foretold  ", "ends foretold  "):
             assert (line in told) == (recipe == "iris")
         assert ("Does it foretell rewards and ends?" in page) == (recipe == "iris")
+
+
+def test_without_data_levels_are_played_that_no_recording_has(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measure_module, "FRAMES", 200)
+    answers = []
+    for _ in range(2):
+        assert cli.main(["measure", str(data / "lapo"), "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1]
+    assert not answers[0]["seen_in_training"]
+    with Store.open(data / "lapo/unseen") as store:
+        assert 200 <= sum(store.lengths.values()) < 300
+        assert {commit.provenance["seed"] for commit in store.commits} == {900}
+        assert origin_of(store, store.ids[2]).level == UNSEEN + 2
+    system = load_system(data / "lapo")
+    save_system(data / "foundling/system", replace(system, about={}))
+    assert cli.main(["measure", str(data / "foundling")]) == 2
+    assert "--data D" in capsys.readouterr().err
 
 
 def test_a_world_in_which_a_recorded_value_is_an_event_is_measured_and_imagines(

@@ -25,7 +25,7 @@ FLOORS = (
     {"clip", "rng", "tree"},
     {"segments", "spaces", "roles", "nn"},
     {"data", "envs", "models"},
-    {"plan", "planners", "search", "dream"},
+    {"plan", "planners", "search"},
     {"measure"},
     {
         "run",
@@ -40,6 +40,7 @@ FLOORS = (
         "road_figures",
         "recall_figures",
         "dream_figures",
+        "dream",
     },
     {"recipes"},
     {"report", "serve", "cli", "doctor"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from retrodict.world_figures import Ground
 
 PAGE = "measure.html"
+FRAMES, RANDOM, COPIES = 4_000, 0.3, 16  # of the run's own world: so many, with a share of random actions, side by side
 HINT = "not measured: with --judge, one is trained to read what is generated (a minute or two)"
 
 
@@ -35,8 +37,9 @@ class Measure(Loading):
 
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """Folder of the run."""
-    data: Path
-    """Dataset that the run has not seen; its labels are measured where it has recorded actions."""
+    data: Path | None = None
+    """Dataset that the run has not seen; its labels are measured where it has recorded actions (default: levels of the
+    run's own world that no other recording has, played first, and kept in FOLDER/unseen)."""
     episodes: int = 0
     """Only the first so many episodes (0: all)."""
     judge: bool = False
@@ -48,6 +51,7 @@ class Measure(Loading):
         """Measures what the run has: an inverse model, a forward model, or both."""
         from retrodict.data.foreign import open_dataset
         from retrodict.run.checkpoint import load_system
+        from retrodict.run.collect import recorded_in
 
         if self.episodes < 0:
             raise UnusableInput(f"--episodes must be 1 or more, or 0 for all; got {self.episodes}")
@@ -59,10 +63,11 @@ class Measure(Loading):
             raise UnusableInput(f"{self.folder} has no world to be judged; measure it without --judge")
         if system.inverse is None and system.forward is None:
             raise UnusableInput(f"{self.folder} has no inverse model; score its policy with retrodict act")
-        source = open_dataset(self.data)
+        data = self.data or unseen(self.folder, recorded_in(system), quiet=self.json)
+        source = open_dataset(data)
         ground = self._ground(system, source) if self.judge else None
         seen = dict(system.about.get("data", {})).get("source") == source.digest
-        told: dict[str, Any] = {"run": str(self.folder), "data": str(self.data), "seen_in_training": seen}
+        told: dict[str, Any] = {"run": str(self.folder), "data": str(data), "seen_in_training": seen}
         lines = self._labels(system, source, told)
         if system.forward is not None:
             lines += self._world(system, source, told, ground)
@@ -105,8 +110,8 @@ class Measure(Loading):
         world = named[0] if named else Origin(self.env or None)
         if world.env is None:
             raise UnusableInput(
-                f"neither {self.data} nor {self.folder} says in which world it was recorded, and a judge learns there; "
-                "name the world (--env), or measure without --judge"
+                f"neither {self.data} nor {self.folder} says in which world it was recorded, and a judge learns "
+                "there; name the world (--env), or measure without --judge"
             )
         same(world, source, system.forward.view)
         place = self.folder / "judge" / key(world)
@@ -129,6 +134,39 @@ class Measure(Loading):
         page = self.folder / PAGE
         world_page.write(page, str(self.folder), found, shown)
         return [*world_lines(found), f"drawn in                      {page}"]
+
+
+def unseen(folder: Path, origin: Origin, quiet: bool) -> Path:
+    """Plays levels of a run's own world that no recording has, as a dataset in its folder; once, as they stay the same.
+
+    Raises:
+        UnusableInput: the run does not say in which world it was recorded.
+    """
+    if origin.env is None:
+        raise UnusableInput(
+            f"{folder} does not say in which world its data was recorded; give a dataset that it has not seen: --data D"
+        )
+    from retrodict.data.store import Store
+    from retrodict.envs.catalog import make
+    from retrodict.envs.rollout import expert, uniform
+    from retrodict.run.collect import LEVELS, UNSEEN, collect, schema_of
+
+    world, out = make(origin.env, COPIES, **origin.options), folder / "unseen"
+    share = RANDOM if world.has_expert else 0.0
+    provenance = {
+        "command": "record", "env": origin.env, "options": dict(origin.options), "random": share,
+        "policy": "expert" if world.has_expert else "random", "seed": UNSEEN // LEVELS,
+    }  # fmt: skip
+    try:
+        with Store.open_or_create(out, schema_of(world)) as store:
+            first, missing = UNSEEN + len(store.ids), FRAMES - sum(store.lengths.values())
+            if missing > 0:
+                actor = expert(world, share, 0) if world.has_expert else uniform(world, 0)
+                say = None if quiet else partial(print, file=sys.stderr, flush=True)
+                collect(world, range(first, first + missing), actor, store, provenance, FRAMES, say)
+    finally:
+        world.close()
+    return out
 
 
 def same(world: Origin, source: Episodes, view: View) -> None:
