@@ -18,6 +18,7 @@ from retrodict.models.filtered import Filtered
 from retrodict.models.imagination import Dreamer, FeatureActor, dreaming
 from retrodict.models.rssm import RSSM, modelling, spread_out
 from retrodict.nn.part import Part
+from retrodict.nn.recurrent import BlockLinear
 from retrodict.roles import View
 from retrodict.spaces import ActionSpace, categorical, continuous
 
@@ -279,8 +280,25 @@ def test_weights_are_drawn_as_asked_and_zeros_stay() -> None:
     assert float(first.detach().std()) == pytest.approx(1 / math.sqrt(16), rel=0.15)
     assert float(first.detach().abs().max()) <= 2 * 1.1368 / math.sqrt(16)
     assert not part.reward[1].weight.any()
+    blocks = BlockLinear(64, 256, 4)
+    for kind, deviation, most in (("normal", 1 / 8, 2 * 1.1368 / 8), ("even", math.sqrt(2 / 320), math.sqrt(6 / 320))):
+        spread_out(blocks, kind)
+        assert float(blocks.weight.detach().std()) == pytest.approx(deviation, rel=0.05)
+        assert float(blocks.weight.detach().abs().max()) <= most
     with pytest.raises(UnknownName, match="uniform"):
         spread_out(part, "uniform")
+
+
+def test_an_agent_begins_nearly_even_and_its_slow_critic_as_its_critic() -> None:
+    agent = Dreamer(world("V3"), 64, 1, bins=7).begin("normal", 0.01)
+    assert float(agent.actor.head.weight.detach().std()) == pytest.approx(0.01 / 8, rel=0.25)
+    assert not agent.actor.head.bias.any()
+    for (name, slow), fast in zip(agent.slow.state_dict().items(), agent.critic.state_dict().values(), strict=True):
+        assert slow.equal(fast), name
+    assert not agent.critic.net[1].weight.any()  # type: ignore[union-attr]
+    plain = Dreamer(world("V2"), 64, 1).begin("even")
+    assert float(plain.actor.head.weight.detach().std()) == pytest.approx(math.sqrt(2 / (64 + 5)), rel=0.25)
+    assert all(a.equal(b) for a, b in zip(plain.slow.parameters(), plain.critic.parameters(), strict=True))
 
 
 def test_wrong_use_is_refused() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from retrodict.clip import Clip
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.models.filtered import Filtered
-from retrodict.models.rssm import RSSM, explained
+from retrodict.models.rssm import RSSM, explained, spread_out
 from retrodict.nn.heads import ActorHead
 from retrodict.nn.part import Part
 from retrodict.nn.recurrent import dense
@@ -34,9 +34,6 @@ class FeatureActor(Part):
         self.view, self.space = view, space
         self.net = dense(view.features, units, layers, act, normed)
         self.head = ActorHead(units, space, least=least, mixed=mixed)
-        with torch.no_grad():  # begins near even
-            self.head.weight.mul_(0.01)
-            self.head.bias.zero_()
 
     def belief(self, features: Float[Tensor, "*n f"]) -> Distribution:
         """What to do, given features."""
@@ -97,6 +94,15 @@ class Dreamer(Part):
         self.slow.load_state_dict(self.critic.state_dict())
         self.slow.requires_grad_(False)
         self.register_buffer("spread", torch.zeros(()))
+
+    @torch.no_grad()
+    def begin(self, kind: str, acting: float = 1.0) -> Dreamer:
+        """Draws all weights anew (`spread_out`), the last of the actor `acting` as large (V3: 0.01, so that what it
+        does is nearly even); the slow critic begins as the critic. Returns itself."""
+        spread_out(self, kind)
+        self.actor.head.weight.mul_(acting)
+        self.slow.load_state_dict(self.critic.state_dict())
+        return self
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """World, actor and critic."""

@@ -21,7 +21,7 @@ from retrodict.models.sight import Brush, Eyes, told
 from retrodict.nn.conv import normalise, to_bytes
 from retrodict.nn.heads import mixed
 from retrodict.nn.part import Part
-from retrodict.nn.recurrent import BlockCell, NormedCell, PlainCell, dense
+from retrodict.nn.recurrent import BlockCell, BlockLinear, NormedCell, PlainCell, dense
 from retrodict.nn.twohot import TwoHot, symexp, symlog
 from retrodict.roles import Memory, Policy, State, View, next_action
 from retrodict.segments import GAUSSIAN, normaliser, within_reach
@@ -322,15 +322,25 @@ def explained(
 def spread_out(module: nn.Module, kind: str) -> None:
     """Draws the weights of linear and convolutional layers anew; those that are zero stay, and biases become zero.
 
-    kind: `even` (Glorot's uniform; V1, V2) or `normal` (truncated at two deviations, by the inputs; V3).
+    kind: `even` (Glorot's uniform; V1, V2) or `normal` (truncated at two deviations, by the inputs; V3). A layer of
+    blocks has the inputs and outputs of all its blocks together.
     """
     for layer in module.modules():
-        if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) or not bool(layer.weight.any()):
+        if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | BlockLinear):
             continue
-        if kind == "even":
+        if not bool(layer.weight.any()):
+            continue
+        if kind == "even" and isinstance(layer, BlockLinear):
+            reach = math.sqrt(6 / (layer.blocks * sum(layer.weight.shape[1:])))
+            nn.init.uniform_(layer.weight, -reach, reach)
+        elif kind == "even":
             nn.init.xavier_uniform_(layer.weight)
         elif kind == "normal":
-            inputs = layer.weight[0].numel() if not isinstance(layer, nn.ConvTranspose2d) else layer.weight.shape[0]
+            inputs = layer.weight[0].numel()
+            if isinstance(layer, BlockLinear):
+                inputs = layer.blocks * layer.weight.shape[1]
+            elif isinstance(layer, nn.ConvTranspose2d):
+                inputs = layer.weight.shape[0]
             deviation = 1.1368 / math.sqrt(inputs)
             nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
         else:

@@ -17,7 +17,7 @@ from retrodict.claims import Figure
 from retrodict.data.batch import Steps
 from retrodict.label.practice import practised
 from retrodict.models.imagination import Dreamer, dreaming
-from retrodict.models.rssm import RSSM, Size, spread_out
+from retrodict.models.rssm import RSSM, Size
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
@@ -59,7 +59,9 @@ def tiny() -> Config:
 def paper() -> Config:
     """The published settings for 64 pixels."""
     size, long = Size(200, 200, 30, 1, 400, 3, "strided", 32), Fit(200_000, 50, 6e-4, 0.0, 0.01, 1.0, 100.0)
-    return Config(size, 50, 3.0, 15, sharp=1.0, actor_pace=0.13, critic_pace=0.13, steps=1_000_000, practise=long)
+    return Config(
+        size, 50, 3.0, 15, sharp=1.0, unit=1.0, actor_pace=0.13, critic_pace=0.13, steps=1_000_000, practise=long
+    )
 
 
 def train(cfg: Config, run: Run) -> System:
@@ -70,9 +72,8 @@ def train(cfg: Config, run: Run) -> System:
         own = cfg.size
         size = (own.deter, own.hidden, own.stoch, 1, own.units, own.layers, 2, own.eyes, own.channels, patch)
         world = RSSM(view, space, "plain", "gaussian", *size, "elu", "none", 1, bins=0, unit=unit, sharp=cfg.sharp)
-        made = Dreamer(world, own.units, own.layers, "elu", "none", 0, 0.0, cfg.actor_pace, cfg.critic_pace, mixed=0.0)
-        spread_out(made, "even")
-        return made
+        paces = (cfg.actor_pace, cfg.critic_pace)
+        return Dreamer(world, own.units, own.layers, "elu", "none", 0, 0.0, *paces, mixed=0.0).begin("even")
 
     loss = partial(
         dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=0.0, gradient="dynamics",

@@ -14,7 +14,7 @@ from functools import partial
 from retrodict.claims import Figure
 from retrodict.label.practice import practised
 from retrodict.models.imagination import Dreamer, dreaming
-from retrodict.models.rssm import RSSM, Size, spread_out
+from retrodict.models.rssm import RSSM, Size
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
@@ -67,7 +67,10 @@ def gaussian() -> Config:
 def paper() -> Config:
     """The published settings for Atari, with frames of 64 pixels."""
     size, long = Size(600, 600, 32, 32, 400, 4, "strided", 48), Fit(3_000_000, 16, 2e-4, 1e-6, 0.001, 1.0, 100.0)
-    return Config("categorical", size, 50, horizon=15, discount=0.999, entropy=1e-3, actor_pace=0.2, practise=long)
+    return Config(
+        "categorical", size, 50, horizon=15, discount=0.999, entropy=1e-3, actor_pace=0.2, steps=48_000_000,
+        practise=long,
+    )  # fmt: skip
 
 
 def train(cfg: Config, run: Run) -> System:
@@ -79,9 +82,7 @@ def train(cfg: Config, run: Run) -> System:
         sizes = (has.deter, has.hidden, has.stoch, has.classes, has.units, has.layers, 2, has.eyes, has.channels)
         world = RSSM(view, space, "normed", cfg.latent, *sizes, patch, "elu", "none", 1, mixed=0.0, bins=0)
         rates = (cfg.slow, cfg.actor_pace, cfg.critic_pace)
-        whole = Dreamer(world, has.units, has.layers, "elu", "none", 0, *rates, mixed=0.0)
-        spread_out(whole, "even")
-        return whole
+        return Dreamer(world, has.units, has.layers, "elu", "none", 0, *rates, mixed=0.0).begin("even")
 
     loss = partial(
         dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy,

@@ -17,7 +17,7 @@ from functools import partial
 from retrodict.claims import Figure
 from retrodict.label.practice import practised
 from retrodict.models.imagination import Dreamer, dreaming
-from retrodict.models.rssm import RSSM, spread_out
+from retrodict.models.rssm import RSSM
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit, LaPropFit
 from retrodict.run.run import Run
@@ -70,8 +70,8 @@ def tiny() -> Config:
 def paper() -> Config:
     """The published settings for 64 pixels, 200 million weights."""
     return Config(
-        8192, 1024, 32, 64, 1024, 8, 255, 20.0, "pooled", 64, 0, 1.0, 64, 15, actor_pace=1.0, steps=1_000_000,
-        practise=LaPropFit(500_000, 16, 4e-5),
+        8192, 1024, 32, 64, 1024, 8, 255, 20.0, "pooled", 64, 0, 1.0, 64, 15, actor_pace=1.0, entropy=3e-4,
+        steps=1_000_000, practise=LaPropFit(500_000, 16, 4e-5, warmup=0.002),
     )  # fmt: skip
 
 
@@ -85,8 +85,7 @@ def train(cfg: Config, run: Run) -> System:
             limit=cfg.limit,
         )  # fmt: skip
         made = Dreamer(world, cfg.units, bins=cfg.bins, limit=cfg.limit, actor_pace=cfg.actor_pace)
-        spread_out(made, "normal")
-        return made
+        return made.begin("normal", 0.01)
 
     loss = partial(dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy)
     return practised(run, agent, loss, cfg.frames, cfg.patch, cfg.steps, cfg.practise)
