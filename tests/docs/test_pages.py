@@ -176,6 +176,17 @@ def test_the_slope_of_a_loss_stands_below_the_sizes() -> None:
     assert lines[-1].startswith("(1,200 updates each; the loss goes as the weights to the power of -0.50; ")
 
 
+def test_what_stands_beside_a_figure_is_told_once_and_in_series() -> None:
+    drift = {f"{k}{end}": k / 4 + more for k in range(1, 5) for end, more in (("", 0.5), (".low", 0.25), (".high", 1))}
+    assert recipe_pages.beside(drift) == (
+        "1 to 4: 0.75 (0.50 to 1.25) · 1.00 (0.75 to 1.50) · 1.25 (1.00 to 1.75) · 1.50 (1.25 to 2.00)"
+    )
+    recall = {f"k{k}": 1.0 for k in (1, 2, 3, 4, 24)} | {"no_memory": 0.5, "copy": 0.25}
+    told = "k1 to k4: 1.00 · 1.00 · 1.00 · 1.00, k24 1.00, no_memory 0.50, copy 0.25"
+    assert recipe_pages.beside(recall) == told
+    assert recipe_pages.beside({"low": 0.25, "high": 0.5, "raw": 1.0}) == "over states 0.25 to 0.50, raw 1.00"
+
+
 def test_what_steers_a_world_stands_beside_its_intervals() -> None:
     told = {f"{name}{end}": value for name in ("sensitivity", "judged_controllability", "drift.8")
             for end, value in (("", 0.5), (".low", 0.25), (".high", 0.75))}  # fmt: skip

@@ -104,9 +104,38 @@ def _figures(module: ModuleType, told: Sequence[Entry]) -> list[str]:
         rows.append([
             f"`{figure['name']}`", declared.setting, declared.measure.replace("_", " "),
             _labels(declared.labels, declared.minutes), f"`{declared.preset}`", target, measured(figure),
-            str(figure["seeds"] or ""), ", ".join(f"{name} {number(v)}" for name, v in figure["baselines"].items()),
+            str(figure["seeds"] or ""), beside(figure["baselines"]),
         ])  # fmt: skip
     return table(head, rows)
+
+
+def beside(parts: Mapping[str, float]) -> str:
+    """Returns what stands beside a figure: each part once, with its interval where it has one, and four or more whose
+    names count on as one series. A figure's own `low` and `high` are over states, and not over seeds."""
+    runs: list[list[tuple[str, str]]] = []
+    for name, value in parts.items():
+        if name == "low":
+            runs.append([("over states", f"{number(value)} to {number(parts['high'])}")])
+        elif name.rpartition(".")[2] not in ("low", "high"):
+            ends = f"{name}.low", f"{name}.high"
+            interval = f" ({' to '.join(number(parts[end]) for end in ends)})" if ends[0] in parts else ""
+            goes_on = bool(runs) and _next(runs[-1][-1][0]) == name
+            if not goes_on:
+                runs.append([])
+            runs[-1].append((name, number(value) + interval))
+    told = []
+    for run in runs:
+        if len(run) < 4:
+            told += [f"{name} {value}" for name, value in run]
+        else:
+            told.append(f"{run[0][0]} to {run[-1][0]}: " + " · ".join(value for _, value in run))
+    return ", ".join(told)
+
+
+def _next(name: str) -> str:
+    """The name that counts on from this one, k4 after k3; nothing where it has no number."""
+    stem = name.rstrip("0123456789")
+    return f"{stem}{int(name[len(stem) :]) + 1}" if stem != name else ""
 
 
 def _labels(count: int, minutes: float) -> str:
