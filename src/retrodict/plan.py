@@ -97,11 +97,22 @@ class BestOfN:
     def imagine(
         self, state: State, actions: Float[Tensor, "b k d"] | Policy | None, steps: int, rng: torch.Generator
     ) -> tuple[Clip, State]:
-        """Rolls out n futures per row and keeps the best."""
+        """Rolls out n futures per row and keeps the best.
+
+        Raises:
+            UnusableInput: a score is not finite.
+        """
         wide = tree.repeat(state, self.n)
         proposed = actions.repeat_interleave(self.n, 0) if isinstance(actions, Tensor) else actions
         clip, reached = self.inner.imagine(wide, proposed, steps, rng)
-        best = self.score(self.inner.decode(clip)).view(-1, self.n).argmax(1)
+        worth = self.score(self.inner.decode(clip)).view(-1, self.n)
+        if not bool(worth.isfinite().all()):
+            row, number = (~worth.isfinite()).nonzero()[0].tolist()
+            raise UnusableInput(
+                f"the score ({type(self.score).__name__}) of future {number} of row {row} is "
+                f"{worth[row, number].item()}; look at what the world imagines there"
+            )
+        best = worth.argmax(1)
         rows = torch.arange(len(best), device=best.device) * self.n + best
         return clip.pick(rows), tree.pick(reached, rows)
 

@@ -322,6 +322,10 @@ def test_a_future_whose_score_is_not_finite_stops_every_planner_in_every_world(c
             with torch.no_grad(), pytest.raises(UnusableInput, match=told):
                 make(forward, broken).act(scene)
             tried += 1
+        best = best_of_n(forward, lambda clip: torch.arange(clip.rows).sub(3.0).log(), 4)
+        actions = torch.zeros(2, STEPS, forward.space.width)
+        with torch.no_grad(), pytest.raises(UnusableInput, match="future 0 of row 0 is nan"):
+            best.imagine(best.observe(scene), actions, STEPS, noise())
     assert tried >= 4 * len(cast.forward)
 
 

@@ -92,6 +92,21 @@ def test_wrong_resets_are_refused(options: dict[str, np.ndarray] | None, seed: i
         Sprites(2).reset(seed=seed, options=options)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_actions_that_are_not_finite_are_refused_before_anything_moves(bad: float) -> None:
+    world = make("pendulum", 2)
+    world.reset(seed=[4, 9])
+    before = world.state()
+    with pytest.raises(UnusableInput, match=r"not finite, \[.*\], in row 1 at step 0 of its level 9"):
+        world.step(np.array([[0.5], [bad]], np.float32))
+    assert world.steps.tolist() == [0, 0]
+    assert np.array_equal(world.restore(before), world.restore(world.state()))
+    catch = make("catch", 1)
+    catch.reset(seed=0)
+    with pytest.raises(UnusableInput, match="not finite"):  # a largest of NaN would be the first, "left"
+        catch.native(np.full((1, catch.actions.width), bad))
+
+
 def test_actions_of_the_wrong_shape_are_refused() -> None:
     world = Sprites(2)
     world.reset(seed=0)

@@ -75,8 +75,6 @@ class Arm(World):
     def _advance(
         self, actions: np.ndarray, live: Bool[np.ndarray, "n"]
     ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        if not np.isfinite(actions).all():
-            raise UnusableInput(f"the arm takes finite numbers; got {actions.tolist()}")
         queue = np.concatenate([self._waiting, actions[:, None]], 1)
         self._waiting = np.where(live[:, None, None], queue[:, 1:], self._waiting)
         for row in map(int, np.flatnonzero(live)):

@@ -80,8 +80,6 @@ class Road(ArrayWorld):
     def _advance(
         self, actions: np.ndarray, live: Bool[np.ndarray, "n"]
     ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        if not np.isfinite(actions).all():
-            raise UnusableInput(f"road takes finite numbers; got {actions.tolist()}")
         now, (steer, push) = self._now, np.clip(actions, -1, 1).astype(np.float64).T
         speed = np.clip(now["speed"] + PUSH * push, SLOW, TOP)
         aside = speed * (STEER * steer - PULL * curvature(now))

@@ -126,11 +126,12 @@ class World(VectorEnv[Any, Any, Any], ABC):
         show what the last step led to, so that the frame before it is repeated.
 
         Raises:
-            UnusableInput: the actions have another shape than `action_space`.
+            UnusableInput: the actions have another shape than `action_space`, or are not finite.
         """
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
             raise UnusableInput(f"{self.name} takes actions of shape {self.action_space.shape}; got {actions.shape}")
+        self._refuse_non_finite(actions)
         live = ~self.done
         rewards, terminated, success = self._advance(actions, live)
         self.steps += live
@@ -162,11 +163,20 @@ class World(VectorEnv[Any, Any, Any], ABC):
         """Returns the instruction of each row, "" where there is none."""
         return ("",) * self.num_envs
 
+    def _refuse_non_finite(self, actions: np.ndarray) -> None:
+        if actions.dtype.kind == "f" and not np.isfinite(actions).all():
+            row = int(np.argwhere(~np.isfinite(actions))[0, 0])
+            raise UnusableInput(
+                f"{self.name} was given an action that is not finite, {actions[row].tolist()}, in row {row} at step "
+                f"{int(self.steps[row])} of its level {int(self.seeds[row])}; look at the policy that chose it"
+            )
+
     def native(self, vectors: Float[Tensor, "n d"] | Float[np.ndarray, "n d"]) -> np.ndarray:
         """Turns action vectors into what `step` takes."""
         values = np.asarray(vectors)
         if values.ndim != 2 or values.shape[1] != self.actions.width:
             raise UnusableInput(f"{self.name} speaks actions of {self.actions.width} columns; got {values.shape}")
+        self._refuse_non_finite(values)
         space = self.single_action_space
         if isinstance(space, spaces.Box):
             return values.reshape(-1, *space.shape).astype(space.dtype)
