@@ -14,12 +14,16 @@ from torch import Tensor
 
 from retrodict import cli, rng
 from retrodict.clip import MISSING, RECORDED, Clip
+from retrodict.data.cache import Cache
 from retrodict.data.foreign_weights import read_weights
+from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Schema
 from retrodict.errors import NoFrames, NoLikelihood, UnusableInput
+from retrodict.models import tdmpc
 from retrodict.models.tdmpc import Bootstrap, LatentWorld, Prior, learning
 from retrodict.models.tdmpc_weights import from_published
-from retrodict.nn.simnorm import SimNorm
-from retrodict.recipes.tdmpc2 import Planned, micro, planned
+from retrodict.nn.simnorm import ManyLinear, SimNorm
+from retrodict.recipes.tdmpc2 import Planned, discount_for, micro, planned
 from retrodict.roles import View
 from retrodict.run.checkpoint import load_system
 from retrodict.spaces import ActionSpace, Distribution, categorical, continuous
@@ -277,6 +281,7 @@ def test_losses_are_those_of_the_paper(space: ActionSpace) -> None:
     source = torch.full((b, h), RECORDED, dtype=torch.uint8)
     ends[0, 2], ends[1, 1], segment[1, 3:], segment[2, 2:], source[3, 1] = 1, 1, -1, -1, MISSING
     clip = clip.with_(ends=ends, segment=segment, source=source)
+    part.scale.fill_(3.0)
     found = learning(part, clip, noise(2), discount=0.9, rho=0.5, entropy=0.1)
     draw, seen = noise(2), part.encode(clip)
     pairs = torch.randperm(3, generator=draw)[:2]
@@ -305,8 +310,52 @@ def test_losses_are_those_of_the_paper(space: ActionSpace) -> None:
     total = 20 * consistency + 0.1 * (rewards + values + over)
     torch.testing.assert_close(found["world"], total, rtol=1e-4, atol=1e-5)
     assert found["encoder"] is found["world"]
+
+    where, pair = torch.stack(path, 1).detach(), torch.randperm(3, generator=draw)[:2]
+    said, weight, unsure = part.proposals(where, draw)
+    worth = torch.zeros(b, h + 1)
+    for row in range(b):
+        for t in range(h + 1):
+            for k in range(len(said)):
+                held = part.critics(torch.cat([where[row, t], said[k, row, t]]).view(1, -1))[pair, 0]
+                worth[row, t] += weight[k, row, t] * part.numbers.mean(held).mean()
+    low, high = np.quantile(worth[:, 0].detach().numpy(), [0.05, 0.95])
+    scale = 3.0 + 0.01 * (max(1.0, high - low) - 3.0)
+    assert float(part.scale) == pytest.approx(scale, rel=1e-5)
+    policy = torch.zeros(())
+    for row in range(b):
+        for t in range(h + 1):
+            if t == 0 or (counts[row, t - 1] and not ends[row, t - 1]):
+                policy = policy - 0.5**t * (worth[row, t] / scale + 0.1 * unsure[row, t]) / (b * (h + 1))
+    torch.testing.assert_close(found["policy"], policy, rtol=1e-4, atol=1e-5)
     gradient = torch.autograd.grad(found["policy"], part.groups()["policy"])
     assert all(float(g.abs().sum()) > 0 for g in gradient)
+
+
+def test_weights_begin_small_and_frames_are_moved_whole() -> None:
+    part = LatentWorld(View(proprio=3), AXES, 64, 96, 80)
+    for layer in (m for m in part.modules() if isinstance(m, ManyLinear) and bool(m.weight.any())):
+        assert float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
+    frames = torch.arange(8 * 9, dtype=torch.uint8).view(1, 1, 1, 8, 9).repeat(40, 3, 1, 1, 1)
+    moved = tdmpc._moved(Clip(frames=frames), 2, noise()).frames
+    assert moved is not None
+    found = set()
+    for row in moved:
+        assert torch.equal(row, row[:1].expand(3, -1, -1, -1))  # all frames of a row alike
+        first = int(row[0, 0, 4, 4]) - int(frames[0, 0, 0, 4, 4])
+        down, across = round(first / 9), first - 9 * round(first / 9)
+        found.add((down, across))
+        inner = row[0, 0, 2:-2, 2:-2]
+        assert torch.equal(inner, frames[0, 0, 0, 2 + down : 6 + down, 2 + across : 7 + across])
+    assert {down for down, _ in found} == {across for _, across in found} == {-2, -1, 0, 1, 2}
+
+
+def test_a_reward_counts_for_as_long_as_an_episode_is() -> None:
+    def cache(steps: int) -> Cache:
+        clips = [Clip(frames=torch.zeros(1, t + 1, 3, 4, 4, dtype=torch.uint8)) for t in (3, steps)]
+        return Cache.build(MemoryStore(Schema(MOVES, {"observation.image": (4, 4, 3)}, 10), clips))
+
+    assert [discount_for(cache(steps)) for steps in (20, 200, 500, 2000)] == pytest.approx([0.95, 0.975, 0.99, 0.995])
 
 
 def test_the_policy_of_a_choice_is_weighed_over_all_its_values() -> None:
