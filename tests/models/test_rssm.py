@@ -163,6 +163,45 @@ def test_draws_come_as_often_as_they_are_likely_and_some_are_even() -> None:
     assert float(belief[0, 1].exp()) == pytest.approx(0.99 / (math.exp(4) + 3) + 0.0025)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("view", [NUMBERS, View(1, size=(8, 8))], ids=["numbers", "frames"])
+def test_what_a_world_has_wrong_is_this_sum(version: str, view: View) -> None:
+    """What was seen, at every frame that is there; rewards and ends of every step that is real, in their weights."""
+    part, given = world(version, view, patch=4, sharp=7.0, unit=2.0), clip(2, 4, view=view)
+    ends, segment = torch.zeros(2, 3), torch.zeros(2, 4, dtype=torch.int32)
+    ends[0, 2], segment[1, 2:] = 1.0, -1
+    given = given.with_(ends=ends, segment=segment)
+    with torch.no_grad():
+        found = float(modelling(part, given, rng.torch_rng(0), 0.0, 0.0, ended=3.0, rewarded=5.0)["all"])
+        features = part.unroll(given, rng.torch_rng(0)).features
+        painted, said, over = part.brush(features.flatten(0, 1)), part.reward(features), part.end(features)[..., 0]
+    total, new = 0.0, version == "V3"
+    for row, t in ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)):
+        made = painted[4 * row + t]
+        if view.proprio:
+            x = given.proprio[row, t]  # type: ignore[index]
+            aim, weight = x.sign() * x.abs().log1p() if new else x, 7.0
+        else:
+            aim, weight = given.frames[row, t] / 255 - 0.5, 4096 / 64  # type: ignore[index]
+        total += (1.0 if new else 0.5) * weight * float(((made - aim) ** 2).sum()) / 6
+    for row, t in ((0, 0), (0, 1), (0, 2), (1, 0)):
+        earned, chance = float(given.rewards[row, t]) / 2, float(over[row, t + 1].sigmoid())  # type: ignore[index]
+        if new:
+            reward = -float((part.bins.encode(torch.tensor(earned)) * said[row, t + 1].log_softmax(-1)).sum())  # type: ignore[union-attr]
+        else:
+            reward = 0.5 * (float(said[row, t + 1, 0]) - earned) ** 2
+        end = -math.log(chance if ends[row, t] else 1 - chance)
+        total += (5 * reward + 3 * end) / 4
+    assert found == pytest.approx(total, rel=1e-4)
+
+
+def test_a_gaussian_latent_is_never_narrower_than_a_tenth() -> None:
+    said = torch.tensor([[0.5, -1.0, 2.0, 0.0, -50.0, 0.0, 1.0, 3.0]])
+    mean, deviation = world("V1").belief(said).chunk(2, -1)
+    assert mean.tolist() == said[:, :4].tolist()
+    assert deviation[0].tolist() == pytest.approx([0.1, 0.1 + math.log(2), 0.1 + math.log1p(math.e), 3.1486], abs=1e-4)
+
+
 def test_each_side_of_the_balance_teaches_its_own_side() -> None:
     part, seen = world(), clip(length=1)  # later, what was drawn connects both
     for weights, side in (({"dyn": 1.0, "rep": 0.0}, "prior"), ({"dyn": 0.0, "rep": 1.0}, "post")):
