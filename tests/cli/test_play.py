@@ -110,6 +110,7 @@ def test_play_begins_with_an_episode_and_its_level(here: Path) -> None:
         assert (game.env, game.level) == ("sprites", 3_000_005)
     other = prepared(Wish(here / "lapo", episode=f"{here / 'data'}:5", env="babyai"))
     assert (other.env, other.level) == (None, None), "another world has no such level"
+    assert any("No level of babyai" in note for note in other.notes)
 
 
 def test_play_begins_with_a_picture_which_is_cut_and_said_to_be(here: Path) -> None:
@@ -119,6 +120,9 @@ def test_play_begins_with_a_picture_which_is_cut_and_said_to_be(here: Path) -> N
     assert game.frame is not None
     assert np.array_equal(picture_of(game.frame, game.view), exact)
     assert (game.notes, game.env) == ((), None)
+    beside = prepared(Wish(here / "lapo", image=here / "exact.png", env="sprites"))
+    assert beside.env is None
+    assert beside.notes == ("No level of sprites begins with this frame, so sprites does not run beside.",)
     wide = np.zeros((72, 144, 3), np.uint8)
     wide[:, 36:108] = 200
     Image.fromarray(wide).save(here / "wide.png")
@@ -144,6 +148,7 @@ def test_what_cannot_be_played_is_one_message(
         (run, "--image", str(tmp_path / "absent.png")): "cannot be read as a picture",
         (run, "--env", "spritez"): "Did you mean 'sprites'",
         (run, "--env", "arm"): "cameras",
+        (run, "--image", str(here / "exact.png"), "--env", "spritez"): "Did you mean 'sprites'",
         (run, "--port", "70000"): "1..65535",
     }
     monkeypatch.setattr(start, "OWN", "no-such-world")

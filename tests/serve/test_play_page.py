@@ -199,6 +199,15 @@ def test_the_keyboard_is_enough(tab: Callable[[], chromium.Page], served: toy.Se
     page.key(" ")
     page.wait("document.querySelector('#run').getAttribute('aria-pressed') === 'false'")
     page.wait("document.querySelector('#obeyed').textContent === '100 %'")
+    assert page.run("/^[0-9]+ ms$/.test(document.querySelector('#latency').textContent)")
+    assert page.run("document.querySelectorAll('#latencies .bar').length > 0")
+    pictures = "['#pane-dream canvas', '#pane-real canvas', '.key[data-key=\"0:2\"] canvas']"
+    drawn = page.run(f"""{pictures}.map((where) => {{
+        const picture = document.querySelector(where);
+        const bytes = picture.getContext('2d').getImageData(0, 0, picture.width, picture.height).data;
+        return new Set(bytes.filter((_, i) => i % 4 === 0)).size;
+    }})""")
+    assert min(drawn) > 1, "the dream, the real world and what a key changes are drawn"
 
     reached = []
     for _ in range(40):  # Tab reaches every control
@@ -247,6 +256,11 @@ def test_two_branches_are_compared_until_asked_no_longer(tab: Callable[[], chrom
     assert shown[0] != shown[1]
     page.key("[")
     page.wait("document.querySelector('#other-words').textContent === 'the same picture'")
+    page.run("location.reload()")
+    page.wait(READY)
+    page.wait("!document.querySelector('#pane-other').hidden && document.querySelectorAll('#branches li').length === 2")
+    page.wait(f"document.querySelector('#other-name').textContent === '{first}'")
+    assert page.run(f"{button}.getAttribute('aria-pressed')") == "true"
     page.run(f"{button}.click()")
     page.wait("document.querySelector('#pane-other').hidden")
     assert page.logs == []

@@ -210,13 +210,66 @@ def test_real_time_steps_by_itself_and_a_tap_between_two_steps_counts(tmp_path: 
         await page.tell("run", on=False)
         pace.cancel()
         assert page.cell == [min(8, begin[0] + 1), begin[1]], "one tap is one step, and nothing held stays"
-        assert page.last("running") == {"kind": "running", "on": False}
+        assert page.last("running") == {"kind": "running", "on": False, "waits": False}
         at = page.last("frame")["at"]
         await asyncio.sleep(0.15)
         assert page.last("frame")["at"] == at
 
     played = toy.game(tmp_path)
     play(played, script)
+
+
+def test_a_world_without_rest_says_that_time_waits(tmp_path: Path) -> None:
+    async def script(page: Page) -> None:
+        await page.tell("speak", speech="codes")
+        await page.tell("run", on=True)
+        assert not page.count("error"), page.last("error")
+        assert page.last("running") == {"kind": "running", "on": True, "waits": True}
+
+    play(toy.game(tmp_path), script)
+
+
+def test_a_name_that_is_taken_back_leaves_the_first_one_and_an_empty_event_is_no_step(tmp_path: Path) -> None:
+    async def script(page: Page) -> None:
+        await page.press(DOWN)
+        await page.tell("rewind", to=0)
+        await page.press(RIGHT)
+        await page.tell("name", of="branch", id="1", name="east")
+        assert [branch["name"] for branch in page.last("branches")["branches"]] == ["start 1", "east"]
+        await page.tell("name", of="branch", id="1", name="")
+        assert [branch["name"] for branch in page.last("branches")["branches"]] == ["start 1", "branch 2"]
+        await page.tell("compare", branch=0)
+        assert page.last("frame")["other"] == 0
+        await page.tell("compare", branch=-1)
+        assert page.last("frame")["other"] == -1
+        await page.tell("hold", keys=[RIGHT], press=9)
+        at = page.last("frame")["at"]
+        await page.tell("event", text="")
+        assert "type what" in page.last("error")["text"]
+        assert page.last("frame")["at"] == at
+
+    play(toy.game(tmp_path), script)
+
+
+def test_what_another_run_dreamt_is_not_added_to(tmp_path: Path) -> None:
+    async def script(page: Page) -> None:
+        await page.press(DOWN)
+        await page.tell("save")
+
+    for system, count in (("one", 0), ("one", 0), ("two", 1)):
+        played, refused = toy.game(tmp_path), 0
+        played.shelf = replace(played.shelf, provenance={**played.shelf.provenance, "system": system})
+
+        async def counted(page: Page) -> None:
+            nonlocal refused
+            await script(page)
+            refused = page.count("error")
+            assert not refused or "what another run dreamt" in page.last("error")["text"]
+
+        play(played, counted)
+        assert refused == count
+    with Store.open(tmp_path / "actions") as store:
+        assert {commit.provenance["system"] for commit in store.commits} == {"one"}
 
 
 def test_a_model_that_raises_is_told_once_and_the_session_goes_on(tmp_path: Path) -> None:

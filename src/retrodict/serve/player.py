@@ -269,7 +269,7 @@ class Player:
         await self._measure()
 
     async def _event(self, text: str) -> None:
-        action = self.keyboard.action(self.held, sorted(self.on), text)
+        action = self.keyboard.action(self.held, sorted(self.on), text) if text else None
         if action is None:
             raise UnusableInput("type what should happen")
         await self._advance(action)
@@ -279,7 +279,7 @@ class Player:
             self.running.set()
         else:
             self.running.clear()
-        await self.tell("running", on=on)
+        await self.tell("running", on=on, waits=self.keyboard.rest() is None)
 
     async def _rewind(self, to: int) -> None:
         self.running.clear()
@@ -309,7 +309,7 @@ class Player:
 
     async def _name(self, of: str, id: str, name: str) -> None:
         if of == "branch":
-            self.session.known(int(id) if id.isdecimal() and len(id) < 4 else -1).name = name or f"branch {id}"
+            self.session.known(int(id) if id.isdecimal() and len(id) < 4 else -1).named = name
             await self._show_branches()
         elif of == "key":
             self.game.rename(self.speech, id, name)
@@ -353,7 +353,15 @@ class Player:
         over, won = (self.beside.over, self.beside.won) if "real" in shown else (False, False)
         await self.send(
             screen.frame_message(
-                self.session, shown, spent, press=self.press, rows=rows, over=over, won=won, led=self._led()
+                self.session,
+                shown,
+                spent,
+                press=self.press,
+                rows=rows,
+                over=over,
+                won=won,
+                led=self._led(),
+                other=-1 if self.other is None else self.other,
             )
         )
 

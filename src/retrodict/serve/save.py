@@ -51,7 +51,8 @@ class Shelf:
         """Opens the dataset of a way of speaking for writing, or makes it; raises as `Store.open_or_create`."""
         schema = self.schema(speech)
         store = Store.open_or_create(self.out / speech, schema)
-        if store.schema != schema:
+        own, others = self.provenance.get("system"), {commit.provenance.get("system") for commit in store.commits}
+        if store.schema != schema or not others <= {own}:
             store.close()
             raise UnusableInput(f"{self.out / speech} holds what another run dreamt; name another folder with --out")
         return store

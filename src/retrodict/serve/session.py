@@ -95,11 +95,17 @@ class Spool:
 class Branch:
     """A row of moments: the first `fork` of its parent's, then its own; `saved` of its own lie in the dataset."""
 
-    name: str
+    given: str  # a name, until a person gives another
     parent: int | None = None
     fork: int = 0
     own: array[int] = field(default_factory=lambda: array("I"))
     saved: int = 0
+    named: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.named or self.given
 
     def __len__(self) -> int:
         return self.fork + len(self.own)

@@ -72,7 +72,7 @@ def prepared(wish: Wish) -> Game:
         frame = _sized(picture, view, notes, wish.episode)
     elif wish.image:
         frame = _sized(opened(wish.image), view, notes, wish.image.name)
-    env, options, level = _world(wish, told)
+    env, options, level = _world(wish, told, notes)
     worlds, apart, fps = ThreadPoolExecutor(1, "worlds"), "", FPS
     if env is not None:
         apart, fps = worlds.submit(_tried, env, options, speeches, wish.env is not None).result()
@@ -205,10 +205,14 @@ def _sized(picture: Picture, view: View, notes: list[str], name: str) -> UInt8[T
     return frame_of(fitted(picture, (height, width)), view)
 
 
-def _world(wish: Wish, told: Origin) -> tuple[str | None, Mapping[str, Any], int | None]:
-    """Returns the real world, its options and the first level; no level where the first frame is of none."""
+def _world(wish: Wish, told: Origin, notes: list[str]) -> tuple[str | None, Mapping[str, Any], int | None]:
+    """Returns the real world, its options and the first level; no level where the first frame is of none, which is
+    noted where a world was named."""
     env = wish.env or told.env
     options = told.options if env == told.env else {}
+    if wish.env and (wish.image or (wish.episode and wish.env != told.env)):
+        made(wish.env, {}).close()  # a name that is none is told
+        notes.append(f"No level of {wish.env} begins with this frame, so {wish.env} does not run beside.")
     if wish.image:
         return None, {}, None
     if wish.episode:

@@ -32,7 +32,7 @@ const heard = {
     $("task").hidden = !message.task;
     $("task-words").textContent = message.task;
     $("again-words").textContent = message.levels ? "New level" : "Start again";
-    if (!message.judge) $("obeyed-words").textContent = "Nothing in this run can say what was pressed: it has no inverse model that speaks as its keys do, and its world cannot judge itself in time.";
+    if (!message.judge) $("obeyed-words").textContent = "Nothing in this run can say what was pressed: it has no inverse model that speaks as its keys do, and its world cannot judge itself, or not in time.";
     here.notes = message.notes;
     heard.real({ name: message.real, why: message.why });
   },
@@ -64,14 +64,18 @@ const heard = {
     $("forth").disabled = message.at >= message.length - 1;
     const branch = here.branches[message.branch];
     if (branch) branch.length = message.length;
-    showTracks();
+    if (message.other !== here.other) {
+      here.other = message.other;
+      showBranches();
+    } else showTracks();
   },
   branches(message) {
     Object.assign(here, { branches: message.branches, branch: message.branch });
     showBranches();
   },
-  running({ on }) {
+  running({ on, waits }) {
     here.running = on;
+    if (on && waits) say("This world has no action for nothing: time goes on while a key is held.");
     $("run").setAttribute("aria-pressed", String(on));
     $("run-words").textContent = on ? "Stop time" : "Real time";
   },
@@ -81,6 +85,7 @@ const heard = {
     say(episodes ? `Saved ${steps} steps in ${episodes} episodes and ${videos} videos in ${folder}.` : "Nothing is new since it was last saved.");
   },
   error({ text }) {
+    meters.sent.clear(); // a press that failed has no frame
     $("alert-words").textContent = text;
     $("alert").hidden = false;
     $("told").textContent = "";
@@ -110,6 +115,7 @@ function showNames(list) {
 }
 
 function showBranches() {
+  $("other-name").textContent = here.branches[here.other]?.name ?? "";
   $("branches").replaceChildren(...here.branches.map((branch, i) => {
     const go = made("button", { type: "button", className: "go" }, made("bdi", {}, branch.name));
     go.addEventListener("click", () => wire.tell("switch", { branch: i }));
@@ -118,7 +124,6 @@ function showBranches() {
     compare.setAttribute("aria-pressed", String(here.other === i));
     compare.addEventListener("click", () => {
       here.other = here.other === i ? -1 : i;
-      $("other-name").textContent = here.other < 0 ? "" : branch.name;
       wire.tell("compare", { branch: here.other });
       showBranches();
     });

@@ -62,10 +62,10 @@ export class Wire {
       this.socket = null;
       this.tries += 1;
       if (GONE.has(code)) this.line(false, `closed: ${reason}`);
-      else if (this.tries > 5) this.line(false, "no answer: is retrodict play still running? Its address has a new end each time.");
       else {
-        this.line(false, "connecting again");
-        setTimeout(() => this.open(), 400 * this.tries);
+        const long = this.tries > 5;
+        this.line(false, long ? "no answer: is retrodict play still running? Its address has a new end each time." : "connecting again");
+        setTimeout(() => this.socket ?? this.open(), long ? 5000 : 400 * this.tries);
       }
     };
   }
