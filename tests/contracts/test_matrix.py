@@ -23,8 +23,12 @@ from retrodict.judge import Judge
 from retrodict.measure import obedience
 from retrodict.measure.intervals import wilson
 from retrodict.models.frame_world import FrameForward
+from retrodict.models.gaussian_vae import GaussianVAE
 from retrodict.models.losses import cloning, next_frame
+from retrodict.models.mdn_rnn import MDNRNN, foretelling
 from retrodict.models.policy import ClipPolicy
+from retrodict.models.rssm import RSSM, modelling
+from retrodict.models.tdmpc import LatentWorld, learning
 from retrodict.models.wordless import wordless
 from retrodict.plan import (
     CycleScore,
@@ -57,6 +61,7 @@ from retrodict.roles import System, View, compatible
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
 from retrodict.segments import ONE_HOT
+from retrodict.spaces import ActionSpace
 from retrodict.tree import Tree, flatten, pick, repeat
 
 STEPS = 4
@@ -190,6 +195,47 @@ def test_inverse_labels_a_world_learns(cast: Cast) -> None:
         with torch.no_grad():
             clip, state = world.imagine(world.observe(past(cast)), actions, STEPS, noise())
         check_dream(world, clip, state, 2)
+
+
+def recurrent(view: View, space: ActionSpace) -> tuple[Any, Any, int]:
+    return (
+        RSSM(view, space, deter=16, hidden=16, stoch=4, classes=4, units=16, channels=8, patch=9, bins=7),
+        modelling,
+        4,
+    )
+
+
+def mixture(view: View, space: ActionSpace) -> tuple[Any, Any, int]:
+    return MDNRNN(GaussianVAE(view, 1, (4, 4, 4)), space, 8, 2), foretelling, 0
+
+
+def latent(view: View, space: ActionSpace) -> tuple[Any, Any, int]:
+    return LatentWorld(view, space, 16, 16, 16, critics=2, bins=7, episodic=True), learning, 0
+
+
+@pytest.mark.parametrize("world", [recurrent, mixture, latent])
+@pytest.mark.parametrize("name", ["vpt", "lapo codes"])
+def test_worlds_to_plan_in_learn_from_latent_and_from_predicted_actions(cast: Cast, name: str, world: Any) -> None:
+    """Unlabelled video and an inverse are enough for actions; then one plans in what was learnt."""
+    inverse = cast.inverse[name]
+    with Run(cast.folder / f"plan {name} {world.__name__}", cast.views) as run:
+        video = cast.views.unlabelled
+        data = run.label("label", inverse, video)
+        view = View(size=video.cache.size, channels=video.cache.channels)
+        with rng.isolated(0, name):
+            part, loss, before = world(view, inverse.space)
+        made = run.fit("world", part, loss, data.shown(video.cache.view(4, before)).whole(), Fit(STEPS, 8))
+    assert made.space == inverse.space
+    with torch.no_grad():
+        planner = cem(made, Rewards(0.9), 2, 6, 2, 2)
+        belief, memory = planner.act(past(cast))
+        again, _ = planner.act(Clip(frames=past(cast).frames.repeat(1, 2, 1, 1, 1)), memory)  # type: ignore[union-attr]
+        one, other = (
+            made.imagine(made.observe(past(cast)), inverse.space.one_hot(torch.full((2, 3), value)), 3, noise())[0]
+            for value in (0, 1)
+        )
+    assert belief.params.shape == again.params.shape == (2, inverse.space.parameters)
+    assert not torch.equal(one.rewards, other.rewards)  # it is told what was done
 
 
 def test_forward_proposes_inverse_chooses(cast: Cast) -> None:
