@@ -224,7 +224,7 @@ def sample(source: Episodes, ids: Sequence[str], size: tuple[int, int], seed: in
     for i in rng.numpy_rng(seed, "sample").permutation(len(ids)):
         length = min(source.lengths[ids[i]], FRAMES)
         if length <= left and length > 1:
-            clips.append(opening(source, ids[i], length, size))
+            clips.append(opening(source, ids[i], length, size).with_(proprio=None))
             left -= length
     if not clips:
         raise UnusableInput("no episode has two frames, so nothing happens in any")
@@ -234,7 +234,7 @@ def sample(source: Episodes, ids: Sequence[str], size: tuple[int, int], seed: in
 
 
 def opening(source: Episodes, id: str, length: int, size: tuple[int, int]) -> Clip:
-    """The first frames of an episode, at the size that a model sees, their actions, and what those led to."""
+    """The first frames of an episode, at the size that a model sees, with numbers, actions, and what those led to."""
     pieces, count = list[Tensor](), 0
     for piece in source.stream(id, piece_of(source.schema)):
         pieces.append(resize(piece[0], size))
@@ -242,7 +242,7 @@ def opening(source: Episodes, id: str, length: int, size: tuple[int, int]) -> Cl
         if count >= length:
             break
     rest = source.read(id, frames=False).cut(0, length)
-    kept = ("frames", "actions", "source", "confidence", "rewards", "ends", "text")
+    kept = ("frames", "actions", "source", "confidence", "rewards", "ends", "text", "proprio")
     return rest.with_(frames=torch.cat(pieces)[None, :length]).only(*kept)
 
 

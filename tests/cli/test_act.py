@@ -205,6 +205,25 @@ def test_codes_are_read_where_a_world_speaks_nothing_else(
     assert "give an inverse model" in capsys.readouterr().err
 
 
+def test_a_world_of_numbers_imagines_numbers_and_tells_their_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["record", "pendulum", "--episodes", "3", "--policy", "random", "--out", str(tmp_path / "d")]) == 0
+    line = ["train", "dreamer_v1", "--data", str(tmp_path / "d"), "--size", "micro", "--out", str(tmp_path / "run")]
+    assert cli.main(line) == 0
+    capsys.readouterr()
+    line = ["imagine", str(tmp_path / "run"), "--from", f"{tmp_path / 'd'}:1", "--seen", "4", "--steps", "5"]
+    assert cli.main([*line, "--out", str(tmp_path / "it.mp4"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["video"], told["steps"]) == (None, 5)
+    with Store.open(tmp_path / "d") as store:
+        numbers = store.read(store.ids[1]).proprio[0]  # type: ignore[index]
+    still = [float(((numbers[3 + k] - numbers[3]) ** 2).mean()) for k in range(1, 6)]
+    assert [point["of_last_frame"] for point in told["errors"]] == pytest.approx(still, rel=1e-4)
+    assert all(point["error"] >= 0 for point in told["errors"])
+    assert not (tmp_path / "it.mp4").exists()
+
+
 def test_what_cannot_be_imagined_says_why(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

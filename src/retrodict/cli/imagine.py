@@ -28,7 +28,7 @@ class Imagine(Loading):
     """Shows a run's world the first frames of an episode, lets it imagine the rest, and writes both side by side.
 
     What is real is left, what is imagined right, dimmed while it is shown real frames. Errors are mean squared, of
-    grey levels, beside those of showing the last seen frame for ever.
+    grey levels, beside those of showing the last seen frame for ever; of a world that is shown numbers, of those.
     """
 
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
@@ -66,17 +66,23 @@ class Imagine(Loading):
         assert clip.frames is not None  # of an episode with cameras
         assert clip.actions is not None  # heard of
         begin = self.seen - 1
-        dream = imagined(forward, clip.cut(0, self.seen), clip.actions[:, begin : begin + ahead], self.seed).frames
-        assert dream is not None  # decoded
-        real = clip.frames[:, : self.seen + ahead]
-        film_of(self.out, real[0], dream[0], forward.view, source.schema.fps)
-        steps = points(errors(real[:, begin:], dream))
+        dream = imagined(forward, clip.cut(0, self.seen), clip.actions[:, begin : begin + ahead], self.seed)
+        real, made, video = clip.frames, dream.frames, str(self.out)
+        if made is None:  # this world sees and imagines numbers
+            assert clip.proprio is not None
+            assert dream.proprio is not None
+            real, made, video = clip.proprio[..., None, None], dream.proprio[..., None, None], ""
+        real = real[:, : self.seen + ahead]
+        if video:
+            film_of(self.out, real[0], made[0], forward.view, source.schema.fps)
+        steps = points(errors(real[:, begin:], made))
         told = {"run": str(self.folder), "episode": self.from_episode, "seen": self.seen, "steps": ahead,
-                "actions": how, "video": str(self.out), "errors": steps}  # fmt: skip
+                "actions": how, "video": video or None, "errors": steps}  # fmt: skip
         rows = [point for point in steps if _shown(point["step_ahead"], ahead)]
         self.tell(told, [
             f"{self.from_episode}: {self.seen} frames seen, {ahead} steps imagined under the actions {how}",
-            *table(rows, COLUMNS), f"real | imagined in {self.out}",
+            *table(rows, COLUMNS),
+            f"real | imagined in {video}" if video else "no video: this world imagines numbers, as its run was shown",
         ])  # fmt: skip
         return DONE
 

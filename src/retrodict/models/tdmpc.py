@@ -273,9 +273,9 @@ def learning(
     """Losses of a window of H + 1 frames: the world's, and the policy's on the latents that the world went through.
 
     Foreseen latents weigh `consistency`, rewards and values 0.1, and step t counts rho ** t (Hansen et al., sections
-    3.1 and 3.2; the weights of the published code, which knows no ends; here they weigh as rewards do). Steps without
-    an action, and all that follow, count nothing; an episode that was cut is not one that ended. `shift` is the most
-    pixels by which frames are moved about.
+    3.1 and 3.2; the weights of the published code but for ends, which weigh 1 there, and 0.1 as rewards do here).
+    Steps without an action, and all that follow, count nothing; an episode that was cut is not one that ended. `shift`
+    is the most pixels by which frames are moved about.
     """
     if clip.rewards is None or clip.ends is None or clip.actions is None:
         raise UnusableInput("TD-MPC2 learns from actions, rewards and ends; this data lacks some of them")
