@@ -1,27 +1,31 @@
 """Measures published figures again, one command after the other; when it is stopped, the same command goes on.
 
 Usage: python scripts/rerun.py --list
-       python scripts/rerun.py [--recipe NAME] [--folder runs/rerun]
+       python scripts/rerun.py [--recipe NAME] [--lanes 2] [--folder runs/rerun]
 
 Commands are those that files under results/ name; figures of a recipe with as many seeds are one command. They run in
 FOLDER/COMMIT, where new results lie under results/ and what a command says in a log; committed results stay as they
-are. COMMIT is the last that changed src or benchmarks. results/rerun.json tells what is done, and what was done at that
-commit is not done again; to commit the progress itself changes nothing.
+are. With several lanes, which want a core each, every lane has a folder there. COMMIT is the last that changed src or
+benchmarks. results/rerun.json tells what is done, and what was done at that commit is not done again; to commit the
+progress itself changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from retrodict.data.durable import WriterLock, place, to_json
@@ -92,25 +96,47 @@ def run(command: str, folder: Path) -> int:
 
 
 def rerun(
-    wanted: Sequence[Job], progress: Path, folder: Path, commit: str, run: Callable[[str, Path], int] = run
-) -> bool:
-    """Runs what is not done at this commit, and writes after each how it ended; true when all ended well."""
-    well = True
-    for job in wanted:
-        if job.by_hand or job.command in done_at(progress, commit):
-            continue
-        print(job.command, flush=True)
-        when, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-        status = run(job.command, folder)
-        took = round(time.monotonic() - began, 1)
-        entry = {"command": job.command, "when": when, "commit": commit, "seconds": took, "status": status}
-        entries = json.loads(progress.read_text()) if progress.is_file() else []
-        staged = progress.with_suffix(".new")
-        staged.write_bytes(to_json([*entries, entry]))
-        place([(staged, progress)])
-        print(f"exit status {status} after {took:.0f} s", flush=True)
-        well = well and status == 0
-    return well
+    wanted: Sequence[Job], progress: Path, folder: Path, commit: str, run: Callable[[str, Path], int] = run,
+    lanes: int = 1,
+) -> bool:  # fmt: skip
+    """Runs what is not done at this commit, and writes after each how it ended; true when all ended well.
+
+    `lanes` commands run side by side, each lane in a folder of its own, so that none waits for another's recording.
+    """
+    done = done_at(progress, commit)
+    left, turn, ends = iter([job for job in wanted if not job.by_hand and job.command not in done]), Lock(), list[int]()
+
+    def lane(place: Path) -> None:
+        while True:
+            with turn:
+                job = next(left, None)
+            if job is None:
+                return
+            print(job.command, flush=True)
+            when, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+            status = run(job.command, place)
+            took = round(time.monotonic() - began, 1)
+            entry = {"command": job.command, "when": when, "commit": commit, "seconds": took, "status": status}
+            with turn:
+                note(progress, entry)
+                ends.append(status)
+            print(f"exit status {status} after {took:.0f} s: {job.command}", flush=True)
+
+    if lanes == 1:
+        lane(folder)
+    else:
+        with ThreadPoolExecutor(lanes) as pool:
+            for ended in [pool.submit(lane, folder / f"lane-{number}") for number in range(lanes)]:
+                ended.result()
+    return not any(ends)
+
+
+def note(progress: Path, entry: dict[str, Any]) -> None:
+    """Adds how a command ended to what is known."""
+    entries = json.loads(progress.read_text()) if progress.is_file() else []
+    staged = progress.with_suffix(".new")
+    staged.write_bytes(to_json([*entries, entry]))
+    place([(staged, progress)])
 
 
 def listing(wanted: Sequence[Job], done: set[str]) -> str:
@@ -129,6 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default=None, metavar="NAME")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs/rerun")
+    parser.add_argument("--lanes", type=int, default=1, choices=range(1, 9), help="commands that run side by side")
     parser.add_argument("--list", action="store_true", help="tell what would be run, and change nothing")
     given = parser.parse_args()
     wanted, progress, commit = jobs(ROOT / "results", given.recipe), ROOT / "results/rerun.json", commit_of_code()
@@ -141,8 +168,10 @@ def main() -> int:
         held = WriterLock(ROOT / "runs/rerun.lock", progress)  # two at a time would lose each other's progress
     except Locked as error:
         parser.error(str(error))
+    if given.lanes > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core each
     try:
-        return 0 if rerun(wanted, progress, given.folder.resolve() / commit, commit) else 1
+        return 0 if rerun(wanted, progress, given.folder.resolve() / commit, commit, lanes=given.lanes) else 1
     finally:
         held.release()
 

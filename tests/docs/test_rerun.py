@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shlex
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,6 +102,22 @@ def test_what_is_done_at_this_commit_is_not_done_again(script: ModuleType, resul
     assert again("first") == []
     assert again("second") == [A, B, PLAIN]
     assert again("first") == []
+
+
+def test_lanes_share_the_work_and_not_their_folders(script: ModuleType, results: Path, tmp_path: Path) -> None:
+    wanted, meet, folders = script.jobs(results), threading.Barrier(2, timeout=60), dict[str, Path]()
+
+    def run(command: str, folder: Path) -> int:
+        folders[command] = folder
+        if command in (A, B):
+            meet.wait()  # side by side, or never
+        return 0
+
+    progress = results / "rerun.json"
+    assert script.rerun(wanted, progress, tmp_path / "x", "first", run, lanes=2)
+    assert {folders[A].name, folders[B].name} == {"lane-0", "lane-1"}
+    assert {entry["command"] for entry in json.loads(progress.read_text())} == {A, B, PLAIN}
+    assert script.done_at(progress, "first") == {A, B, PLAIN}
 
 
 def test_a_command_runs_in_its_folder_and_its_log_is_kept(script: ModuleType, tmp_path: Path) -> None:
