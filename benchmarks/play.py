@@ -7,6 +7,7 @@ world is a next-frame model of `--size` pixels with random weights (speed does n
 that judges every step. The server is a process of its own with one thread for torch, the players are threads of this
 one, each on a websocket as the page opens it.
 
+- From the command without an argument, as a process, to the first frame that a page is sent.
 - Step by step: a key is told, and the time until its frame is here is taken. The server says how long the model took
   (waiting for the batch before it included) and how long frames took to become bytes; the rest is the network: both
   sockets, the event loop, and reading the frame.
@@ -25,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,7 +47,7 @@ from retrodict.clip import Clip
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.inverse import Inverse
 from retrodict.roles import ForwardModel, System, View
-from retrodict.run.checkpoint import load_system, save_system
+from retrodict.run.checkpoint import load_system, save_system, system_hash
 from retrodict.run.run import versions
 from retrodict.serve import server as page
 from retrodict.serve.guard import PROTOCOL, listen, server
@@ -261,6 +263,26 @@ def megabytes(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+def first_frame() -> float:
+    """Seconds from `retrodict play` without an argument, as a process, to the first frame that a page is sent."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "retrodict", "play", "--no-browser", "--json", "--threads", "1"]
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen([*command, "--out", folder], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        host, _, token = told["url"].removeprefix("http://").partition("/#")
+        own: dict[str, Any] = {"origin": f"http://{host}", "subprotocols": [PROTOCOL, token], "compression": None}
+        with connect(f"ws://{host}/socket", **own) as line:
+            line.send('{"do": "sit", "seat": ""}')
+            while isinstance(message := line.recv(timeout=60), str) or unpack(message)[0]["kind"] != "frame":
+                pass
+            passed = time.perf_counter() - began
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    return passed
+
+
 @torch.no_grad()
 def remembered(forward: ForwardModel, noise: np.ndarray, seen: int = 16, rounds: int = 20) -> list[Row]:
     """A frame of the world alone, with the state that it keeps and without one; and how large the world is."""
@@ -320,7 +342,9 @@ def main() -> None:
         noise = rng.numpy_rng("benchmark", "image").integers(0, 256, (*forward.view.size, 3), np.uint8)
         Image.fromarray(noise).save(image)
         torch.set_num_threads(1)
-        alone = remembered(forward, noise)
+        begun = min(first_frame() for _ in range(3))
+        alone = [("from `retrodict play` to its first frame, best of 3", f"{begun:.1f} s", "10 s")]
+        alone += remembered(forward, noise)
         with served(run, image) as (host, token, _):
             rows = alone + step_by_step(host, token, given.steps)
             rows += in_real_time(host, token, max(30, given.steps // 5))
@@ -334,8 +358,11 @@ def main() -> None:
     for what, measured, target in rows:
         print(f"{what}: {measured}" + (f" ({target})" if target else ""))
     if given.out is not None:
+        about = load_system(given.run).about if given.run else {}
         told = {
             "world": given.run.name if given.run else f"random weights, {given.size} pixels", "rows": rows,
+            **({"system": system_hash(given.run), **{key: about.get(key) for key in ("recipe", "config", "seed")}}
+               if given.run else {}),
             "command": f"python benchmarks/play.py --run {given.run}" if given.run else "python benchmarks/play.py",
             "commit": commit_of_source(), "versions": versions(),
         }  # fmt: skip
