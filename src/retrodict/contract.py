@@ -33,7 +33,7 @@ from retrodict.run.log import Log
 from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views
 from retrodict.spaces import ActionSpace, Distribution
-from retrodict.tree import Tree, flatten
+from retrodict.tree import Tree, flatten, repeat
 
 LEARNING_STEPS = 80  # steps after which a loss must have fallen
 _SHAPES = ((1, 1), (1, 2), (3, 5))  # rows and frames: no step, one step, odd numbers
@@ -238,14 +238,28 @@ def _try_policy(part: Any, clip: Clip, where: str) -> None:
 def _try_forward(part: Any, clip: Clip, where: str) -> None:
     state = part.observe(clip)
     _expect_rows(f"state of {where}", state, clip.rows)
+    kept = {path: tensor.clone() for path, tensor in flatten(state).items()}
     actions = _some_actions(part.space, clip.rows, 2)
     dream, after = part.imagine(state, actions, 2, rng.torch_rng("check", "imagine"))
     _expect_rows(f"state of {where} after two steps", after, clip.rows)
     if (dream.rows, dream.length) != (clip.rows, 3):
         raise Broken(f"{where}: two steps from a state are 3 frames, the first the last one seen; got {dream.length}")
+    changed = [path for path, tensor in flatten(state).items() if not torch.equal(tensor, kept[path])]
+    if changed:
+        raise Broken(f"{where}: a state must stay as it is when it is gone on from, to branch there; {changed} changed")
+    again, _ = part.imagine(state, actions, 2, rng.torch_rng("check", "imagine"))
+    for name in ("frames", "features", "proprio", "rewards", "ends"):
+        one, other = getattr(dream, name), getattr(again, name)
+        if one is not None and not torch.equal(one, other):
+            raise Broken(f"{where}: one state, the same actions and the same noise gave two dreams; {name} differ")
+    assert clip.frames is not None
+    following = Clip(frames=clip.frames[:, -1:].repeat(1, 2, 1, 1, 1), actions=actions[:, :1])
+    _expect_rows(f"state of {where} that goes on", part.observe(following, state), clip.rows)
+    wide, _ = part.imagine(repeat(state, 2), actions.repeat_interleave(2, 0), 2, rng.torch_rng("check", "wide"))
+    if wide.rows != 2 * clip.rows:
+        raise Broken(f"{where}: a state of {2 * clip.rows} rows must give as many dreams; got {wide.rows}")
     try:
         frames = part.decode(dream).frames
-        assert clip.frames is not None
         _expect(f"decoded frames of {where}", frames, clip.rows, 3, *clip.frames.shape[2:])
     except NoFrames:
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from retrodict import contract
 from retrodict.check import Finding, check, header, load_recipe, recipes
 from retrodict.clip import Clip
 from retrodict.contract import Broken
-from retrodict.errors import UnknownName, UnusableInput
+from retrodict.errors import NoLikelihood, UnknownName, UnusableInput
 from retrodict.roles import View
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous
 
@@ -178,6 +179,47 @@ def test_an_inverse_model_that_does_not_see_where_an_episode_changes_is_found() 
     clip = Clip(frames=torch.arange(2 * 5 * 3 * 64).view(2, 5, 3, 8, 8).to(torch.uint8))
     with pytest.raises(Broken, match="must be answered as each alone"):
         contract._try_inverse(Whole(), clip, "inverse")
+
+
+class Drifting:
+    """A forward model of one number; each flaw is one that the contract must find."""
+
+    view, space = View(size=(8, 8)), ActionSpace((categorical("move", ("dark", "bright")),))
+
+    def __init__(self, flaw: str = "") -> None:
+        self.flaw, self.calls = flaw, 0
+
+    def observe(self, past: Clip, state: Any = None) -> Any:
+        level = past.frames.float().mean((2, 3, 4))[:, -1:]  # type: ignore[union-attr]
+        return {"level": level[:1] if state is not None and self.flaw == "goes on" else level}
+
+    def imagine(self, state: Any, actions: Any, steps: int, noise: torch.Generator) -> tuple[Clip, Any]:
+        self.calls += 1
+        level = state["level"]
+        if self.flaw == "branch":
+            level.add_(1.0)
+        if self.flaw == "two dreams":
+            level = level + self.calls
+        if self.flaw == "as many dreams":
+            level = level[:2]
+        shown = level.clamp(0, 255).to(torch.uint8).view(-1, 1, 1, 1, 1).expand(-1, steps + 1, 3, 8, 8).contiguous()
+        return Clip(frames=shown), {"level": level}
+
+    def decode(self, clip: Clip) -> Clip:
+        return clip
+
+    def log_prob(self, clip: Clip) -> torch.Tensor:
+        raise NoLikelihood("a test world")
+
+
+@pytest.mark.parametrize("flaw", ["", "goes on", "branch", "two dreams", "as many dreams"])
+def test_a_world_that_cannot_be_branched_repeated_or_widened_is_found(flaw: str) -> None:
+    clip = Clip(frames=torch.arange(2 * 3 * 3 * 64).view(2, 3, 3, 8, 8).to(torch.uint8))
+    if not flaw:
+        contract._try_forward(Drifting(), clip, "forward")
+        return
+    with pytest.raises(Broken, match=flaw):
+        contract._try_forward(Drifting(flaw), clip, "forward")
 
 
 def test_results_of_other_settings_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
