@@ -347,7 +347,11 @@ def _folder_rule(bench: Bench) -> str:
     assert bench.first
     if bench.strayed:
         raise Broken(f"outside the run's folder: {', '.join(sorted(bench.strayed)[:5])}. Write inside run.folder only")
-    return "nothing written outside the run's folder, no connection"
+    for file in sorted(path for path in bench.folder.rglob("*") if path.is_file()):
+        held = file.read_bytes()
+        if any(len(place) > 3 and place.encode() in held for place in (str(bench.folder), str(Path.home()))):
+            raise Broken(f"{file.name} holds a path of this machine; keep what a run writes free of where it lies")
+    return "nothing written outside the run's folder, no path of this machine inside, no connection"
 
 
 RULES: dict[str, Callable[[Bench], str]] = {

@@ -129,6 +129,7 @@ BREAKS = {
     "randomness": (TRAIN, "    random.random()\n" + TRAIN, "random in train"),
     "randomness of torch": (TRAIN, "    torch.rand(1)\n" + TRAIN, "torch in train"),
     "folder": (TRAIN, "    Path('OUTSIDE').write_text('x')\n" + TRAIN, "OUTSIDE"),
+    "folder paths": (TRAIN, "    (run.folder / 'note').write_text(str(run.folder))\n" + TRAIN, "note holds a path"),
     "folder made": (TRAIN, "    Path('OUTSIDE').mkdir(exist_ok=True)\n" + TRAIN, "OUTSIDE"),
     "folder network": (
         TRAIN,
