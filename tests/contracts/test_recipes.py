@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from retrodict.check import Finding, check, header, load_recipe, recipes
 from retrodict.clip import Clip
 from retrodict.contract import Broken
 from retrodict.errors import NoLikelihood, UnknownName, UnusableInput
+from retrodict.report.recipe_pages import meanings
 from retrodict.roles import View
+from retrodict.run.loop import Fit
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous
 
 RULES = (
@@ -180,6 +184,29 @@ def test_an_inverse_model_that_does_not_see_where_an_episode_changes_is_found() 
     clip = Clip(frames=torch.arange(2 * 5 * 3 * 64).view(2, 5, 3, 8, 8).to(torch.uint8))
     with pytest.raises(Broken, match="must be answered as each alone"):
         contract._try_inverse(Whole(), clip, "inverse")
+
+
+DEPARTS = {"laq.width", "vpt.frames", "vpt.hidden"}  # presets smaller than what was published, as sources.md says
+
+
+def published(name: str, cls: Any, preset: Any) -> Iterator[tuple[str, str, Any]]:
+    """Each setting that says a published number alone, "(paper: 0.95)", and its value in the preset."""
+    told = meanings(cls)
+    for one in fields(cls):
+        value = getattr(preset, one.name)
+        if is_dataclass(value) and not isinstance(value, Fit):
+            yield from published(f"{name}.{one.name}", type(value), value)
+        elif number := re.search(r"\(paper: ([0-9.,e-]+)\)", told.get(one.name, "")):
+            yield f"{name}.{one.name}", number[1].rstrip(",").replace(",", ""), value
+
+
+@pytest.mark.parametrize("name", [name for name in recipes() if hasattr(load_recipe(name), "paper")])
+def test_a_preset_has_the_published_numbers_that_its_settings_tell(name: str) -> None:
+    module = load_recipe(name)
+    found = [one for one in published(name, module.Config, module.paper()) if isinstance(one[2], int | float)]
+    for where, number, value in found:
+        if where not in DEPARTS:
+            assert float(value) == pytest.approx(float(number)), where
 
 
 class Drifting:
