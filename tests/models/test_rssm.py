@@ -195,6 +195,22 @@ def test_what_a_world_has_wrong_is_this_sum(version: str, view: View) -> None:
     assert found == pytest.approx(total, rel=1e-4)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_world_of_video_without_rewards_learns_and_tells_none(version: str) -> None:
+    with rng.isolated("silent"):
+        part = RSSM(NUMBERS, SPACE, outcomes=False, **SMALL | VERSIONS[version])
+    given = clip().with_(rewards=None, ends=None)
+    loss = modelling(part, given, rng.torch_rng(0), dyn=0.0, rep=0.0)["all"]
+    with torch.no_grad():
+        wrong = part.mistaken(part.unroll(given, rng.torch_rng(0)).features.flatten(0, 1), given)
+    assert float(loss.detach()) == pytest.approx(float(wrong.mean()), rel=1e-5)
+    dream, _ = part.imagine(part.observe(given), torch.zeros(3, 2, 3), 2, rng.torch_rng(0))
+    assert (dream.rewards, dream.ends, dream.length) == (None, None, 3)
+    assert not any(name.startswith(("reward.", "end.")) for name, _ in part.named_parameters())
+    with pytest.raises(UnusableInput, match="tells rewards and ends"):
+        Dreamer(part, 8, 1)
+
+
 def test_a_gaussian_latent_is_never_narrower_than_a_tenth() -> None:
     said = torch.tensor([[0.5, -1.0, 2.0, 0.0, -50.0, 0.0, 1.0, 3.0]])
     mean, deviation = world("V1").belief(said).chunk(2, -1)

@@ -85,6 +85,8 @@ class Dreamer(Part):
         least: float = 0.1, mixed: float = 0.01, limit: float = 20.0,
     ) -> None:  # fmt: skip
         super().__init__()
+        if not world.outcomes:
+            raise UnusableInput("one practises in a world that tells rewards and ends, and this one has no outcomes")
         self.world, self.slow_share = world, slow
         self.own_paces = {"actor": actor_pace, "critic": critic_pace}
         view = replace(world.view, features=world.features, proprio=0)

@@ -72,7 +72,8 @@ class RSSM(Part):
     choices among `classes` with a share `mixed` drawn evenly; with `bins` rewards are beliefs over so many, of symlogs
     up to `limit`, and numbers are said as symlogs (V3), with 0 both are means of Gaussians with variance 1. Rewards are
     learnt in units of `unit`. The error of seen numbers weighs `sharp`: a few numbers say less than the pixels of a
-    frame, and latents that cost more than they tell stay blurred.
+    frame, and latents that cost more than they tell stay blurred. Without `outcomes` it tells no rewards and no ends,
+    as of video that has none.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class RSSM(Part):
         hidden: int = 64, stoch: int = 16, classes: int = 8, units: int = 64, layers: int = 1, sight_layers: int = 3,
         eyes: str = "patches", channels: int = 16, patch: int = 4, act: str = "silu", normed: str = "rms",
         prior_layers: int = 2, blocks: int = 8, mixed: float = 0.01, bins: int = 255,
-        unit: float = 1.0, sharp: float = 1.0, limit: float = 20.0,
+        unit: float = 1.0, sharp: float = 1.0, limit: float = 20.0, outcomes: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.outcomes = outcomes
         if view.frames != 1:
             raise UnusableInput(f"a recurrent world sees one frame and remembers the others; got a view of {view}")
         if cell not in CELLS:
@@ -106,6 +108,8 @@ class RSSM(Part):
         self.prior = nn.Sequential(dense(deter, hidden, prior_layers, act, normed), nn.Linear(hidden, params))
         self.post = nn.Sequential(dense(deter + self.eyes.width, hidden, 1, act, normed), nn.Linear(hidden, params))
         self.bins = TwoHot(bins=bins, limit=limit) if bins else None
+        if not outcomes:
+            return
         said = nn.Linear(units, self.bins.bins if self.bins is not None else 1)
         if bins:
             nn.init.zeros_(said.weight)
@@ -216,10 +220,9 @@ class RSSM(Part):
             features.append(torch.cat([z, h], -1))
             taken.append(action)
         whole = torch.stack(features, 1)
-        clip = Clip(
-            features=whole, actions=torch.stack(taken, 1) if taken else None,
-            rewards=self.rewarded(whole[:, 1:]), ends=self.ended(whole[:, 1:]).sigmoid(),
-        )  # fmt: skip
+        clip = Clip(features=whole, actions=torch.stack(taken, 1) if taken else None)
+        if self.outcomes:
+            clip = clip.with_(rewards=self.rewarded(whole[:, 1:]), ends=self.ended(whole[:, 1:]).sigmoid())
         return clip, {"h": h, "z": z}
 
     def rewarded(self, features: Float[Tensor, "*n f"]) -> Float[Tensor, "*n"]:
@@ -296,8 +299,11 @@ def explained(
     world: RSSM, clip: Clip, seen: Seen, dyn: float, rep: float, free: float, each: bool, ended: float, rewarded: float
 ) -> Float[Tensor, ""]:
     """The loss of `modelling`, of a clip that is unrolled already."""
-    if clip.rewards is None or clip.ends is None:
-        raise UnusableInput("this world learns rewards and ends, and the data has none; record a world that has")
+    if world.outcomes and (clip.rewards is None or clip.ends is None):
+        raise UnusableInput(
+            "this world learns rewards and ends, and the data has none; record a world that has, or make it without "
+            "outcomes"
+        )
     there = torch.ones(clip.rows, clip.length, device=clip.device)
     if clip.segment is not None:
         there = (clip.segment >= 0).float()
@@ -306,10 +312,13 @@ def explained(
     features = seen.features
     total: Tensor = (world.mistaken(features.flatten(0, 1), clip).view_as(there) * there).sum() / frames
     arrived = features[:, 1:]
-    said, aim = world.reward(arrived), clip.rewards / world.unit
-    reward = 0.5 * (said.squeeze(-1) - aim) ** 2 if world.bins is None else world.bins.loss(said, aim)
-    end = F.binary_cross_entropy_with_logits(world.ended(arrived), clip.ends, reduction="none")
-    total = total + ((rewarded * reward + ended * end) * steps).sum() / count
+    if world.outcomes:
+        assert clip.rewards is not None
+        assert clip.ends is not None
+        said, aim = world.reward(arrived), clip.rewards / world.unit
+        reward = 0.5 * (said.squeeze(-1) - aim) ** 2 if world.bins is None else world.bins.loss(said, aim)
+        end = F.binary_cross_entropy_with_logits(world.ended(arrived), clip.ends, reduction="none")
+        total = total + ((rewarded * reward + ended * end) * steps).sum() / count
     for weight, a, b in ((dyn, seen.post.detach(), seen.prior), (rep, seen.post, seen.prior.detach())):
         apart = world.divergence(a, b)
         if each:
