@@ -297,6 +297,23 @@ class Pusher:
         return Distribution.point(self.space, 1.37 - past.proprio[:, -1] + self.lies), memory
 
 
+def test_proposals_stay_among_the_plans_in_every_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    planner = mppi(Point(), near(0.0), samples=16, iterations=4, elites=4, policy=Pusher(), proposals=3)
+    real, tried = planner.worth, list[Tensor]()
+
+    def noted(now: Any, plans: Tensor) -> Tensor:
+        tried.append(plans.clone())
+        return real(now, plans)
+
+    monkeypatch.setattr(planner, "worth", noted)
+    planner.act(at(1.0, -0.5))
+    assert len(tried) == 4
+    first = tried[0][:, 1:4]
+    assert bool(first.any())
+    assert all(plans[:, 1:4].equal(first) for plans in tried)  # the others are drawn anew
+    assert not any(plans[:, 4:].equal(tried[0][:, 4:]) for plans in tried[1:])
+
+
 def test_proposals_of_a_policy_are_tried() -> None:
     """A needle that search does not find, and a policy that knows it."""
 

@@ -183,23 +183,35 @@ def test_published_weights_answer_as_a_second_derivation(layout: Any, tmp_path: 
         torch.testing.assert_close(planner.score(clip), plans_worth(table, path, units), **close)
 
 
-def test_a_step_of_planning_is_the_published_one() -> None:
-    """One iteration by hand: scores of all plans, the elites' weights, and the plan that follows."""
+@pytest.mark.parametrize("layout", [current, older])
+def test_a_step_of_planning_is_the_published_one(layout: Any) -> None:
+    """Two iterations by hand: scores of all plans, the elites' weights, the spread of what is drawn next, and the
+    answer, which is one of the last elites."""
     table = published()
-    made = from_published(current(table))
-    thinker = Planned(made, 0.99, samples=32, iterations=1, elites=4, proposals=2)
+    made = from_published(layout(table))
+    thinker = Planned(made, 0.99, samples=512, iterations=2, elites=8, proposals=2)
     tried: list[Tensor] = []
     worth = thinker.planner.worth
     thinker.planner.worth = lambda now, plans: tried.append(plans) or worth(now, plans)  # type: ignore[method-assign, func-returns-value]
     seen = torch.randn(1, 6, generator=noise(8))
     with torch.no_grad():
-        _, memory = thinker.act(Clip(proprio=seen.unsqueeze(1)))
+        answer, memory = thinker.act(Clip(proprio=seen.unsqueeze(1)))
     z = layer(table, "_encoder.state.1", layer(table, "_encoder.state.0", seen), "softmax")
-    plans = tried[0][0]
-    top = plans_worth(table, foretold(table, z.expand(32, -1), plans), plans).topk(4)
-    weight = torch.exp(0.5 * (top.values - top.values.max()))
-    mean = ((weight / weight.sum())[:, None, None] * plans[top.indices]).sum(0)
+    for iteration in (0, 1):
+        plans = tried[iteration][0]
+        top = plans_worth(table, foretold(table, z.expand(512, -1), plans), plans).topk(8)
+        elites, weight = plans[top.indices], torch.exp(0.5 * (top.values - top.values.max()))
+        weight = (weight / weight.sum())[:, None, None]
+        mean = (weight * elites).sum(0)
+        if iteration == 0:
+            spread = (weight * (elites - mean) ** 2).sum(0).sqrt().clamp(0.05, 2)
+            drawn = tried[1][0][3:]  # behind the likeliest plan and two of the policy
+            assert tried[1][0][0].allclose(mean, atol=1e-5)
+            for share, away in ((0.25, -0.6745), (0.5, 0.0), (0.75, 0.6745)):  # of a normal draw, ends included
+                ours, theirs = drawn.quantile(share, 0), (mean + away * spread).clamp(-1, 1)
+                assert bool(((ours - theirs).abs() < 0.2 * spread).all()), (share, ours, theirs)
     torch.testing.assert_close(memory["plan"][0], mean, rtol=1e-5, atol=1e-5)  # type: ignore[index, call-overload]
+    assert (elites[:, 0] - answer.mode()[0]).abs().amax(1).min() < 1e-5
 
 
 def test_weights_of_other_kinds_are_refused_by_name() -> None:
