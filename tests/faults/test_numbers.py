@@ -24,6 +24,7 @@ from retrodict import rng
 from retrodict.check import load_recipe, recipes
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
+from retrodict.envs.sprites import Sprites
 from retrodict.errors import NonFinite
 from retrodict.models import evolution
 from retrodict.models.inverse import Inverse
@@ -313,6 +314,25 @@ def test_a_dream_whose_rewards_are_bad_teaches_no_controller(
         world_models.train(world_models.micro(), run)
     assert (caught.value.tensor, caught.value.step) == ("fitness of candidate 1", 1)
     assert caught.value.episodes
+
+
+class Poisoned(Sprites):
+    """Sprites whose rewards are bad."""
+
+    def _advance(self, actions: Any, live: Any) -> Any:
+        rewards, terminated, success = super()._advance(actions, live)
+        return np.where(live, math.nan, rewards), terminated, success
+
+
+@pytest.mark.parametrize("name", ["dreamer_v1", "dreamer_v2", "dreamer_v3", "tdmpc2"])
+def test_a_bad_reward_of_the_world_that_is_played_in_stops_the_step_that_draws_it(
+    tmp_path: Path, sprites: Views, name: str
+) -> None:
+    module = load_recipe(name)
+    with Run(tmp_path, sprites, world=lambda: Poisoned(2, 36)) as run, pytest.raises(NonFinite) as caught:
+        module.train(module.micro(), run)
+    assert caught.value.tensor == "input batch.rewards"
+    assert any(id not in sprites.labelled.cache.ids for id in caught.value.episodes)
 
 
 def test_numbers_that_are_only_large_are_no_alarm(tmp_path: Path, sprites: Views) -> None:

@@ -17,12 +17,19 @@ import pytest
 
 from retrodict import rng
 from retrodict.check import load_recipe, recipes
+from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
+from retrodict.data.memory import MemoryStore
+from retrodict.envs.pendulum import Pendulum
+from retrodict.envs.rollout import rollout, uniform
 from retrodict.envs.sprites import Sprites
+from retrodict.envs.world import World
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import cloning, labelled
 from retrodict.models.policy import ClipPolicy
 from retrodict.roles import System, View
 from retrodict.run import checkpoint
+from retrodict.run.collect import schema_of
 from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views
 
@@ -48,9 +55,9 @@ def pipeline(folder: Path, views: Views) -> None:
         run.finish(System(inverse=inverse, policy=policy), {})
 
 
-def recipe(name: str, online: bool = False) -> Callable[[Path, Views], None]:
-    """A recipe's smallest preset, all stages of it; online, it plays in the world that was recorded meanwhile."""
-    module, world = load_recipe(name), partial(Sprites, 2, 36) if online else None
+def recipe(name: str, world: Callable[[], World] | None = None) -> Callable[[Path, Views], None]:
+    """A recipe's smallest preset, all stages of it; with a world, it plays there meanwhile."""
+    module = load_recipe(name)
 
     def train(folder: Path, views: Views) -> None:
         with Run(folder, views, commit_steps=2, world=world) as run:
@@ -138,6 +145,28 @@ def killed_at_random(
 
 @pytest.mark.parametrize("name", ONLINE)
 def test_killed_training_that_plays_ends_as_if_nothing_had_happened(tmp_path: Path, sprites: Views, name: str) -> None:
-    killed_at_random(tmp_path, sprites, recipe(name, online=True), ONLINE[name], f"{name} online")
+    killed_at_random(tmp_path, sprites, recipe(name, partial(Sprites, 2, 36)), ONLINE[name], f"{name} online")
+    curves = [path.read_text() for path in (tmp_path / "whole" / "stages").rglob("metrics.jsonl")]
+    assert any("played/return" in curve for curve in curves)
+
+
+def short() -> Pendulum:
+    """A pendulum in episodes of 24 steps."""
+    world = Pendulum(2)
+    world.limit = 24
+    return world
+
+
+def swings() -> Views:
+    """Its numbers and torques, at random."""
+    world = short()
+    clips = [clip for clip, _, _ in rollout(world, range(6), uniform(world, 0))]
+    cache = Cache.build(MemoryStore(schema_of(world), clips))
+    return Views(Steps.all(cache, hidden=True), Steps.all(cache).known())
+
+
+def test_killed_training_that_plays_by_numbers_and_axes_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    work = recipe("dreamer_v1", short)
+    killed_at_random(tmp_path, swings(), work, 100 if FULL else 4, "pendulum online")
     curves = [path.read_text() for path in (tmp_path / "whole" / "stages").rglob("metrics.jsonl")]
     assert any("played/return" in curve for curve in curves)
