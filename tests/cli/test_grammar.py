@@ -32,7 +32,7 @@ GRAMMAR = {
     "label": f"VIDEOS --out {INTAKE} [--with] [--recipe=auto] [--size=tiny] [--set] [--budget] "
     "[--frame-size] [--precision=0.8] [--keep-all] [--strict] [--seed] [--cache-gb=20.0] "
     f"[--engine=torch] {LOADING}",
-    "measure": f"FOLDER --data [--episodes] [--judge] [--env] {LOADING}",
+    "measure": f"FOLDER [--data] [--episodes] [--judge] [--env] {LOADING}",
     "play": f"[FOLDER] [--from] [--image] [--env] [--port] [--out] [--no-browser] {LOADING}",
     "recipes": COMMON,
     "record": f"ENV --out [--episodes] [--frames] [--policy=expert] [--random] [--seed] [--set] {LOADING}",
