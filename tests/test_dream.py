@@ -129,14 +129,17 @@ def test_a_run_is_dreamt_from_its_folder_from_new_levels_or_from_a_dataset(tmp_p
     assert np.array_equal(twice[0], begun[3])
     with Store.open(tmp_path / "data") as store:
         recorded = {frame.permute(1, 2, 0).numpy().tobytes() for id in store.ids for frame in store.read(id).frames[0]}  # type: ignore[index]
-        rows = dream(load_system(tmp_path / "run"), store, n=30)
-        assert {frame.tobytes() for frame in rows.reset(seed=0)[0]} <= recorded
+        for given in (store, str(tmp_path / "data")):
+            rows = dream(load_system(tmp_path / "run"), given, n=30)
+            assert {frame.tobytes() for frame in rows.reset(seed=0)[0]} <= recorded
     with pytest.raises(UnusableInput, match="give starts"):
         dream(Counter())
     with pytest.raises(UnusableInput, match="give starts"):
         dream(replace(load_system(tmp_path / "run"), about={}))
     with pytest.raises(UnusableInput, match="finished run"):
         dream(tmp_path / "data")
+    with pytest.raises(UnusableInput, match="or a clip; got tuple"):
+        dream(tmp_path / "run", ())  # type: ignore[arg-type]
 
 
 def test_a_learner_of_stable_baselines_practises_in_a_dream(sprite_world: FrameForward, cache_steps: Steps) -> None:

@@ -23,6 +23,7 @@ from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache, resize
+from retrodict.data.foreign import open_dataset
 from retrodict.data.schema import Episodes
 from retrodict.envs.catalog import make
 from retrodict.envs.world import MAX_SEED, World, native_space
@@ -258,13 +259,13 @@ class DreamEnv(gymnasium.Env[Any, Any]):
 
 
 def dream(
-    source: Source | Path | str, starts: Starts | Episodes | None = None, n: int | None = None, limit: int = LIMIT,
+    source: Source | Path | str, starts: Starts | Episodes | Path | str | None = None, n: int | None = None, limit: int = LIMIT,
     device: str = "cpu",
 ) -> DreamEnv | Dream:  # fmt: skip
     """Makes a learned world an environment: that of a run's folder, of a system such as `retrodict.load` returns, or a
     forward model. It is one, or with `n` that many as a vector environment.
 
-    It starts from any frame of a dataset, or, where none is given, as levels do that no recording has, of the world in
+    It starts from any frame of a dataset or its folder, or, where none is given, as levels do that no recording has, of the world in
     which the run's data was recorded.
 
     Raises:
@@ -274,6 +275,9 @@ def dream(
     if starts is None:
         starts = beginnings(made)
     elif not isinstance(starts, Clip | Steps):
+        starts = open_dataset(Path(starts)) if isinstance(starts, str | Path) else starts
+        if not hasattr(starts, "read"):
+            raise UnusableInput(f"a dream starts from a dataset, steps of one, or a clip; got {type(starts).__name__}")
         forward = made.forward if isinstance(made, System) else made
         starts = Steps.all(Cache.build(starts, None if forward is None else forward.view.size))
     return DreamEnv(made, starts, limit, device) if n is None else Dream(made, starts, n, limit, device)
