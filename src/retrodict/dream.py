@@ -259,14 +259,14 @@ class DreamEnv(gymnasium.Env[Any, Any]):
 
 
 def dream(
-    source: Source | Path | str, starts: Starts | Episodes | Path | str | None = None, n: int | None = None, limit: int = LIMIT,
-    device: str = "cpu",
+    source: Source | Path | str, starts: Starts | Episodes | Path | str | None = None, n: int | None = None,
+    limit: int = LIMIT, device: str = "cpu",
 ) -> DreamEnv | Dream:  # fmt: skip
     """Makes a learned world an environment: that of a run's folder, of a system such as `retrodict.load` returns, or a
     forward model. It is one, or with `n` that many as a vector environment.
 
-    It starts from any frame of a dataset or its folder, or, where none is given, as levels do that no recording has, of the world in
-    which the run's data was recorded.
+    It starts from any frame of a dataset or its folder, or, where none is given, as levels do that no recording has, of
+    the world in which the run's data was recorded.
 
     Raises:
         UnusableInput: as `Dream`; or nothing says where it starts. Incompatible: that world has other cameras.
