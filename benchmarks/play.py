@@ -27,18 +27,21 @@ import argparse
 import json
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from retrodict import rng
@@ -58,8 +61,11 @@ from retrodict.spaces import ActionSpace, Distribution, categorical
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "serve"))
 import attacks
+import toy
 
 Row = tuple[str, str, str]  # what, measured, target
+On = Callable[[], bool]
+Attack = Callable[[str, str, On], None]  # of a host, by a token, as long as it is on
 SPACE = ActionSpace((categorical("move", ("stay", "up", "down", "left", "right")),))
 
 
@@ -216,33 +222,78 @@ def together(host: str, token: str, players: int, steps: int) -> float:
     return rate
 
 
-def attacked(host: str, token: str, seconds: float) -> list[Row]:
-    """Says the rate of one who plays in real time beside two who mean harm, by each way of theirs, of that in peace
-    just before."""
-    rows: list[Row] = []
-    for way in attacks.WAYS:
-        client, stop = Client(host, token), threading.Event()
-        client.tell("run", on=True)
-        client.step("0:1", held=True)
+def noise(host: str, token: str, on: On) -> None:
+    """Sits down, and says what means nothing as fast as it goes."""
+    with attacks.connecting(host, token) as line:
+        line.send('{"do": "sit", "seat": ""}')
+        while on():
+            line.send("x" * 1000)
+            line.ping()
 
-        def rate(client: Client = client) -> float:
-            began, before = time.perf_counter(), client.frames
-            while time.perf_counter() - began < seconds:
-                client.heard()
-            return (client.frames - before) / seconds
 
-        peace = rate()
-        harm = (way, host, token, lambda stop=stop: not stop.is_set())  # type: ignore[misc]
-        threads = [threading.Thread(target=attacks.attack, args=harm, daemon=True) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        war = rate()
-        stop.set()
-        for thread in threads:
-            thread.join(10)
-        client.close()
-        rows.append((f"the same beside two: {way}", f"{war / peace:.2f} of the rate in peace", "0.8"))
-    return rows
+def bent(host: str, token: str, on: On) -> None:
+    """Tells a hundred messages bent in every way, and more of them."""
+    for seed in count():
+        if not on():
+            return
+        with attacks.connecting(host, token) as line, suppress(ConnectionClosed):
+            for message in ('{"do": "sit", "seat": ""}', *attacks.mutants(100, seed)):
+                line.send(message)
+
+
+def held(host: str, token: str, on: On) -> None:
+    """Opens a thousand connections that say a byte each, and holds them."""
+    name, _, port = host.partition(":")
+    with ExitStack() as stack:
+        for _ in range(1000):
+            attacks.send_all(stack.enter_context(socket.create_connection((name, int(port)), 10)), b"G")
+        while on():
+            time.sleep(0.05)
+
+
+def bytes_of(attack: bytes) -> Attack:
+    """Sends these bytes through a websocket, and through another."""
+
+    def attacking(host: str, token: str, on: On) -> None:
+        while on():
+            with attacks.bare(host, token) as line:
+                attacks.send_all(line, attack)
+
+    return attacking
+
+
+WAYS: dict[str, Attack] = {"noise": noise, "bent messages": bent, "connections that hold on": held} | {
+    name: bytes_of(attack) for name, attack in attacks.ATTACKS.items()
+}
+
+
+def attacked(way: str, host: str, token: str, seconds: float) -> Row:
+    """Says the rate of one who plays in real time beside two who mean harm in this way, of that in peace before."""
+    client, stop = Client(host, token), threading.Event()
+    client.tell("run", on=True)
+    client.step("0:1", held=True)
+
+    def rate() -> float:
+        began, before = time.perf_counter(), client.frames
+        while time.perf_counter() - began < seconds:
+            client.heard()
+        return (client.frames - before) / seconds
+
+    def attack() -> None:
+        while not stop.is_set():
+            with suppress(WebSocketException, OSError, EOFError, AssertionError):  # refused, it tries again
+                WAYS[way](host, token, lambda: not stop.is_set())
+
+    peace = rate()
+    threads = [threading.Thread(target=attack, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    war = rate()
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    client.close()
+    return f"the same beside two: {way}", f"{war / peace:.2f} of the rate in peace", "0.8"
 
 
 def memory(host: str, token: str, pid: int, frames: int) -> list[Row]:
@@ -269,8 +320,7 @@ def first_frame() -> float:
     command = [sys.executable, "-m", "retrodict", "play", "--no-browser", "--json", "--threads", "1"]
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen([*command, "--out", folder], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        told = toy.told_by(process)
         host, _, token = told["url"].removeprefix("http://").partition("/#")
         own: dict[str, Any] = {"origin": f"http://{host}", "subprotocols": [PROTOCOL, token], "compression": None}
         with connect(f"ws://{host}/socket", **own) as line:
@@ -348,7 +398,9 @@ def main() -> None:
         with served(run, image) as (host, token, _):
             rows = alone + step_by_step(host, token, given.steps)
             rows += in_real_time(host, token, max(30, given.steps // 5))
-            rows += attacked(host, token, 5.0)
+        for way in WAYS:
+            with served(run, image) as (host, token, _):  # what one way left behind is no burden for the next
+                rows.append(attacked(way, host, token, 5.0))
         with served(run, image, free=True) as (host, token, pid):
             one, all_of_them = together(host, token, 1, given.steps), together(host, token, given.players, given.steps)
             rows.append(

@@ -9,6 +9,7 @@ With --every the same sessions are drawn 360, 1,280 and 3,840 pixels wide, light
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "serve"))
 import chromium  # noqa: E402 - lies beside the tests, which use it most
 import torch  # noqa: E402
+import toy  # noqa: E402
 
 from retrodict.clip import Clip  # noqa: E402
 from retrodict.run.checkpoint import load_system  # noqa: E402
@@ -38,8 +40,7 @@ def served(run: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "retrodict", "play", str(run), "--no-browser", "--json", "--threads", "1"]
     with tempfile.TemporaryDirectory() as out:
         process = subprocess.Popen([*command, "--out", out], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        told = toy.told_by(process)
         try:
             yield told["url"]
         finally:
@@ -104,9 +105,14 @@ def named(run: Path) -> dict[str, str]:
 
 def main() -> None:
     """Draws both."""
-    every = sys.argv[-1] == "--every"
-    run, out = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else ROOT / "docs" / "figures")
-    if every:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", default=ROOT / "docs" / "figures")
+    parser.add_argument("--every", action="store_true", help="all widths, light and dark")
+    given = parser.parse_args()
+    run, out = given.run, given.out
+    out.mkdir(parents=True, exist_ok=True)
+    if given.every:
         for width, height in ((360, 780), (1280, 800), (3840, 2160)):
             for dark in (False, True):
                 path = out / f"play-{width}-{'dark' if dark else 'light'}.png"

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 from retrodict.data.durable import WriterLock, place, to_json
@@ -105,16 +105,19 @@ def rerun(
     """
     done = done_at(progress, commit)
     left, turn, ends = iter([job for job in wanted if not job.by_hand and job.command not in done]), Lock(), list[int]()
+    stopped = Event()
 
-    def lane(place: Path) -> None:
+    def lane(where: Path) -> None:
         while True:
             with turn:
-                job = next(left, None)
+                job = None if stopped.is_set() else next(left, None)
             if job is None:
                 return
             print(job.command, flush=True)
             when, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-            status = run(job.command, place)
+            status = run(job.command, where)
+            if stopped.is_set():  # by who stopped us, it was stopped as well
+                return
             took = round(time.monotonic() - began, 1)
             entry = {"command": job.command, "when": when, "commit": commit, "seconds": took, "status": status}
             with turn:
@@ -126,8 +129,12 @@ def rerun(
         lane(folder)
     else:
         with ThreadPoolExecutor(lanes) as pool:
-            for ended in [pool.submit(lane, folder / f"lane-{number}") for number in range(lanes)]:
-                ended.result()
+            try:
+                for ended in [pool.submit(lane, folder / f"lane-{number}") for number in range(lanes)]:
+                    ended.result()
+            except BaseException:
+                stopped.set()
+                raise
     return not any(ends)
 
 

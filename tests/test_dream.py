@@ -17,7 +17,7 @@ from retrodict.clip import Clip
 from retrodict.contract import sprite_views
 from retrodict.data.batch import Steps
 from retrodict.data.store import Store
-from retrodict.dream import LEVELS, Dream, DreamEnv, dream
+from retrodict.dream import BEGINNINGS, Dream, DreamEnv, dream
 from retrodict.envs.catalog import make
 from retrodict.envs.pendulum import Pendulum
 from retrodict.envs.rollout import open_loop, policy_actor, rollout, score, uniform
@@ -121,7 +121,7 @@ def test_a_run_is_dreamt_from_its_folder_from_new_levels_or_from_a_dataset(tmp_p
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of things it cannot look at, such as no registered id
         check_env(env)
-    real, _ = make("sprites", LEVELS).reset(seed=[UNSEEN + level for level in range(LEVELS)])
+    real, _ = make("sprites", BEGINNINGS).reset(seed=[UNSEEN + level for level in range(BEGINNINGS)])
     begun = [env.reset(seed=seed)[0] for seed in range(20)]
     assert all(any(np.array_equal(frame, level) for level in real) for frame in begun)
     assert len({frame.tobytes() for frame in begun}) > 5

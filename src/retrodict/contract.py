@@ -250,7 +250,7 @@ def _try_forward(part: Any, clip: Clip, where: str) -> None:
     again, _ = part.imagine(state, actions, 2, rng.torch_rng("check", "imagine"))
     for name in ("frames", "features", "proprio", "rewards", "ends"):
         one, other = getattr(dream, name), getattr(again, name)
-        if one is not None and not torch.equal(one, other):
+        if (one is None) != (other is None) or (one is not None and not torch.equal(one, other)):
             raise Broken(f"{where}: one state, the same actions and the same noise gave two dreams; {name} differ")
     assert clip.frames is not None
     following = Clip(frames=clip.frames[:, -1:].repeat(1, 2, 1, 1, 1), actions=actions[:, :1])

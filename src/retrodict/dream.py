@@ -36,7 +36,7 @@ from retrodict.run.collect import UNSEEN, Origin, recorded_in
 
 LIMIT = 100  # steps after which a dream is cut
 RATE = 10  # steps per second of a model that fits any rate
-LEVELS = 64  # in which a dream begins where no starts are given
+BEGINNINGS = 64  # in which a dream begins where no starts are given
 
 Source = ForwardModel | System
 Starts = Clip | Steps
@@ -296,9 +296,9 @@ def beginnings(source: Source) -> Clip:
             "this world does not say where its data was recorded, so that nothing says where a dream starts; give "
             "starts: a dataset, steps of one, or a clip"
         )
-    world, view = make(origin.env, LEVELS, **origin.options), forward.view
+    world, view = make(origin.env, BEGINNINGS, **origin.options), forward.view
     try:
-        frames, _ = world.reset(seed=[UNSEEN + level for level in range(LEVELS)])
+        frames, _ = world.reset(seed=[UNSEEN + level for level in range(BEGINNINGS)])
         if frames.shape[-1] != view.channels:
             raise Incompatible(f"{origin.env} shows {frames.shape[-1]} channels; the world sees {view.channels}")
         shown = resize(torch.from_numpy(frames).permute(0, 3, 1, 2), view.size).unsqueeze(1)

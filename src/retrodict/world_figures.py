@@ -16,7 +16,7 @@ from retrodict.clip import Clip
 from retrodict.data.cache import Cache, piece_of, resize
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Episodes, Schema
-from retrodict.errors import Incompatible, UnknownName, UnusableInput
+from retrodict.errors import Incompatible, NoFrames, UnknownName, UnusableInput
 from retrodict.judge import Judge
 from retrodict.measure import obedience
 from retrodict.measure.branches import Branches, counterfactuals
@@ -102,7 +102,10 @@ def _windows(system: System, forward: ForwardModel, test: Cache, ahead: int, mos
     clip = obedience.told(clip, test.space, forward, system.inverse)
     if shared and not bool((sayable := clip.known[:, before:].all(1)).all()):
         if not bool(sayable.any()):
-            raise UnusableInput(f"every window has an action that the world lacks; it speaks {forward.space.columns}")
+            raise UnusableInput(
+                f"every window has an action that the world lacks; it speaks {forward.space.columns}; give data with "
+                "stretches that have none of it"
+            )
         clip = clip.pick(sayable.nonzero()[:, 0])
     return clip, before
 
@@ -260,6 +263,10 @@ def examined(
     forward = system.forward
     if forward is None:
         raise UnusableInput("the system has no forward model, so there is no world to measure")
+    if forward.view.proprio:
+        raise NoFrames(
+            "this world is shown numbers, and worlds are measured on frames; `retrodict imagine` tells its errors"
+        )
     forward = wordless(forward)
     cache = sample(source, ids, forward.view.size)
     clip, before = _windows(system, forward, cache, min(AHEAD, int((cache.last - cache.first).max())))

@@ -20,6 +20,7 @@ from retrodict.clip import MISSING, Clip
 from retrodict.data.store import Store
 from retrodict.envs import catch
 from retrodict.errors import NoFrames
+from retrodict.rng import torch_rng
 from retrodict.roles import System, View
 from retrodict.run import checkpoint
 from retrodict.run.checkpoint import load_system
@@ -220,7 +221,15 @@ def test_a_world_of_numbers_imagines_numbers_and_tells_their_errors(
         numbers = store.read(store.ids[1]).proprio[0]  # type: ignore[index]
     still = [float(((numbers[3 + k] - numbers[3]) ** 2).mean()) for k in range(1, 6)]
     assert [point["of_last_frame"] for point in told["errors"]] == pytest.approx(still, rel=1e-4)
-    assert all(point["error"] >= 0 for point in told["errors"])
+    forward = load_system(tmp_path / "run").forward
+    with Store.open(tmp_path / "d") as store, torch.no_grad():
+        whole = store.read(store.ids[1])
+        noise = torch_rng(0, "imagined", 0)
+        dream, _ = forward.imagine(forward.observe(whole.cut(0, 4)), whole.actions[:, 3:8], 5, noise)  # type: ignore[union-attr, index]
+        made = forward.decode(dream).proprio[0, 1:]  # type: ignore[union-attr, index]
+    wrong = [float(((made[k] - numbers[4 + k]) ** 2).mean()) for k in range(5)]
+    assert [point["error"] for point in told["errors"]] == pytest.approx(wrong, rel=1e-4)
+    assert all("PSNR" not in point for point in told["errors"])
     assert not (tmp_path / "it.mp4").exists()
 
 

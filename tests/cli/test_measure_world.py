@@ -115,7 +115,8 @@ def test_without_data_levels_are_played_that_no_recording_has(
         answers.append(json.loads(capsys.readouterr().out))
     assert answers[0] == answers[1]
     assert not answers[0]["seen_in_training"]
-    with Store.open(data / "lapo/unseen") as store:
+    (kept,) = (data / "lapo/unseen").iterdir()
+    with Store.open(kept) as store:
         assert 200 <= sum(store.lengths.values()) < 300
         assert {commit.provenance["seed"] for commit in store.commits} == {900}
         assert origin_of(store, store.ids[2]).level == UNSEEN + 2

@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 from retrodict import cli
 from retrodict.check import recipes
+from retrodict.clip import Clip
 from retrodict.data.store import Store
 from retrodict.errors import Incompatible, RetrodictError
 from retrodict.roles import View
@@ -55,6 +56,22 @@ def test_a_run_names_its_world_and_speaks_actions_and_codes(here: Path) -> None:
     assert game.shelf.fps == 10
     assert game.shelf.provenance["source"] == "dream"
     assert str(here) not in json.dumps(dict(game.shelf.provenance))
+
+
+def test_what_other_weights_dreamt_lies_elsewhere(here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    game = prepared(Wish(here / "lapo"))
+    assert game.shelf.out == Path("runs/play/lapo")
+    other = replace(game.shelf, provenance={**game.shelf.provenance, "system": "another"})
+    other.opened("actions").close()
+    assert prepared(Wish(here / "lapo")).shelf.out == Path("runs/play/lapo"), "an empty dataset is nobody's"
+    clip = Clip(frames=torch.zeros(1, 2, 3, 36, 36, dtype=torch.uint8), actions=torch.eye(5)[:1, None])
+    with other.opened("actions") as store:
+        store.append([clip], other.provenance)
+    own = game.shelf.provenance["system"][:12]
+    assert prepared(Wish(here / "lapo")).shelf.out == Path(f"runs/play/lapo-{own}")
+    with pytest.raises(RetrodictError, match="what another run dreamt"):
+        prepared(Wish(here / "lapo", out=Path("runs/play/lapo")))
 
 
 PLAYABLE = re.compile(r"A run has a world\nwhen its recipe trains one that imagines frames: (.*?)\. ", re.DOTALL)

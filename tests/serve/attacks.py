@@ -6,11 +6,11 @@ import json
 import random
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from retrodict.rng import key
@@ -108,48 +108,3 @@ ATTACKS = {
     "a message of 100 MB": b"\x82\xff" + struct.pack("!Q", 100_000_000) + b"\0\0\0\0" + bytes(1 << 20),
     "no frame at all": b"\xff" * 5000,
 }
-
-
-def noise(host: str, token: str) -> None:
-    """Sits down, and says what means nothing as fast as it goes."""
-    with connecting(host, token) as line:
-        line.send('{"do": "sit", "seat": ""}')
-        while True:
-            line.send("x" * 1000)
-            line.ping()
-
-
-def bent(host: str, token: str) -> None:
-    """Tells a hundred bent messages."""
-    with suppress(TimeoutError):
-        flood(host, token, mutants(100, random.randrange(2**32)))
-
-
-def held(host: str, token: str) -> None:
-    """Opens a thousand connections that say a byte each and then nothing."""
-    name, _, port = host.partition(":")
-    with ExitStack() as stack:
-        for _ in range(1000):
-            send_all(stack.enter_context(socket.create_connection((name, int(port)), 10)), b"G")
-
-
-def bytes_of(attack: bytes) -> Callable[[str, str], None]:
-    """Sends these bytes through a websocket."""
-
-    def attacking(host: str, token: str) -> None:
-        with bare(host, token) as line:
-            send_all(line, attack)
-
-    return attacking
-
-
-WAYS = {"noise": noise, "bent messages": bent, "connections that hold on": held} | {
-    name: bytes_of(attack) for name, attack in ATTACKS.items()
-}  # each once; a refusal ends it
-
-
-def attack(way: str, host: str, token: str, on: Callable[[], bool]) -> None:
-    """Attacks in this way, again and again while it is on."""
-    while on():
-        with suppress(ConnectionClosed, WebSocketException, OSError, EOFError, AssertionError):
-            WAYS[way](host, token)

@@ -258,7 +258,8 @@ def test_two_branches_are_compared_until_asked_no_longer(tab: Callable[[], chrom
     page.wait("document.querySelector('#other-words').textContent === 'the same picture'")
     page.run("location.reload()")
     page.wait(READY)
-    page.wait("!document.querySelector('#pane-other').hidden && document.querySelectorAll('#branches li').length === 2")
+    page.wait("document.querySelector('#pane-other')?.hidden === false")
+    page.wait("document.querySelectorAll('#branches li').length === 2")
     page.wait(f"document.querySelector('#other-name').textContent === '{first}'")
     assert page.run(f"{button}.getAttribute('aria-pressed')") == "true"
     page.run(f"{button}.click()")

@@ -5,6 +5,8 @@ Run as a program, it serves the page until it is stopped, and prints the address
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import threading
 import time
@@ -170,6 +172,17 @@ class Served:
         """Opens a websocket as the page does."""
         given = {"origin": f"http://{self.host}", "subprotocols": [PROTOCOL, self.guard.token], "compression": None}
         return connect(f"ws://{self.host}/socket", **{**given, **more})
+
+
+def told_by(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What `retrodict play --json` says of itself first; an AssertionError where it ends before."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not lines or lines[-1] != "}\n":
+        lines.append(process.stdout.readline())
+        assert lines[-1], f"the command ended with {process.wait(20)} after saying {''.join(lines)!r}"
+    found: dict[str, Any] = json.loads("".join(lines))
+    return found
 
 
 @contextmanager

@@ -76,12 +76,14 @@ class Imagine(Loading):
         if video:
             film_of(self.out, real[0], made[0], forward.view, source.schema.fps)
         steps = points(errors(real[:, begin:], made))
+        if not video:  # decibels are of grey levels
+            steps = [{name: value for name, value in point.items() if name != "PSNR"} for point in steps]
         told = {"run": str(self.folder), "episode": self.from_episode, "seen": self.seen, "steps": ahead,
                 "actions": how, "video": video or None, "errors": steps}  # fmt: skip
         rows = [point for point in steps if _shown(point["step_ahead"], ahead)]
         self.tell(told, [
             f"{self.from_episode}: {self.seen} frames seen, {ahead} steps imagined under the actions {how}",
-            *table(rows, COLUMNS),
+            *table(rows, COLUMNS if video else COLUMNS[:-1]),
             f"real | imagined in {video}" if video else "no video: this world imagines numbers, as its run was shown",
         ])  # fmt: skip
         return DONE

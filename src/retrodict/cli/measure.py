@@ -146,24 +146,28 @@ def unseen(folder: Path, origin: Origin, quiet: bool) -> Path:
         raise UnusableInput(
             f"{folder} does not say in which world its data was recorded; give a dataset that it has not seen: --data D"
         )
-    from retrodict.data.store import Store
+    from retrodict.data.store import SCHEMA_FILE, Store
     from retrodict.envs.catalog import make
     from retrodict.envs.rollout import expert, uniform
     from retrodict.run.collect import LEVELS, UNSEEN, collect, schema_of
 
-    world, out = make(origin.env, COPIES, **origin.options), folder / "unseen"
+    out = folder / "unseen" / key(origin)
+    if (out / SCHEMA_FILE).is_file():
+        with Store.open(out) as store:
+            if sum(store.lengths.values()) >= FRAMES:
+                return out
+    world, seed = make(origin.env, COPIES, **origin.options), UNSEEN // LEVELS
     share = RANDOM if world.has_expert else 0.0
     provenance = {
         "command": "record", "env": origin.env, "options": dict(origin.options), "random": share,
-        "policy": "expert" if world.has_expert else "random", "seed": UNSEEN // LEVELS,
+        "policy": "expert" if world.has_expert else "random", "seed": seed,
     }  # fmt: skip
     try:
         with Store.open_or_create(out, schema_of(world)) as store:
             first, missing = UNSEEN + len(store.ids), FRAMES - sum(store.lengths.values())
-            if missing > 0:
-                actor = expert(world, share, 0) if world.has_expert else uniform(world, 0)
-                say = None if quiet else partial(print, file=sys.stderr, flush=True)
-                collect(world, range(first, first + missing), actor, store, provenance, FRAMES, say)
+            actor = expert(world, share, seed) if world.has_expert else uniform(world, seed)
+            say = None if quiet else partial(print, file=sys.stderr, flush=True)
+            collect(world, range(first, first + missing), actor, store, provenance, FRAMES, say)
     finally:
         world.close()
     return out
@@ -194,7 +198,7 @@ def same(world: Origin, source: Episodes, view: View) -> None:
 
 
 def key(world: Origin) -> str:
-    """A name for the judge of a world, by which it is found again as long as it would be taught the same."""
+    """A name for what is kept of a world, its judge and its unseen levels, as long as they would be the same."""
     from retrodict import judge
 
     told = [world.env, dict(world.options), judge.FRAMES, judge.RANDOM, asdict(judge.FIT)]

@@ -164,15 +164,22 @@ class World(VectorEnv[Any, Any, Any], ABC):
         return ("",) * self.num_envs
 
     def _refuse_non_finite(self, actions: np.ndarray) -> None:
-        if actions.dtype.kind == "f" and not np.isfinite(actions).all():
-            row = int(np.argwhere(~np.isfinite(actions))[0, 0])
+        if actions.dtype.kind != "f" or len(actions) != self.num_envs:
+            return
+        bad = ~np.isfinite(actions).reshape(len(actions), -1).all(1) & ~self.done  # rows that are done ignore theirs
+        if bad.any():
+            row = int(bad.argmax())
             raise UnusableInput(
                 f"{self.name} was given an action that is not finite, {actions[row].tolist()}, in row {row} at step "
                 f"{int(self.steps[row])} of its level {int(self.seeds[row])}; look at the policy that chose it"
             )
 
     def native(self, vectors: Float[Tensor, "n d"] | Float[np.ndarray, "n d"]) -> np.ndarray:
-        """Turns action vectors into what `step` takes."""
+        """Turns action vectors into what `step` takes.
+
+        Raises:
+            UnusableInput: they have another width than `actions`, or are not finite in a row that is not done.
+        """
         values = np.asarray(vectors)
         if values.ndim != 2 or values.shape[1] != self.actions.width:
             raise UnusableInput(f"{self.name} speaks actions of {self.actions.width} columns; got {values.shape}")

@@ -69,10 +69,11 @@ class CMAES(Part):
         """Takes in how good the candidates are, higher being better.
 
         Raises:
-            NonFinite: a fitness is not finite; nothing was taken in.
+            NonFinite: a fitness is not finite, and nothing was taken in; or the candidates were not.
         """
-        for number in (~fitness.isfinite()).nonzero().flatten().tolist():
-            raise NonFinite(f"fitness of candidate {number}", int(self.generation))
+        bad = (~fitness.isfinite()).nonzero()
+        if len(bad):
+            raise NonFinite(f"fitness of candidate {int(bad[0])}", int(self.generation))
         best = fitness.argsort(descending=True, stable=True)[: len(self.weights)]
         steps = (found[best] - self.mean) / self.spread
         step = self.weights @ steps
@@ -90,6 +91,8 @@ class CMAES(Part):
         self.covariance.add_(self.rank_mu * (steps.T * self.weights) @ steps)
         self.mean += self.spread * step
         self.spread *= math.exp(c / self.damping * (float(self.path.norm()) / self.length - 1))
+        if not bool(self.covariance.isfinite().all()):
+            raise NonFinite("covariance", int(self.generation))
         squares, axes = torch.linalg.eigh((self.covariance + self.covariance.T) / 2)
         self.axes.copy_(axes * squares.clamp_min(1e-20).sqrt())
 

@@ -86,7 +86,7 @@ class Dreamer(Part):
     ) -> None:  # fmt: skip
         super().__init__()
         if not world.outcomes:
-            raise UnusableInput("one practises in a world that tells rewards and ends, and this one has no outcomes")
+            raise UnusableInput("one practises in a world that tells rewards and ends; make it with outcomes=True")
         self.world, self.slow_share = world, slow
         self.own_paces = {"actor": actor_pace, "critic": critic_pace}
         view = replace(world.view, features=world.features, proprio=0)

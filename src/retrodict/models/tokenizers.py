@@ -26,7 +26,7 @@ from retrodict.models.windows import frame_windows
 from retrodict.nn.conv import Refine, normalise, to_bytes
 from retrodict.nn.masks import Mask
 from retrodict.nn.part import Part
-from retrodict.nn.quantize import Codes, bottleneck
+from retrodict.nn.quantize import FSQ, Codes, bottleneck
 from retrodict.nn.transformer import SpaceTime
 from retrodict.roles import View
 
@@ -167,7 +167,8 @@ class LearnedTokenizer(Tokenizer):
         used = self.quantiser.perplexity
         if used >= max(2.0, FEW * self.codes):
             return ""
-        return f"its codebook collapsed: {self.codes} codes are worth {used:.1f}; train longer, or set levels (FSQ)"
+        other = "" if isinstance(self.quantiser, FSQ) else ", or set levels (FSQ)"
+        return f"its codebook collapsed: {self.codes} codes are worth {used:.1f}; train longer{other}"
 
     def after_step(self, step: int, rate: float) -> None:
         """Restarts dead codes every 20 steps while the net moves."""

@@ -68,7 +68,7 @@ class Wordless(DecodedForward):
 def wordless(forward: ForwardModel) -> ForwardModel:
     """Returns a world that takes no words: itself, or where its actions have texts one that is told empty ones.
 
-    Planners, dreams, `best_of_n` and `bayes_inverse` ask for it by themselves, so that they meet any world.
+    Planners, dreams, `bayes_inverse`, and `best_of_n` with an inverse ask for it by themselves, and so meet any world.
 
     Raises:
         UnusableInput: the world takes words alone.

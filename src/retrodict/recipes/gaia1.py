@@ -70,7 +70,7 @@ class Config:
     guidance: float = 1.0  # how much words are exaggerated (own: of 0, 1, 2 and 3, what followed captions best)
     tokenise: Fit = field(default_factory=lambda: Fit(5000, 32, 2e-3))
     say: Fit = field(default_factory=lambda: Fit(4500, 24, 2e-3))
-    levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens whose codes are fixed (FSQ); none: learnt
+    levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens of fixed codes (FSQ); none: learnt
 
 
 def micro() -> Config:

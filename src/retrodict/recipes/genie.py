@@ -107,7 +107,7 @@ class Config:
     moving: float = field(default=0.0, metadata=LATER)  # how much more what moves weighs in `conv` tokens (own)
     changing: float = field(default=0.0, metadata=LATER)  # how much more tokens that change weigh in the dynamics (own)
     alike: bool = field(default=False, metadata=LATER)  # whether like tokens begin alike in the dynamics (own)
-    levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens whose codes are fixed (FSQ); none: learnt
+    levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens of fixed codes (FSQ); none: learnt
 
 
 def micro() -> Config:

@@ -51,7 +51,7 @@ class Config:
     tokenise: Fit = field(default_factory=lambda: Fit(1500, 64, 3e-3, 0.0))
     say: Fit = field(default_factory=lambda: Fit(3000, 32, 2e-3))
     practise: Fit = field(default_factory=lambda: Fit(700, 64, 2e-3, 0.0, clip=10.0))
-    levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens whose codes are fixed (FSQ); none: learnt
+    levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens of fixed codes (FSQ); none: learnt
 
 
 def micro() -> Config:

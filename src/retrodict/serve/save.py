@@ -18,7 +18,7 @@ import torch
 
 from retrodict.clip import MISSING, RECORDED, Clip
 from retrodict.data.schema import IMAGE_PIXELS, Schema
-from retrodict.data.store import Store
+from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnusableInput
 from retrodict.report import film
 from retrodict.roles import View
@@ -49,13 +49,24 @@ class Shelf:
 
     def opened(self, speech: str) -> Store:
         """Opens the dataset of a way of speaking for writing, or makes it; raises as `Store.open_or_create`."""
-        schema = self.schema(speech)
-        store = Store.open_or_create(self.out / speech, schema)
-        own, others = self.provenance.get("system"), {commit.provenance.get("system") for commit in store.commits}
-        if store.schema != schema or not others <= {own}:
+        store = Store.open_or_create(self.out / speech, self.schema(speech))
+        if not self._ours(store, speech):
             store.close()
             raise UnusableInput(f"{self.out / speech} holds what another run dreamt; name another folder with --out")
         return store
+
+    def taken(self) -> bool:
+        """Whether a dataset of another run, or of other weights of this one, lies there already."""
+        for speech in self.spaces:
+            if (self.out / speech / SCHEMA_FILE).is_file():
+                with Store.open(self.out / speech) as store:
+                    if not self._ours(store, speech):
+                        return True
+        return False
+
+    def _ours(self, store: Store, speech: str) -> bool:
+        others = {commit.provenance.get("system") for commit in store.commits}
+        return store.schema == self.schema(speech) and others <= {self.provenance.get("system")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,13 +82,17 @@ def prepared(wish: Wish) -> Game:
             "--image PNG), or name the world (--env)"
         )
     rate = round(view.rate) or fps
-    name = folder.resolve().name
+    name, system_name = folder.resolve().name, system_hash(folder)
     shelf = Shelf(
         wish.out or Path("runs/play") / name, view, rate, {s.name: s.forward.space for s in speeches},
-        {"command": "play", "source": "dream", "run": name, "system": system_hash(folder), "env": env},
+        {"command": "play", "source": "dream", "run": name, "system": system_name, "env": env},
     )  # fmt: skip
+    if shelf.taken():  # told before anything is played
+        if wish.out is not None:
+            raise UnusableInput(f"{wish.out} holds what another run dreamt; name another folder with --out")
+        shelf = replace(shelf, out=shelf.out.with_name(f"{name}-{system_name[:12]}"))
     return Game(
-        name, speeches, shelf, Model(), worlds, shelf.out / f"names-{system_hash(folder)[:12]}.json", frame,
+        name, speeches, shelf, Model(), worlds, shelf.out / f"names-{system_name[:12]}.json", frame,
         env, options, level, tuple(notes), apart,
     )  # fmt: skip
 

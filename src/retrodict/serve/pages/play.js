@@ -123,9 +123,7 @@ function showBranches() {
     compare.setAttribute("aria-label", `Compare with ${branch.name}`);
     compare.setAttribute("aria-pressed", String(here.other === i));
     compare.addEventListener("click", () => {
-      here.other = here.other === i ? -1 : i;
-      wire.tell("compare", { branch: here.other });
-      showBranches();
+      wire.tell("compare", { branch: here.other === i ? -1 : i }); // the frame that answers says what is compared
     });
     const rename = made("button", { type: "button", className: "quiet" }, "Name");
     rename.setAttribute("aria-label", `Name ${branch.name}`);

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+import toy
 from websockets.sync.client import connect
 
 from retrodict.serve.guard import PROTOCOL
@@ -58,21 +59,23 @@ def test_its_own_world_is_played_from_it_alone(site: Path, tmp_path: Path) -> No
     assert where.stdout.startswith(str(site))
     command = [sys.executable, "-m", "retrodict", "play", "--no-browser", "--json", "--threads", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    host, _, token = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")["url"][7:].partition("/#")
-    for route in pages():
-        with urlopen(f"http://{host}{route}") as answer:
-            assert answer.status == 200
-            assert answer.read()
-    own = {"origin": f"http://{host}", "subprotocols": [PROTOCOL, token], "compression": None}
-    frames = 0
-    with connect(f"ws://{host}/socket", **own) as line:  # type: ignore[arg-type]
-        line.send('{"do": "sit", "seat": ""}')
-        line.send('{"do": "hold", "keys": ["0:2"], "press": 1}')
-        while frames < 2:
-            message = line.recv(timeout=60)
-            told = json.loads(message) if isinstance(message, str) else unpack(message)[0]
-            assert told["kind"] != "error", told
-            frames += told["kind"] == "frame"
-        process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 0
+    try:
+        host, _, token = toy.told_by(process)["url"].removeprefix("http://").partition("/#")
+        for route in pages():
+            with urlopen(f"http://{host}{route}", timeout=60) as answer:
+                assert answer.status == 200
+                assert answer.read()
+        own = {"origin": f"http://{host}", "subprotocols": [PROTOCOL, token], "compression": None}
+        frames = 0
+        with connect(f"ws://{host}/socket", **own) as line:  # type: ignore[arg-type]
+            line.send('{"do": "sit", "seat": ""}')
+            line.send('{"do": "hold", "keys": ["0:2"], "press": 1}')
+            while frames < 2:
+                message = line.recv(timeout=60)
+                told = json.loads(message) if isinstance(message, str) else unpack(message)[0]
+                assert told["kind"] != "error", told
+                frames += told["kind"] == "frame"
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
