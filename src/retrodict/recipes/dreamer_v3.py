@@ -1,7 +1,7 @@
 """DreamerV3: one setting for games of any reward: categorical latents, symlogs, returns in units of their own range.
 
 Claim   the same settings learn games of any reward, from pixels or numbers, by practice in imagination
-Tiny    about 9 minutes a seed on a CPU core: catch_return, catch_return_x0.01, catch_return_x100, pendulum_return
+Tiny    8 to 12 minutes a seed on a CPU core: catch_return, catch_return_x0.01, catch_return_x100, pendulum_return
 Paper   Hafner et al., Mastering Diverse Control Tasks through World Models (Nature 2025)
 Run     retrodict train dreamer_v3 --data D --env E --out RUN --size tiny
 
