@@ -17,7 +17,7 @@ from retrodict.models.wordless import wordless
 from retrodict.planners import gradient
 from retrodict.roles import ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
 from retrodict.search import cem, icem, mppi, random_shooting
-from retrodict.spaces import ActionSpace, Distribution
+from retrodict.spaces import Distribution
 from retrodict.tree import Tree
 
 __all__ = [
@@ -229,11 +229,12 @@ class Uniform:
 def self_inverse(forward: ForwardModel) -> BayesInverse | None:
     """Returns what a world itself reads off its frames, all actions being as likely before; None where its action is
     not a single choice, words aside, or it has no likelihood, which is asked of one black pair of frames."""
-    spoken = [segment for segment in forward.space.segments if segment.kind != "text"]
-    if len(spoken) != 1 or ActionSpace(tuple(spoken)).discrete is None:
+    if all(segment.kind == "text" for segment in forward.space.segments):
         return None
-    view = forward.view
-    inverse = bayes_inverse(forward, Uniform(wordless(forward)))
+    forward, view = wordless(forward), forward.view
+    if forward.space.discrete is None:
+        return None
+    inverse = bayes_inverse(forward, Uniform(forward))
     try:
         inverse.infer(Clip(frames=torch.zeros(1, 2, view.channels, *view.size, dtype=torch.uint8)))
     except NoLikelihood:
