@@ -146,9 +146,9 @@ def unseen(folder: Path, origin: Origin, quiet: bool) -> Path:
         raise UnusableInput(
             f"{folder} does not say in which world its data was recorded; give a dataset that it has not seen: --data D"
         )
+    from retrodict.cli.record import actor_of
     from retrodict.data.store import SCHEMA_FILE, Store
     from retrodict.envs.catalog import make
-    from retrodict.envs.rollout import expert, uniform
     from retrodict.run.collect import LEVELS, UNSEEN, collect, schema_of
 
     out = folder / "unseen" / key(origin)
@@ -157,15 +157,15 @@ def unseen(folder: Path, origin: Origin, quiet: bool) -> Path:
             if sum(store.lengths.values()) >= FRAMES:
                 return out
     world, seed = make(origin.env, COPIES, **origin.options), UNSEEN // LEVELS
-    share = RANDOM if world.has_expert else 0.0
+    policy, share = ("expert", RANDOM) if world.has_expert else ("random", 0.0)
     provenance = {
-        "command": "record", "env": origin.env, "options": dict(origin.options), "random": share,
-        "policy": "expert" if world.has_expert else "random", "seed": seed,
+        "command": "record", "env": origin.env, "options": dict(origin.options), "policy": policy, "random": share,
+        "seed": seed,
     }  # fmt: skip
     try:
         with Store.open_or_create(out, schema_of(world)) as store:
             first, missing = UNSEEN + len(store.ids), FRAMES - sum(store.lengths.values())
-            actor = expert(world, share, seed) if world.has_expert else uniform(world, seed)
+            actor = actor_of(policy, world, share, seed)
             say = None if quiet else partial(print, file=sys.stderr, flush=True)
             collect(world, range(first, first + missing), actor, store, provenance, FRAMES, say)
     finally:
