@@ -27,7 +27,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 faults: $(STAMP)
-	RETRODICT_FAULTS=full $(BIN)/python -m pytest tests/faults tests/serve/test_server.py
+	RETRODICT_FAULTS=full $(BIN)/python -m pytest tests/faults
 
 fuzz: $(STAMP)
 	RETRODICT_FAULTS=full $(BIN)/python -m pytest -s tests/fuzz

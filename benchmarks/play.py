@@ -14,7 +14,8 @@ one, each on a websocket as the page opens it.
 - In real time: keys change at random moments while the world runs at its own rate; one is always held, as a world in
   which nobody rests waits for one.
 - Several players at once, against one: frames per second of all together, as a ratio.
-- The frame rate of a player in real time while two others attack, each way apart: as a share of its rate in peace.
+- The frame rate of a player in real time while two others attack from a process of their own, each way apart: as a
+  share of its rate in peace.
 - Without a server, a frame from the state that was kept, against one for which all that was seen is looked at again.
 - Memory of the server over `--frames` frames of one session, from its thousandth on.
 
@@ -267,9 +268,35 @@ WAYS: dict[str, Attack] = {"noise": noise, "bent messages": bent, "connections t
 }
 
 
+def attack(way: str, host: str, token: str) -> None:
+    """The attackers' process: two of them, without a pause, from a line of its input to its end."""
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # of those who send noise
+    stop = threading.Event()
+
+    def attacking() -> None:
+        while not stop.is_set():
+            with suppress(WebSocketException, OSError, EOFError, AssertionError):  # refused, it tries again
+                WAYS[way](host, token, lambda: not stop.is_set())
+
+    threads = [threading.Thread(target=attacking, daemon=True) for _ in range(2)]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for thread in threads:
+        thread.start()
+    sys.stdin.read()
+    stop.set()
+    for thread in threads:
+        thread.join(5)
+
+
 def attacked(way: str, host: str, token: str, seconds: float) -> Row:
     """Says the rate of one who plays in real time beside two who mean harm in this way, of that in peace before."""
-    client, stop = Client(host, token), threading.Event()
+    command = [sys.executable, __file__, "--attack", way, host, token]
+    attackers = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert attackers.stdin is not None
+    assert attackers.stdout is not None
+    assert attackers.stdout.readline() == "ready\n"
+    client = Client(host, token)
     client.tell("run", on=True)
     client.step("0:1", held=True)
 
@@ -279,19 +306,11 @@ def attacked(way: str, host: str, token: str, seconds: float) -> Row:
             client.heard()
         return (client.frames - before) / seconds
 
-    def attack() -> None:
-        while not stop.is_set():
-            with suppress(WebSocketException, OSError, EOFError, AssertionError):  # refused, it tries again
-                WAYS[way](host, token, lambda: not stop.is_set())
-
     peace = rate()
-    threads = [threading.Thread(target=attack, daemon=True) for _ in range(2)]
-    for thread in threads:
-        thread.start()
+    attackers.stdin.write("go\n")
+    attackers.stdin.flush()
     war = rate()
-    stop.set()
-    for thread in threads:
-        thread.join(30)
+    attackers.communicate(timeout=30)
     client.close()
     return f"the same beside two: {way}", f"{war / peace:.2f} of the rate in peace", "0.8"
 
@@ -375,13 +394,16 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     options.add_argument("--serve", nargs=2, type=Path, help=argparse.SUPPRESS)
     options.add_argument("--free", action="store_true", help=argparse.SUPPRESS)
+    options.add_argument("--attack", nargs=3, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.serve:
         serve(*given.serve, given.free)
         return
+    if given.attack:
+        attack(*given.attack)
+        return
     from PIL import Image
 
-    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # of those who send noise
     with tempfile.TemporaryDirectory() as name:
         folder, image = Path(name) / "world", Path(name) / "first.png"
         if given.run is None:

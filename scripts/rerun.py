@@ -70,7 +70,7 @@ def jobs(results: Path, recipe: str | None = None) -> list[Job]:
 def joined(group: Sequence[dict[str, Any]]) -> Job:
     """The one command of figures that differ in their names alone."""
     claims = "".join(claim for told in group for claim in re.findall(CLAIM, told["command"]))
-    seconds = core_seconds(group) if "recipe" in group[0] else sum(map(spent, group))
+    seconds = core_seconds(group) if "preset" in group[0] else sum(map(spent, group))
     return Job(re.sub(CLAIM, claims, group[0]["command"]), seconds)
 
 

@@ -52,11 +52,13 @@ def mutants(count: int, seed: int) -> Iterator[str | bytes]:
 
 def flood(host: str, token: str, messages: Iterator[str | bytes]) -> int:
     """Tells everything, a hundred messages to a connection; returns how many were told to one that heard them all."""
-    told, waiting = 0, list(messages)
+    told, waiting, seat = 0, list(messages), ""
     while waiting:
         some, waiting = waiting[:100], waiting[100:]
         with connecting(host, token) as line, suppress(ConnectionClosed):
-            for message in ('{"do": "sit", "seat": ""}', *some, '{"do": "speak", "speech": "the end"}'):
+            line.send(json.dumps({"do": "sit", "seat": seat}))
+            seat = json.loads(line.recv(timeout=60))["seat"]
+            for message in (*some, '{"do": "speak", "speech": "the end"}'):
                 line.send(message)
             while "'the end'" not in str(line.recv(timeout=60)):
                 pass

@@ -8,7 +8,9 @@ One rule each, and none has an exception:
   Origin and the token.
 - The token travels in the page's fragment and as a websocket subprotocol: in no address that is sent, no log, no
   cookie. So no other page, and no other server of this machine, ever has it sent along by the browser.
-- Messages have a largest size and a highest rate, connections a largest number and a longest life.
+- Messages have a largest size and a highest rate, connections a largest number and a longest life. New connections
+  beyond a rate wait for their turn, each carries one request, and bytes are taken in a few at a time: who was cut off
+  and comes back keeps the others waiting no longer than one who asks politely.
 """
 
 from __future__ import annotations
@@ -30,10 +32,12 @@ from retrodict.errors import UnusableInput
 
 PROTOCOL = "retrodict.1"  # subprotocol of every websocket; the token stands beside it
 MOST_CONNECTIONS = 64  # at a time
+OPENINGS, CROWD = 20.0, 120.0  # new connections a second, and at once; those beyond wait
 LONGEST_REQUEST = 20.0  # seconds that a connection may last without becoming a websocket
 MOST_HEADERS = 16 << 10  # bytes
 MOST_FRAGMENTS = 64  # parts of one message
 MOST_PINGS = 30  # in a second
+PIECE = 4 << 10  # bytes of a websocket that are looked at before the next are, if it is still there
 MOST_UNREAD = 16 << 20  # bytes sent that the other side does not take
 PING_SECONDS = 20.0  # a websocket whose other side is silent for so long, when asked, is closed
 
@@ -44,7 +48,7 @@ _POLICY = (
 _HEADERS = {
     "x-content-type-options": "nosniff", "x-frame-options": "DENY", "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin", "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",
+    "cache-control": "no-store", "connection": "close",
 }  # fmt: skip
 
 
@@ -57,6 +61,7 @@ class Guard:
     def __init__(self, app: ASGIApp, port: int) -> None:
         self.app, self.port = app, port
         self.token = secrets.token_urlsafe(32)
+        self.openings = Rate(OPENINGS, CROWD)
         self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
         if port == 80:  # which a browser does not write
             self.hosts |= {"127.0.0.1", "localhost"}
@@ -120,7 +125,7 @@ def _with_headers(send: Send, host: str) -> Send:
 async def _answer(send: Send, status: int, words: str) -> None:
     body = words.encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    headers += [(b"connection", b"close"), *((name.encode(), value.encode()) for name, value in _HEADERS.items())]
+    headers += [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -133,23 +138,38 @@ class Rate:
         self.left, self.at = burst, 0.0
 
     def take(self, now: float) -> bool:
-        """Counts one, at `now` seconds of any clock; False where it is one too many."""
+        """Counts one, at `now` seconds of any clock; False where it is one too many, which does not count."""
+        self._refill(now)
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+    def wait(self, now: float) -> float:
+        """Counts one, whose turn comes in so many seconds."""
+        self._refill(now)
+        self.left -= 1
+        return max(0.0, -self.left / self.rate)
+
+    def _refill(self, now: float) -> None:
         self.left = min(self.burst, self.left + (now - self.at) * self.rate)
         self.at = now
-        self.left -= 1
-        return self.left >= 0
 
 
 class Door(H11Protocol):
-    """A connection: there are only so many, and each has to become a websocket or end within seconds."""
+    """A connection: there are only so many, and each is read in its turn, and is a websocket or ends within seconds."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Takes a connection, or ends it at once."""
+        """Takes a connection, lets it wait, or ends it at once."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
             return
         self.loop.call_later(LONGEST_REQUEST, self._end)
+        assert isinstance(self.config.app, Guard), "the server is made for a guarded app"
+        if wait := self.config.app.openings.wait(self.loop.time()):
+            transport.pause_reading()
+            self.loop.call_later(wait, transport.resume_reading)
 
     def _end(self) -> None:
         if self.transport.get_protocol() is self and not self.transport.is_closing():
@@ -164,8 +184,11 @@ class Wire(WebSocketsSansIOProtocol):
         self.pings = Rate(MOST_PINGS, MOST_PINGS)
 
     def data_received(self, data: bytes) -> None:
-        """Takes in bytes, unless the other side is out of bounds."""
-        super().data_received(data)
+        """Takes in bytes, as long as the other side is within bounds."""
+        for start in range(0, len(data), PIECE):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[start : start + PIECE])
         if self.transport.get_write_buffer_size() > MOST_UNREAD and not self.transport.is_closing():
             self.transport.abort()
 

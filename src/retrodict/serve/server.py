@@ -26,7 +26,7 @@ from retrodict.serve.player import Player
 
 PLAYERS = 4
 MESSAGES, BURST = 60.0, 120.0  # a second, and at once
-SEATS, CROWD = 4.0, 16.0  # new sessions a second, and at once
+SEATS, CROWD = 0.5, 6.0  # new sessions a second, and at once
 SEATING = 10.0  # seconds within which a page says who it is
 REFUSED, MOVED = 4000, 4001  # codes with which a websocket is closed: told why; the page is open elsewhere
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
