@@ -105,6 +105,16 @@ def test_a_result_tells_its_parts_and_minutes() -> None:
     assert not {"parts", "minutes"} & set(plain)
 
 
+def test_a_result_tells_how_far_it_lies_above_its_control_seed_by_seed() -> None:
+    """0.3, 0.5 and 0.3 above: 0.3667 in the mean, and 4.303 deviations of 0.1155 over the root of 3 are 0.2869."""
+    values = [{"success": a, "success.shuffled": b} for a, b in ((0.5, 0.2), (0.7, 0.2), (0.6, 0.3))]
+    figure, trials = Figure("sprites", "success"), [Trial(i, v, 1.0, {}, {}, 0.5) for i, v in enumerate(values)]
+    parts = summary("f", figure, "genie", "digest", trials)["parts"]
+    assert list(parts) == ["shuffled", "above_shuffled", "above_shuffled.low", "above_shuffled.high"]
+    assert [*parts.values()] == pytest.approx([0.2333, 0.3667, 0.0798, 0.6535], abs=1e-4)
+    assert set(summary("f", figure, "genie", "digest", trials[:1])["parts"]) == {"shuffled", "above_shuffled"}
+
+
 def test_every_figure_has_its_setting_and_measures() -> None:
     assert SETTINGS["arm"].unseen == {"textures": "stripes"}
     assert SETTINGS["arm"].per_minute == 20 * 60

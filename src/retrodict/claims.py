@@ -67,7 +67,10 @@ def commit_of_source() -> str:
 
 
 def summary(name: str, figure: Figure, recipe_name: str, digest: str, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Joins the seeds of a figure into what is committed under results/."""
+    """Joins the seeds of a figure into what is committed under results/.
+
+    A figure with a control of shuffled actions is also told as `above_shuffled`, seed by seed less that control.
+    """
     values = np.array([t.values[figure.measure] for t in trials])
     share = None if figure.measure in UNBOUNDED else (0.0, 1.0)
     estimate = _pooled(figure.measure, trials) if figure.pooled else intervals.t_interval(values, within=share)
@@ -76,6 +79,11 @@ def summary(name: str, figure: Figure, recipe_name: str, digest: str, trials: Se
         key.removeprefix(mark): round(float(np.mean([t.values[key] for t in trials])), 4)
         for key in trials[0].values if key.startswith(mark)
     }  # fmt: skip
+    if "shuffled" in parts:
+        above = intervals.t_interval(values - np.array([t.values[f"{mark}shuffled"] for t in trials]))
+        parts["above_shuffled"] = round(above.value, 4)
+        if above.low is not None and above.high is not None:
+            parts |= {"above_shuffled.low": round(above.low, 4), "above_shuffled.high": round(above.high, 4)}
     return {
         "name": name, "recipe": recipe_name, "tier": figure.tier, "measure": figure.measure, "setting": figure.setting,
         "labels": figure.labels, "preset": figure.preset, "target": figure.target, "at_most": figure.at_most,
