@@ -236,7 +236,7 @@ def test_divergences_below_what_is_free_cost_and_teach_nothing() -> None:
     found = part.unroll(seen, rng.torch_rng(0))
     apart = part.divergence(found.post, found.prior).detach()
     largest, smallest = float(apart.max()), float(apart.min())
-    base = float(modelling(part, seen, rng.torch_rng(0), dyn=0.0, rep=0.0)["all"])
+    base = float(modelling(part, seen, rng.torch_rng(0), dyn=0.0, rep=0.0)["all"].detach())
     for each in (True, False):
         loss = modelling(part, seen, rng.torch_rng(0), dyn=1.0, rep=0.0, free=largest + 1, each=each)["all"]
         assert float(loss) == pytest.approx(base + largest + 1, rel=1e-5)

@@ -209,6 +209,24 @@ def test_tokens_that_change_weigh_as_much_more_as_is_said() -> None:
     assert loss(still, 3.0) == loss(still, 0.0)
 
 
+@pytest.mark.parametrize("kind", ["masked", "next"])
+def test_rows_are_learnt_from_as_far_as_their_first_episode_goes(kind: str) -> None:
+    model, clip = world(kind), played(2, 6)
+    loss: Any = filling_in if kind == "masked" else saying
+
+    def learnt(second: list[int], frames: Tensor) -> float:
+        segment = torch.tensor([[4, 4, 4, *second], [5, 5, 5, 5, 5, 5]], dtype=torch.int32)
+        with torch.no_grad():
+            return float(loss(model, clip.with_(segment=segment, frames=frames), rng.torch_rng(0))["all"])
+
+    assert clip.frames is not None
+    other = clip.frames.clone()
+    other[0, 3:] = other[1, :3]
+    padded = learnt([-1, -1, -1], clip.frames)
+    assert learnt([9, 9, 9], clip.frames) == learnt([9, 9, 9], other) == padded
+    assert learnt([4, 4, 4], clip.frames) != padded
+
+
 def test_like_tokens_begin_alike() -> None:
     patches = PatchTokenizer(VIEW, PATCH, 3)
     dark = torch.zeros(3 * PATCH * PATCH)

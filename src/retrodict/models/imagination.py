@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -207,10 +208,11 @@ def _alive(clip: Clip) -> Float[Tensor, "b t"]:
 @torch.no_grad()
 def _range(agent: Dreamer, returns: Float[Tensor, "n h"], here: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     """Follows the range of returns; at least 1."""
-    counted = returns[here > 0.5].flatten()
-    if agent.training and len(counted):
-        ends = torch.quantile(counted[:: max(1, len(counted) // 100_000)], counted.new_tensor([0.05, 0.95]))
-        agent.spread.lerp_(ends[1] - ends[0], 0.01)
+    if agent.training:
+        counted = torch.where(here.unsqueeze(1) > 0.5, returns, math.nan).flatten()
+        ends = torch.nanquantile(counted[:: max(1, len(counted) // 100_000)], counted.new_tensor([0.05, 0.95]))
+        far = ends[1] - ends[0]
+        agent.spread.lerp_(torch.where(far.isnan(), agent.spread, far), 0.01)  # where nothing counts, nothing moves
     return agent.spread.clamp_min(1.0)
 
 

@@ -203,10 +203,11 @@ def foretelling(world: MDNRNN, clip: Clip, noise: torch.Generator) -> dict[str, 
     """Negative log density of each latent number of the next frame, and the errors of end and reward, a step's mean.
 
     Latent numbers are drawn anew from what the autoencoder believes (the clip's features: means and log variances, or
-    its frames), the inputs and the targets alike. Rows begin with an empty memory and hold one episode.
+    its frames), the inputs and the targets alike. Rows begin with an empty memory, and count as far as their first
+    episode goes, as those do that `Steps` draws.
 
     Raises:
-        UnusableInput: the world is to tell ends or rewards, and the clips have none; or a row holds several episodes.
+        UnusableInput: the world is to tell ends or rewards, and the clips have none.
     """
     with torch.no_grad():
         if clip.features is not None:
@@ -215,9 +216,7 @@ def foretelling(world: MDNRNN, clip: Clip, noise: torch.Generator) -> dict[str, 
             assert clip.frames is not None
             mean, log_variance = world.vae.posterior(clip.frames)
         latent = resampled(mean, log_variance, noise)
-    real = clip.real
-    if bool((real[:, 1:] & ~real[:, :-1]).any()):
-        raise UnusableInput("this world learns from clips that begin within their episode, as `Steps` draws them")
+    real = clip.real.cumprod(1).bool()
     first = torch.zeros(clip.rows, clip.steps, device=clip.device)
     if clip.times is not None:
         first = (clip.times[:, :-1] == 0).to(first.dtype)

@@ -25,7 +25,7 @@ from retrodict.errors import NoFrames, UnusableInput
 from retrodict.models.windows import frame_windows
 from retrodict.nn.conv import Refine, normalise, to_bytes
 from retrodict.nn.masks import Mask
-from retrodict.nn.part import Part
+from retrodict.nn.part import Part, number_in
 from retrodict.nn.quantize import FSQ, Codes, bottleneck
 from retrodict.nn.transformer import SpaceTime
 from retrodict.roles import View
@@ -109,7 +109,7 @@ class PatchTokenizer(Tokenizer):
     def tokens(self, frames: UInt8[Tensor, "n f c h w"]) -> Int[Tensor, "n k"]:
         """Nearest patch of the book for each patch of the last frame."""
         patches = self._patches(frames[:, -1])
-        book = self.book[: max(1, int(self.filled))]
+        book = self.book[: max(1, int(number_in(self, "filled")))]
         nearness = patches @ book.T - 0.5 * book.square().sum(-1)
         return nearness.argmax(-1)
 
@@ -202,8 +202,10 @@ def motion(frames: Float[Tensor, "n f c h w"], moving: float) -> Float[Tensor, "
 
 def _rare_colours(shown: Tensor, wanted: Tensor) -> Float[Tensor, "n h w"]:
     """Squared error in units of the covariance of the frames' channels: a rare colour weighs as much as brightness."""
-    spread = wanted.transpose(0, 1).flatten(1).cov().view(wanted.shape[1], -1)  # one channel has a spread without axes
-    inverse = torch.linalg.inv(spread + 1e-4 * torch.eye(len(spread), device=spread.device))
+    colours = wanted.transpose(0, 1).flatten(1)
+    colours = colours - colours.mean(1, keepdim=True)
+    spread = colours @ colours.T / (colours.shape[1] - 1)
+    inverse = torch.linalg.inv_ex(spread + 1e-4 * torch.eye(len(spread), device=spread.device)).inverse
     off = shown - wanted
     return torch.einsum("nchw,cd,ndhw->nhw", off, inverse, off) / off.shape[1]
 

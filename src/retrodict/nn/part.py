@@ -19,6 +19,17 @@ from retrodict.spaces import ActionSpace
 FROM_FILE = "retrodict_recipe_"  # how the name of a module begins that was loaded from a recipe file
 
 
+def number_in(module: nn.Module, name: str) -> float:
+    """Returns the number in a buffer of a module. Its device is asked once, and again after the buffer changed."""
+    buffer = module.get_buffer(name)
+    if buffer.is_inference():  # which does not tell when it changes
+        return float(buffer)
+    known: dict[str, tuple[int, int, float]] = module.__dict__.setdefault("_numbers", {})
+    if known.get(name, ())[:2] != (id(buffer), buffer._version):
+        known[name] = (id(buffer), buffer._version, float(buffer))
+    return known[name][2]
+
+
 class Part(nn.Module):
     """A module whose constructor arguments are plain values, spaces, views or other parts, and are kept in `spec`.
 

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.nn.part import number_in
 from retrodict.rng import isolated
 from retrodict.segments import code, vector
 from retrodict.spaces import ActionSpace, Distribution
@@ -96,7 +97,7 @@ class Codes(Bottleneck):
     def forward(self, z: Float[Tensor, "n i"]) -> Passed:
         """Returns z through its nearest codes, those codes, and the loss of the method."""
         parts = self.parts(z)
-        if self.training and not self.ready:
+        if self.training and not number_in(self, "ready"):
             self._start_from(parts.detach())
         indices = self.assign(parts)
         quantised = self.lookup(indices)

@@ -1,0 +1,103 @@
+"""A loss never waits for the device: it asks for no number, and no shape of it depends on one.
+
+`one_hot` asks for the largest number where it runs on the CPU alone. Buffers that seldom change are asked for when they
+did (`number_in`): twice at the most as a stage begins. A loop asks for each step's losses, afterwards.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import retrodict
+from retrodict.check import load_recipe, recipes
+from retrodict.nn.part import Part, number_in
+from retrodict.run import loop
+from retrodict.run.loop import Fit
+from retrodict.run.run import Run, Views
+
+SOURCE = Path(retrodict.__file__).parent
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"}
+
+
+def where() -> str:
+    """The line of ours that is at work."""
+    lines = [one for one in traceback.extract_stack() if Path(one.filename).is_relative_to(SOURCE)]
+    return f"{lines[-1].line} in {lines[-1].name}" if lines else "no line of ours"
+
+
+class Watching(TorchDispatchMode):
+    """Notes which calls have to know numbers before they can go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        masks = [part for part in args[1] if part is not None and part.dtype == torch.bool] if name == "index" else []
+        if name in WAITS or masks:
+            self.waited += [f"{name} in {line}" for line in (where(),) if "F.one_hot" not in line]
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_waits_is_seen() -> None:
+    numbers = torch.arange(4.0)
+    for waits in (lambda: bool(numbers.any()), lambda: float(numbers[0]), lambda: numbers[numbers > 1], numbers.unique):
+        with Watching() as watching:
+            waits()
+        assert watching.waited
+    with Watching() as watching:
+        torch.where(numbers > 1, numbers, 0).nanquantile(0.5)
+    assert not watching.waited
+
+
+def test_a_buffer_is_asked_for_again_when_it_changed() -> None:
+    holder = nn.Module()
+    holder.register_buffer("count", torch.tensor(3))
+    with Watching() as watching:
+        assert [number_in(holder, "count") for _ in range(3)] == [3, 3, 3]
+        assert len(watching.waited) == 1
+        holder.get_buffer("count").add_(1)
+        assert [number_in(holder, "count") for _ in range(2)] == [4, 4]
+        holder.load_state_dict({"count": torch.tensor(9)})
+        assert number_in(holder, "count") == 9
+        holder.register_buffer("count", torch.tensor(7))
+        assert number_in(holder, "count") == 7
+    with torch.inference_mode():
+        holder.register_buffer("count", torch.tensor(1))
+        assert number_in(holder, "count") == 1
+        holder.get_buffer("count").add_(1)
+        assert number_in(holder, "count") == 2
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_no_loss_of_a_recipe_waits_for_the_device(
+    tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    real, watched = loop._step, list[str]()
+
+    def step(
+        stage: loop.Stage, part: Part, loss: loop.Loss, data: Any, cfg: Fit, optimisers: Any, number: int
+    ) -> dict[str, float]:
+        def seen(part: Part, batch: Any, noise: torch.Generator) -> Any:
+            with Watching() as watching:
+                losses = loss(part, batch, noise)
+            again = [one for one in watching.waited if number > 1 or "in number_in" not in one]
+            assert not again, f"the loss of {stage.name} waits: {again}"
+            watched.append(stage.name)
+            return losses
+
+        return real(stage, part, seen, data, cfg, optimisers, number)
+
+    monkeypatch.setattr(loop, "_step", step)
+    module = load_recipe(name)
+    with Run(tmp_path, sprites) as run:
+        module.train(module.micro(), run)
+    assert watched
