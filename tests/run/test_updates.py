@@ -1,4 +1,4 @@
-"""A loss never waits for the device: it asks for no number, and no shape of it depends on one.
+"""A loss and a dream never wait for the device: they ask for no number, and no shape of theirs depends on one.
 
 `one_hot` asks for the largest number where it runs on the CPU alone. Buffers that seldom change are asked for when they
 did (`number_in`): twice at the most as a stage begins. A loop asks for each step's losses, afterwards.
@@ -16,8 +16,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import retrodict
+from retrodict import rng
 from retrodict.check import load_recipe, recipes
+from retrodict.clip import Clip
 from retrodict.nn.part import Part, number_in
+from retrodict.roles import ForwardModel, View
 from retrodict.run import loop
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
@@ -99,5 +102,21 @@ def test_no_loss_of_a_recipe_waits_for_the_device(
     monkeypatch.setattr(loop, "_step", step)
     module = load_recipe(name)
     with Run(tmp_path, sprites) as run:
-        module.train(module.micro(), run)
+        system = module.train(module.micro(), run)
     assert watched
+    if system.forward is not None:
+        imagined(system.forward, sprites)
+
+
+def imagined(world: ForwardModel, sprites: Views) -> None:
+    """Imagines, and sees that nothing waits, but where a world asks whether words were told: then it thinks twice."""
+    view = world.view
+    clip = next(sprites.unlabelled.shown(View(view.frames + 1, size=view.size)).batches(4))[1]
+    with torch.no_grad():
+        state = world.observe(Clip(frames=clip.frames[:, : view.frames]))
+        actions = torch.zeros(4, 6, world.space.width)
+        for _ in range(2):
+            with Watching() as watching:
+                world.imagine(state, actions, 6, rng.torch_rng(0))
+    waited = [one for one in watching.waited if "words.any()" not in one]
+    assert not waited, f"{type(world).__name__} waits as it imagines: {waited}"
