@@ -227,6 +227,37 @@ def test_rows_are_learnt_from_as_far_as_their_first_episode_goes(kind: str) -> N
     assert learnt([4, 4, 4], clip.frames) != padded
 
 
+def test_cells_whose_token_stays_keep_their_pixels() -> None:
+    """What was seen is a little brighter than the tokens say; a world that draws all frames anew forgets it."""
+    place = torch.tensor([[3]])
+    seen = ring(place) + 5
+    drawn = {}
+    for keeps in (False, True):
+        model = world("masked", keeps=keeps)
+        tokens = model.tokenizer.tokens(ring(place))
+        after = tokens.clone()
+        after[:, 3], after[:, 4] = tokens[:, 4], tokens[:, 3]
+        model.following = lambda cache, *_, after=after: (after, cache, {})  # type: ignore[method-assign]
+        state = model.observe(Clip(frames=seen))
+        clip, reached = model.imagine(state, SPACE.one_hot(torch.tensor([[2, 2]])), 2, rng.torch_rng(0))
+        assert clip.frames is not None
+        drawn[keeps] = clip.frames[0, 1:]
+        assert torch.equal(tree.flatten(reached)["frames"][:, -1], clip.frames[:, -1])
+    moved = ring(torch.tensor([4, 4]))
+    assert torch.equal(drawn[False], moved)
+    cells = torch.arange(WIDE) // PATCH
+    stays = (cells != 3) & (cells != 4)
+    assert torch.equal(drawn[True], torch.where(stays, moved + 5, moved))
+
+
+def test_a_world_that_begins_keeps_nothing() -> None:
+    model = world("masked", keeps=True)
+    model.following = lambda cache, *_: (torch.zeros(1, PLACES, dtype=torch.long), cache, {})  # type: ignore[method-assign]
+    clip, _ = model.imagine(model.begin(1), SPACE.one_hot(torch.tensor([[1]])), 1, rng.torch_rng(0))
+    assert clip.frames is not None
+    assert torch.equal(clip.frames[:, 1], model.tokenizer.pixels(torch.zeros(1, 1, PLACES, dtype=torch.long)))
+
+
 def test_like_tokens_begin_alike() -> None:
     patches = PatchTokenizer(VIEW, PATCH, 3)
     dark = torch.zeros(3 * PATCH * PATCH)

@@ -36,12 +36,13 @@ class TokenWorld(Part):
     `memory` counts the frames that are looked back at, beside the first `sinks` of an episode, which are kept for ever.
     In training each segment of an action is withheld from a share of the steps (`withheld`, one a segment), and a share
     `begun` of the rows is shown no frame before the first that it learns from: so a world learns to `begin`.
+    With `keeps`, cells whose token stays keep their pixels, so that only what changes is drawn anew (own).
     A subclass takes frames in (`absorb`), says what comes next (`following`), and how likely frames are (`likelihood`).
     """
 
     def __init__(
         self, tokenizer: Tokenizer, space: ActionSpace, width: int, memory: int, sinks: int,
-        withheld: tuple[float, ...] = (), begun: float = 0.0,
+        withheld: tuple[float, ...] = (), begun: float = 0.0, keeps: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if memory < 1:
@@ -52,7 +53,7 @@ class TokenWorld(Part):
                 f"expected a share in 0..1 for each of {len(space.segments)} segments, and one of rows that begin; "
                 f"got {withheld} and {begun}"
             )
-        self.withheld, self.begun = shares, begun
+        self.withheld, self.begun, self.keeps = shares, begun, keeps
         self.spoken = tuple(segment.kind == "text" for segment in space.segments)
         self.tokenizer, self.space, self.view = tokenizer, space, tokenizer.view
         self.memory, self.sinks = memory, sinks
@@ -151,10 +152,13 @@ class TokenWorld(Part):
                 action, memory = next_action(actions, step, Clip(frames=seen), memory, rng)
             known = torch.full((len(time), self.act_tokens.count), actions is not None, device=time.device)
             known = self._worded(known, time == NEVER)
-            time = time + 1
+            time, before = time + 1, tokens[:, -1]
             following, cache, more = self.following(cache, action, known, time, rng)
             tokens = torch.cat([tokens[:, 1:], following.unsqueeze(1)], 1)
             picture = self.tokenizer.pixels(tokens)
+            if self.keeps:
+                stays = (following == before) & (time > 0).unsqueeze(1)
+                picture = torch.where(self.tokenizer.spread(stays).unsqueeze(1), shown[:, -1], picture)
             shown = torch.cat([shown[:, 1:], picture.unsqueeze(1)], 1)
             frames.append(picture)
             taken.append(action)
@@ -274,9 +278,9 @@ class MaskedWorld(TokenWorld):
     def __init__(
         self, tokenizer: Tokenizer, space: ActionSpace, width: int = 128, depth: int = 4, heads: int = 4,
         memory: int = 8, sinks: int = 0, passes: int = 8, temperature: float = 1.0, doubt: float = 1.0,
-        alike: bool = False,
+        alike: bool = False, keeps: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(tokenizer, space, width, memory, sinks)
+        super().__init__(tokenizer, space, width, memory, sinks, keeps=keeps)
         self.passes, self.temperature, self.doubt = passes, temperature, doubt
         self.place = nn.Parameter(torch.randn(tokenizer.cells, width) * 0.5)
         self.masked = nn.Parameter(torch.randn(width))

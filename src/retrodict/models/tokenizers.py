@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from retrodict import rng as randomness
@@ -59,6 +59,11 @@ class Tokenizer(Part):
     def pixels(self, tokens: Int[Tensor, "n f k"]) -> UInt8[Tensor, "n c h w"]:
         """Returns the last frame of each window of tokens."""
         raise NotImplementedError
+
+    def spread(self, cells: Bool[Tensor, "n k"]) -> Bool[Tensor, "n h w"]:
+        """Returns what is true of cells for each of their pixels."""
+        grid = cells.view(-1, self.rows, self.columns)
+        return grid.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
 
     def vectors(self) -> Float[Tensor, "k e"]:
         """What each token stands for, as numbers: like tokens lie near one another."""
