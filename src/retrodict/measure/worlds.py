@@ -184,7 +184,7 @@ class Control:
     reads off the real next frame (None where all show): a world that walks through walls scores low. `shuffled` and
     `random` are `score` with requests that the world was not given (permuted within each state; drawn anew): chance.
     `real` is `score` of the real next frames: the ceiling. `encoded` is that of those frames as an encoder keeps them:
-    the ceiling of a world that draws through it. `by` is the share of each request (None: it never shows).
+    the ceiling of a world that draws whole frames through it. `by` is the share of each request (None: it never shows).
     """
 
     score: Estimate
