@@ -14,7 +14,7 @@ from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoLikelihood, UnusableInput
 from retrodict.models.wordless import wordless
-from retrodict.planners import gradient
+from retrodict.planners import gradient, seen
 from retrodict.roles import ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
 from retrodict.search import cem, icem, mppi, random_shooting
 from retrodict.spaces import Distribution
@@ -105,7 +105,7 @@ class BestOfN:
         wide = tree.repeat(state, self.n)
         proposed = actions.repeat_interleave(self.n, 0) if isinstance(actions, Tensor) else actions
         clip, reached = self.inner.imagine(wide, proposed, steps, rng)
-        worth = self.score(self.inner.decode(clip)).view(-1, self.n)
+        worth = self.score(seen(self.inner, clip, self.score)).view(-1, self.n)
         if not bool(worth.isfinite().all()):
             row, number = (~worth.isfinite()).nonzero()[0].tolist()
             raise UnusableInput(

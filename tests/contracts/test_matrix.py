@@ -394,9 +394,10 @@ def test_a_world_without_frames_is_planned_in_and_says_what_it_lacks(cast: Cast)
         assert clip.actions.shape == (2, STEPS, world.space.width)
         assert finite(after)
 
-    inverse = cast.inverse["vpt"]
+    inverse, prior = cast.inverse["vpt"], made.policy.prior
     found: dict[tuple[str, str], str] = {
         ("best of n", "vpt"): outcome(lambda: best_of_n(world, inverse, 2).imagine(state, None, 2, noise())),
+        ("best of n", "rewards"): outcome(lambda: best_of_n(world, rewards, 2).imagine(state, prior, 2, noise())),
         ("read", "vpt"): outcome(lambda: generate_then_infer(world, inverse).act(past(cast))),
         ("bayes", "bc"): outcome(lambda: bayes_inverse(world, bc_policy).infer(twice)),
         ("practice", "bc"): outcome(lambda: practised(bc_policy)),
@@ -404,7 +405,7 @@ def test_a_world_without_frames_is_planned_in_and_says_what_it_lacks(cast: Cast)
         ("practice", "chosen"): outcome(lambda: practised(None)),
         **{("plan", name): outcome(lambda make=make: planned(make)) for name, make in PLANNERS.items()},  # type: ignore[misc]
     }  # fmt: skip
-    needs = {("best of n", "vpt"): "no frames", ("read", "vpt"): "no frames", ("bayes", "bc"): "how likely",
+    needs = {("best of n", "vpt"): "looks at frames", ("read", "vpt"): "no frames", ("bayes", "bc"): "how likely",
              ("practice", "bc"): "no frames", ("plan", "gradient"): "choices or keys"}  # fmt: skip
     verdicts(found, needs)
     with torch.no_grad():

@@ -5,6 +5,7 @@ Everything goes through real sockets to a running server. Routes are those that 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import select
@@ -27,9 +28,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from retrodict.serve import guard
+from retrodict.serve.beside import Beside
 from retrodict.serve.guard import LONGEST_REQUEST, MOST_CONNECTIONS, MOST_FRAGMENTS, MOST_PINGS, PROTOCOL, Rate, listen
 from retrodict.serve.messages import unpack
-from retrodict.serve.server import PLAYERS, app, largest, pages
+from retrodict.serve.player import Player
+from retrodict.serve.server import PLAYERS, Table, app, largest, pages
 
 
 @pytest.fixture(scope="module")
@@ -441,6 +444,32 @@ def at(line: ClientConnection) -> int:
         message = line.recv(timeout=10)
         if isinstance(message, bytes) and unpack(message)[0]["kind"] == "frame":
             return int(unpack(message)[0]["at"])
+
+
+def test_nobody_waits_for_a_player_who_does_not_read(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def never(message: str | bytes) -> None:
+        await asyncio.Event().wait()
+
+    async def hear(message: str | bytes) -> None:
+        told.append(json.loads(message)["kind"])
+
+    async def named() -> None:
+        table = Table(toy.game(tmp_path))
+        for seat, send in (("deaf", never), ("heard", hear)):
+            table.seats[seat] = Player(table.game, Beside(table.game), table.announce)
+            table.seats[seat].send = send
+            table.lines[seat] = None  # type: ignore[assignment]
+        await asyncio.wait_for(table.announce(), 5)
+        while not told:
+            await asyncio.sleep(0)
+        for task in table.telling:
+            task.cancel()
+        table.game.close()
+
+    asyncio.run(asyncio.wait_for(named(), 10))
+    assert told == ["keys"]
 
 
 def test_one_who_tells_too_much_is_closed_with_the_reason(served: toy.Served) -> None:

@@ -72,6 +72,7 @@ class Table:
         self.seats: dict[str, Player] = {}
         self.lines: dict[str, Line] = {}  # of the players that are here
         self.arrivals = Rate(SEATS, CROWD)
+        self.telling: set[asyncio.Task[None]] = set()
 
     async def sit(self, socket: WebSocket) -> None:
         """Serves one page from its first message to its last."""
@@ -139,9 +140,11 @@ class Table:
             await player.handle(command, fields)
 
     async def announce(self) -> None:
-        """Tells all players that are here what the keys are called now."""
-        for seat in list(self.lines):
-            await self.seats[seat].show_keys()
+        """Tells all players that are here what the keys are called now; nobody waits for one who does not read."""
+        for seat in self.lines:
+            task = asyncio.create_task(self.seats[seat].show_keys())
+            self.telling.add(task)
+            task.add_done_callback(self.telling.discard)
 
     async def close(self) -> None:
         """Ends all sessions and threads."""
