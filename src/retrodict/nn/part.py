@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.roles import View
@@ -24,10 +24,12 @@ def number_in(module: nn.Module, name: str) -> float:
     buffer = module.get_buffer(name)
     if buffer.is_inference():  # which does not tell when it changes
         return float(buffer)
-    known: dict[str, tuple[int, int, float]] = module.__dict__.setdefault("_numbers", {})
-    if known.get(name, ())[:2] != (id(buffer), buffer._version):
-        known[name] = (id(buffer), buffer._version, float(buffer))
-    return known[name][2]
+    answers: dict[str, tuple[Tensor, int, float]] = module.__dict__.setdefault("_numbers", {})
+    asked, version, answer = answers.get(name, (None, 0, 0.0))
+    if asked is not buffer or version != buffer._version:
+        answer = float(buffer)
+        answers[name] = buffer, buffer._version, answer
+    return answer
 
 
 class Part(nn.Module):
