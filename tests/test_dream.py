@@ -21,7 +21,7 @@ from retrodict.dream import BEGINNINGS, Dream, DreamEnv, dream
 from retrodict.envs.catalog import make
 from retrodict.envs.pendulum import Pendulum
 from retrodict.envs.rollout import open_loop, policy_actor, rollout, score, uniform
-from retrodict.errors import NoFrames, UnusableInput
+from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.next_token_world import NextTokenWorld
 from retrodict.models.policy import ClipPolicy
@@ -322,8 +322,15 @@ def test_what_cannot_be_dreamt_is_refused(sprite_world: FrameForward) -> None:
         dream(System(), starts())
     with pytest.raises(UnusableInput, match="at least one"):
         Dream(Counter(), starts(0))
+    with pytest.raises(UnusableInput, match="no forward model"):
+        dream(System())
     with pytest.raises(UnusableInput, match="rgb_array"):
         DreamEnv(Counter(), starts(), render_mode="human")
+    with pytest.raises(UnusableInput, match="the device to be one of"):
+        Dream(Counter(), starts(), device="cuda:77")
+    foreign = torch.zeros(starts().rows, starts().steps, 9)
+    with pytest.raises(Incompatible, match="actions have 9 columns"):
+        Dream(Counter(), starts().with_(actions=foreign))
     assert isinstance(dream(System(forward=sprite_world), _frames(sprite_world)), DreamEnv)
     assert isinstance(Counter(), ForwardModel)
 
@@ -342,6 +349,10 @@ def test_a_world_of_numbers_is_dreamt_in_numbers() -> None:
     assert env.observation_space.shape == (3,)
     seen = env.reset(seed=0)[0]
     assert seen.dtype == np.float32
+    many = dream(latent, clips[0].cut(0, 3), n=2, limit=5)
+    played = list(rollout(many, range(3), uniform(many)))  # type: ignore[arg-type]
+    assert [clip.features.shape for clip, *_ in played] == [(1, clip.steps + 1, 3) for clip, *_ in played]  # type: ignore[union-attr]
+    assert score(many, range(3), uniform(many))["lengths"] == [clip.steps for clip, *_ in played]  # type: ignore[arg-type]
     moved, reward, *_ = env.step(env.action_space.sample())
     assert not np.array_equal(seen, moved)
     assert np.isfinite(reward)

@@ -31,9 +31,10 @@ from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.models.wordless import wordless
 from retrodict.rng import key, numpy_rng, torch_rng
 from retrodict.roles import ForwardModel, State, System
-from retrodict.run.checkpoint import load_system
+from retrodict.run.checkpoint import device_of, load_system
 from retrodict.run.collect import UNSEEN, Origin, recorded_in
 
+_NOTHING = "this system has no forward model to dream with; train a recipe that returns one"
 LIMIT = 100  # steps after which a dream is cut
 RATE = 10  # steps per second of a model that fits any rate
 BEGINNINGS = 64  # in which a dream begins where no starts are given
@@ -64,12 +65,17 @@ class Dream(World):
     def __init__(self, source: Source, starts: Starts, n: int = 1, limit: int = LIMIT, device: str = "cpu") -> None:
         forward = source.decoded().forward if isinstance(source, System) else source
         if forward is None:
-            raise UnusableInput("this system has no forward model to dream with; train a recipe that returns one")
+            raise UnusableInput(_NOTHING)
         forward, view = wordless(forward), forward.view
-        self.forward, self.device = forward, device
+        self.forward, self.device = forward, device_of(device)
         self._starts = starts.shown(view) if isinstance(starts, Steps) else starts
         if self._count < 1:
             raise UnusableInput("a dream needs at least one recorded frame to start from")
+        if isinstance(starts, Clip) and starts.actions is not None and starts.actions.shape[-1] != forward.space.width:
+            raise Incompatible(
+                f"the clip's actions have {starts.actions.shape[-1]} columns, this world's {forward.space.width}: "
+                f"{', '.join(forward.space.columns[:8])}; give frames alone (clip.with_(actions=None, source=None))"
+            )
         rate, native = round(view.rate) or RATE, native_space(forward.space)
         super().__init__("dream", n, view.size, forward.space, rate, limit, native, view.cameras)
         self.cameras = dict.fromkeys(view.cameras, (*view.size, view.channels // len(view.cameras)))
@@ -290,8 +296,10 @@ def beginnings(source: Source) -> Clip:
         UnusableInput: the system does not say in which. Incompatible: it has other cameras than the system sees.
     """
     origin = recorded_in(source) if isinstance(source, System) else Origin()
-    forward = source.forward if isinstance(source, System) else None
-    if origin.env is None or forward is None:
+    forward = source.forward if isinstance(source, System) else source
+    if forward is None:
+        raise UnusableInput(_NOTHING)
+    if origin.env is None:
         raise UnusableInput(
             "this world does not say where its data was recorded, so that nothing says where a dream starts; give "
             "starts: a dataset, steps of one, or a clip"

@@ -43,7 +43,10 @@ class Rewards:
     def __call__(self, clip: Clip) -> Float[Tensor, "b"]:
         """The discounted return of each row."""
         if clip.rewards is None:
-            raise UnusableInput("this clip has no rewards; plan in a world that imagines them, or by another score")
+            raise UnusableInput(
+                "no rewards were imagined, by which futures are compared here; plan in a world that foretells them, "
+                "such as that of dreamer_v3, tdmpc2 or iris, or by another score"
+            )
         goes_on = torch.ones_like(clip.rewards) if clip.ends is None else 1 - clip.ends
         weight = (self.discount * goes_on).cumprod(1)  # of what comes after each step
         total = clip.rewards[:, :1].sum(1) + (weight[:, :-1] * clip.rewards[:, 1:]).sum(1)

@@ -265,7 +265,7 @@ def examined(
         raise UnusableInput("the system has no forward model, so there is no world to measure")
     if forward.view.proprio:
         raise NoFrames(
-            "this world is shown numbers, and worlds are measured on frames; `retrodict imagine` tells its errors"
+            "this world is shown numbers, and worlds are measured on frames; `retrodict act` scores who plans in it"
         )
     forward = wordless(forward)
     cache = sample(source, ids, forward.view.size)

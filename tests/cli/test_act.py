@@ -158,6 +158,21 @@ def test_what_cannot_act_says_why(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "no rewards" in refused(load_system(own_world()), "--planner", "cem", *small)
     assert cli.main(["act", "expert", "--env", "catch", "--planner", "cem"]) == 2
     assert "world of a run" in capsys.readouterr().err
+    assert "--samples 2 or more; got 8 and 1" in refused(
+        System(forward=TrueCatch()), "--planner", "cem", "--samples", "1"
+    )
+    assert "--planner" in refused(System(policy=Wavering()), "--horizon", "3")
+
+
+def test_a_video_that_cannot_be_written_is_refused_before_anything_is_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("retrodict.cli.act.scored", lambda *given: pytest.fail("it was played"))
+    for path in (tmp_path, tmp_path / "file/film.mp4"):
+        assert cli.main(["act", "random", "--env", "catch", "--episodes", "3", "--video", str(path)]) == 2
+        assert "expected the name of a video file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_dream_stands_beside_what_came(

@@ -21,7 +21,7 @@ from retrodict import cli
 from retrodict.check import recipes
 from retrodict.clip import Clip
 from retrodict.data.store import Store
-from retrodict.errors import Incompatible, RetrodictError
+from retrodict.errors import Incompatible, RetrodictError, UnusableInput
 from retrodict.roles import View
 from retrodict.run.checkpoint import load_system, save_system
 from retrodict.run.collect import UNSEEN
@@ -147,6 +147,31 @@ def test_play_begins_with_a_picture_which_is_cut_and_said_to_be(here: Path) -> N
     assert game.notes == ("wide.png has 144x72 pixels: its middle is shown at 36x36, as the world sees",)
     assert game.frame is not None
     assert bool((game.frame == 200).all())
+
+
+def test_sixteen_bits_of_grey_are_shown_as_they_are(here: Path) -> None:
+    deep = np.arange(36 * 36, dtype=np.uint16).reshape(36, 36) * 50
+    Image.fromarray(deep).save(here / "deep.png")
+    game = prepared(Wish(here / "lapo", image=here / "deep.png"))
+    assert game.frame is not None
+    assert np.array_equal(picture_of(game.frame, game.view), np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, -1))
+    Image.fromarray(np.zeros((36, 36), np.float32)).save(here / "float.tiff")
+    with pytest.raises(UnusableInput, match="8 or 16 bits"):
+        prepared(Wish(here / "lapo", image=here / "float.tiff"))
+
+
+def test_sessions_are_saved_in_a_folder_of_their_own(here: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnusableInput, match="is no folder"):
+        prepared(Wish(here / "lapo", out=tmp_path / "file"))
+    with pytest.raises(UnusableInput, match="holds other things, such as data"):
+        prepared(Wish(here / "lapo", out=here / "data"))
+    saved = tmp_path / "saved"
+    for name in ("actions", "codes", "videos"):
+        (saved / name).mkdir(parents=True)
+    (saved / "names-0123456789ab.json").write_text("{}")
+    assert prepared(Wish(here / "lapo", out=saved)).shelf.out == saved
+    assert prepared(Wish(here / "lapo", out=tmp_path / "new")).shelf.out == tmp_path / "new"
 
 
 def test_what_cannot_be_played_is_one_message(

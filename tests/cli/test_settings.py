@@ -69,6 +69,7 @@ def test_a_setting_that_does_not_fit_is_refused(pair: str, error: type[Exception
 
 def test_options_are_json_or_text() -> None:
     assert options(["size=54", "textures=noise", "x=[1]"]) == {"size": 54, "textures": "noise", "x": [1]}
+    assert options(["a=true", "b=True", "c=False", "d=Truth"]) == {"a": True, "b": True, "c": False, "d": "Truth"}
 
 
 @pytest.mark.parametrize(("text", "want"), [("", 0), ("90s", 90), ("60m", 3600), ("1.5h", 5400)])

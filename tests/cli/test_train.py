@@ -13,12 +13,11 @@ import torch
 from data_samples import moving, write
 
 from retrodict import cli
-from retrodict.cli.train import device_of
 from retrodict.data.store import Store
 from retrodict.errors import UnusableInput
 from retrodict.label.auto import Shares
 from retrodict.label.scores import scores
-from retrodict.run.checkpoint import load_system
+from retrodict.run.checkpoint import device_of, load_system
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous
 
 
@@ -55,7 +54,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_made(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert train(data, tmp_path / "r", "--device", "cuda") == 2
-    assert "one of cpu, which torch has here; got 'cuda'" in capsys.readouterr().err
+    assert "one of cpu, as torch has here; got 'cuda'" in capsys.readouterr().err
     assert train(data, tmp_path / "r", "--compile", "graphs") == 2
     assert "expected a CUDA device for --compile graphs; got 'cpu'" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
@@ -74,6 +73,27 @@ def test_other_settings_are_refused_with_what_differs_and_restart_does_it_anew(
     assert train(data, tmp_path / "r", "--set", "fit.steps=9", "--restart", "policy") == 0
     steps = (tmp_path / "r/stages/policy/metrics.jsonl").read_text().splitlines()
     assert len(steps) == 9
+
+
+def test_a_run_of_another_recipe_is_not_replaced(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(data, tmp_path / "r") == 0
+    files = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    line = ["--data", str(data / "a"), "--out", str(tmp_path / "r"), "--size", "micro"]
+    for other in ("lapo", "auto"):
+        assert cli.main(["train", other, *line]) == 2
+        assert f"holds a finished run of bc; name another folder for {other} with --out" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()} == files
+
+
+def test_a_stage_that_is_not_there_cannot_be_restarted_and_nothing_is_saved(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(data, tmp_path / "r", "--restart", "nope") == 2
+    assert "no stage to restart named 'nope'" in capsys.readouterr().err
+    assert not (tmp_path / "r/system").exists()
 
 
 def test_frames_can_be_seen_at_another_size(data: Path, tmp_path: Path) -> None:

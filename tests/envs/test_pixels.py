@@ -152,6 +152,15 @@ def test_shrinking_takes_the_mean_of_the_area() -> None:
     assert np.array_equal(shrunk(picture, (4, 6)), picture)
 
 
+def test_a_simulator_that_is_not_installed_is_one_message() -> None:
+    def absent(render_mode: str | None = None) -> None:
+        raise ImportError("No module named 'nosuchsimulator'")
+
+    gymnasium.register("RetrodictTestAbsent-v0", entry_point=absent, disable_env_checker=True)
+    with pytest.raises(UnusableInput, match=r"RetrodictTestAbsent-v0 cannot be made .*nosuchsimulator"):
+        Pixels(1, "RetrodictTestAbsent-v0")
+
+
 def test_what_cannot_be_seen_is_refused() -> None:
     with pytest.raises(UnknownName):
         Pixels(1, "RetrodictTestLump-v0")

@@ -118,6 +118,30 @@ def test_actions_of_the_wrong_shape_are_refused() -> None:
         world.native(torch.zeros(2, 4))
 
 
+def test_choices_that_there_are_not_are_refused() -> None:
+    world = Sprites(2)
+    world.reset(seed=0, options={"reset_mask": np.array([True, False])})
+    for bad in (-1, 5, 99):
+        with pytest.raises(UnusableInput, match="takes whole numbers within"):
+            world.step(np.array([bad, 0]))
+    bare = _Bare(spaces.MultiDiscrete([2, 3]))
+    bare.reset(seed=0)
+    with pytest.raises(UnusableInput, match="takes whole numbers within"):
+        bare.step(np.array([[0, 3]] * 4))
+    bare.step(np.array([[1, 2]] * 4))
+    bare.step(np.array([[0, 3]] * 4))  # rows that are done ignore theirs
+    with pytest.raises(UnusableInput, match="takes whole numbers within"):
+        world.step(np.array([0.5, 0.5]))
+
+
+def test_a_world_that_has_not_begun_takes_no_step() -> None:
+    world = Sprites(2)
+    with pytest.raises(UnusableInput, match="reset it before its first step"):
+        world.step(np.array([1, 1]))
+    world.reset(seed=0)
+    world.step(np.array([1, 1]))
+
+
 class _Bare(World):
     """Conversions only."""
 
@@ -192,6 +216,11 @@ def test_a_world_without_expert_says_so() -> None:
 
 def test_the_catalogue_makes_by_name_and_names_the_nearest() -> None:
     assert make("sprites", 2, distractors=1).num_envs == 2
+    dear = make("catch", 1, reward=2)  # a whole number is a number
+    dear.reset(seed=0)
+    assert {abs(float(dear.step(dear.expert())[1][0])) for _ in range(20)} == {0.0, 2.0}
+    with pytest.raises(UnusableInput, match="reward must be of type float, got 'much'"):
+        make("catch", 1, reward="much")
     assert {"sprites", "babyai", "maze", "coinrun", "procgen:bigfish"} <= set(worlds())
     with pytest.raises(UnknownName, match="'sprites'"):
         make("sprite")

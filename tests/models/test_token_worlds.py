@@ -12,7 +12,7 @@ from torch import Tensor
 
 from retrodict import rng, tree
 from retrodict.clip import MISSING, RECORDED, Clip
-from retrodict.errors import NoLikelihood, UnusableInput
+from retrodict.errors import Incompatible, NoLikelihood, UnusableInput
 from retrodict.models.actor_critic import ActorCritic, ThroughTokens, practising
 from retrodict.models.next_token_world import NextTokenWorld, saying
 from retrodict.models.token_world import MaskedWorld, TokenWorld, filling_in
@@ -256,6 +256,12 @@ def test_a_world_that_begins_keeps_nothing() -> None:
     clip, _ = model.imagine(model.begin(1), SPACE.one_hot(torch.tensor([[1]])), 1, rng.torch_rng(0))
     assert clip.frames is not None
     assert torch.equal(clip.frames[:, 1], model.tokenizer.pixels(torch.zeros(1, 1, PLACES, dtype=torch.long)))
+
+
+def test_actions_of_another_space_are_refused() -> None:
+    model, clip = world("masked"), played(2, 3)
+    with pytest.raises(Incompatible, match="takes actions of 3 columns; the clip's have 5"):
+        model.observe(clip.with_(actions=torch.zeros(2, 2, 5)))
 
 
 def test_like_tokens_begin_alike() -> None:

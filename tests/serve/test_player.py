@@ -28,6 +28,7 @@ from retrodict.serve.messages import MOST_NAME, MOST_TEXT, Picture, pack, parse,
 from retrodict.serve.player import Player
 from retrodict.serve.session import EDIT, KEY, START
 from retrodict.serve.start import speeches_of
+from retrodict.spaces import ActionSpace, categorical
 
 STAY, UP, DOWN, LEFT, RIGHT = (f"0:{i}" for i in range(5))
 
@@ -84,6 +85,19 @@ def play(game: Game, script: Callable[[Page], Awaitable[None]]) -> Page:
         return page
 
     return asyncio.run(whole())
+
+
+def test_a_world_that_cannot_run_along_still_gives_the_first_frame(tmp_path: Path) -> None:
+    other = ActionSpace((categorical("turn", ("a", "b", "c", "d", "e")),))
+
+    async def script(page: Page) -> None:
+        assert page.count("error") == 0
+        assert page.last("welcome")["why"] == "it takes other actions"
+        await page.press(RIGHT)
+        assert page.last("frame")["at"] == 1
+        assert set(page.pictures) == {"dream"}
+
+    play(toy.game(tmp_path, space=other, apart="it takes other actions"), script)
 
 
 def test_a_key_is_a_step_of_the_dream_and_of_the_real_world_and_is_read_back(tmp_path: Path) -> None:

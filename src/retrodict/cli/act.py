@@ -62,8 +62,14 @@ class Act(Loading):
         """Scores the policy and what it is to be compared with."""
         if self.episodes < 1 or not 0 <= self.seed < 1000:
             raise UnusableInput(f"--episodes must be positive and --seed 0..999; got {self.episodes} and {self.seed}")
+        if not self.planner and (self.horizon, self.samples) != (Act.horizon, Act.samples):
+            raise UnusableInput("--horizon and --samples are those of a planner; name it with --planner")
         from retrodict.envs.catalog import make
+        from retrodict.report import film
         from retrodict.run.collect import LEVELS, UNSEEN
+
+        if self.video is not None:
+            film.refuse_unfit(self.video)
 
         first = UNSEEN + self.seed * LEVELS
         levels = range(first, first + self.episodes)
@@ -107,8 +113,8 @@ class Act(Loading):
             ways.append((self.policy, "mode", lambda: policy_actor(policy, world)))
         if not ways:
             raise UnusableInput(
-                f"{self.policy} has no policy to act with; train one that has, such as vpt, lapo or bc, or let a "
-                "planner think in its world: --planner cem"
+                f"{self.policy} has no policy to act with; train one that has, such as vpt, lapo or bc, or, where its "
+                "world foretells rewards, let a planner think in it: --planner cem"
             )
         return ways
 
@@ -123,6 +129,8 @@ def thinking(name: str, forward: Any, horizon: int, samples: int) -> Policy:
 
     if name not in PLANNERS:
         raise UnknownName("planner", name, PLANNERS)
+    if horizon < 1 or samples < 2:
+        raise UnusableInput(f"--horizon must be 1 or more and --samples 2 or more; got {horizon} and {samples}")
     more = {"elites": max(1, samples // 8)} if name in ("cem", "icem", "mppi") else {}
     planner: Policy = getattr(plan, name)(forward, plan.Rewards(), horizon, samples, **more)
     return planner

@@ -61,6 +61,10 @@ class Measure(Loading):
         system = load_system(self.folder)
         if self.judge and system.forward is None:
             raise UnusableInput(f"{self.folder} has no world to be judged; measure it without --judge")
+        if self.judge and system.forward is not None and system.forward.view.proprio:
+            raise UnusableInput(
+                f"a judge reads frames, and the world of {self.folder} is shown numbers; leave out --judge"
+            )
         if system.inverse is None and system.forward is None:
             raise UnusableInput(f"{self.folder} has no inverse model; score its policy with retrodict act")
         data = self.data or unseen(self.folder, recorded_in(system), quiet=self.json)

@@ -58,7 +58,7 @@ def _split(pair: str) -> tuple[str, Any]:
     try:
         return name, json.loads(text, parse_constant=_no_number)
     except ValueError:
-        return name, text
+        return name, {"True": True, "False": False}.get(text, text)  # as Python writes them
 
 
 def _no_number(text: str) -> Any:

@@ -68,6 +68,7 @@ class Train(Telling):
         from retrodict.data.foreign import open_dataset
         from retrodict.label import auto
         from retrodict.label.gate import gated
+        from retrodict.run.checkpoint import device_of
         from retrodict.run.collect import origin_of
         from retrodict.run.compiled import refuse_unfit
         from retrodict.run.log import Log
@@ -77,7 +78,8 @@ class Train(Telling):
         refuse_unfit(self.compile, device)
         if self.labels and self.minutes:
             raise UnusableInput("give either --labels or --minutes: the first are drawn, the second are a stretch")
-        train, needed = training(self.recipe, self.size, self.set, self.budget)
+        train, needed, name = training(self.recipe, self.size, self.set, self.budget)
+        refuse_other_recipe(self.out, name)
         log = Log(quiet=self.json, tensorboard=self.track == "tensorboard")
         source = open_dataset(self.data)
         labels = stretch(self.minutes, source) if self.minutes else self.labels
@@ -108,18 +110,16 @@ class Train(Telling):
         return DONE
 
 
-def device_of(device: str) -> str:
-    """The device, if torch has it here.
+def refuse_other_recipe(run: Path, recipe: str) -> None:
+    """Raises UnusableInput where a run of another recipe is finished in this folder."""
+    from retrodict.run.checkpoint import MANIFEST, load_manifest
 
-    Raises:
-        UnusableInput: there is none of this name.
-    """
-    import torch
-
-    known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    if device not in known and not (device == "cuda" and len(known) > 1):
-        raise UnusableInput(f"expected --device to be one of {', '.join(known)}, which torch has here; got {device!r}")
-    return device
+    if not (run / "system" / MANIFEST).exists():
+        return
+    about = load_manifest(run / "system").get("about", {})
+    done = "auto" if "auto" in about else about.get("recipe", recipe)
+    if done != recipe:
+        raise UnusableInput(f"{run} holds a finished run of {done}; name another folder for {recipe} with --out")
 
 
 def played_in(env: str, origin: Origin) -> World:
@@ -138,8 +138,8 @@ def next_lines(run: Path, parts: Sequence[str], unlabelled: Path | None = None) 
     return [f"next: {line}" for part, line in lines.items() if part in parts]
 
 
-def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> tuple[Training, bool]:
-    """Returns what trains a recipe, or all that `auto` compares, and whether it needs labels.
+def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> tuple[Training, bool, str]:
+    """Returns what trains a recipe, or all that `auto` compares, whether it needs labels, and its name.
 
     The system's `about` says with which settings it was trained. A recipe's file is run once.
 
@@ -157,6 +157,7 @@ def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> tuple
         modules = dict(load(name) for name in auto.CANDIDATES)
         candidates = {name: partial(module.train, preset(module, size)) for name, module in modules.items()}
         work, about, needed = partial(auto.choose, candidates=candidates, budget=limit), {}, True
+        name = recipe
     else:
         name, module = load(recipe)
         config = with_settings(preset(module, size), pairs)
@@ -169,7 +170,7 @@ def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> tuple
         system: System = work(run)
         return replace(system, about={**system.about, **about, "size": size, "set": list(pairs)})
 
-    return train, needed
+    return train, needed, name
 
 
 def stretch(minutes: float, source: Episodes) -> int:

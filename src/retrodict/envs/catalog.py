@@ -40,7 +40,7 @@ def make(name: str, n: int = 1, /, **options: Any) -> World:
         UnusableInput: an option that this world does not have, or a value it cannot use.
     """
     kind, given = _kind(name)
-    _check(kind, name, options, given)
+    options = _checked(kind, name, options, given)
     try:
         return kind(n, **given | options)
     except TypeError as error:
@@ -49,8 +49,11 @@ def make(name: str, n: int = 1, /, **options: Any) -> World:
         raise UnusableInput(f"world {name!r}: {error}") from error
 
 
-def _check(kind: Callable[..., World], name: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Refuses options that a world does not have, and values that are not of the kind of its own."""
+def _checked(
+    kind: Callable[..., World], name: str, options: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:  # fmt: skip
+    """Refuses options that a world does not have, and values that are not of the kind of its own; 1 is read as 1.0."""
+    found = dict(options)
     known = dict(list(signature(kind).parameters.items())[1:])  # without n
     free = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values())
     for option, value in options.items():
@@ -60,8 +63,11 @@ def _check(kind: Callable[..., World], name: str, options: Mapping[str, Any], gi
             continue
         usual = known[option].default
         wanted = int if usual is None else type(usual)  # a limit or a rate that the world chooses itself
-        if type(value) is not wanted and not (usual is None and value is None):
+        if wanted is float and type(value) is int:
+            found[option] = float(value)
+        elif type(value) is not wanted and not (usual is None and value is None):
             raise UnusableInput(f"world {name!r}: {option} must be of type {wanted.__name__}, got {value!r}")
+    return found
 
 
 def _kind(name: str) -> tuple[Callable[..., World], dict[str, Any]]:

@@ -21,7 +21,8 @@ ROD, GROUND = (255, 200, 60), (20, 20, 28)
 
 
 class Pendulum(ArrayWorld):
-    """One torque a step; it costs angle² + speed² / 10 + torque² / 1000, and ends after 200 steps.
+    """One torque a step; it costs angle² + speed² / 10 + torque² / 1000, and ends after 200 steps. To pass
+    within 0.1 rad of upright is a success.
 
     `proprio` is cosine and sine of the angle from upright, and the speed. One picture does not show the speed.
     """

@@ -45,7 +45,7 @@ class Pixels(World):
             ]
             self._envs[0].reset(seed=0)
             self._envs[0].render()  # says at once what is missing to draw it
-        except gymnasium.error.Error as error:
+        except (gymnasium.error.Error, ImportError) as error:  # of a simulator that is old, or not installed
             raise UnusableInput(f"{id} cannot be made with render_mode='rgb_array': {error}") from error
         first = self._envs[0]
         if limit is None:

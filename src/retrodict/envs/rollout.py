@@ -45,9 +45,9 @@ class _Episode:
         actions, source = torch.stack(self.actions), torch.full((1, steps), RECORDED, dtype=torch.uint8)
         if self.unseen:  # an action must not be learnt from a frame that it did not lead to
             actions[-1], source[0, -1] = 0, MISSING
-        frames = torch.from_numpy(np.stack(self.frames)).permute(0, 3, 1, 2).contiguous() if self.frames else None
+        seen = _seen(np.stack(self.frames)) if self.frames else {}
         return Clip(
-            frames=None if frames is None else frames.unsqueeze(0),
+            **{name: value.contiguous().unsqueeze(0) for name, value in seen.items()},
             proprio=torch.from_numpy(np.stack(self.proprio)).unsqueeze(0) if self.proprio else None,
             actions=actions.unsqueeze(0),
             source=source,
@@ -77,7 +77,7 @@ def rollout(
     rows: list[_Episode | None] = [None] * world.num_envs
     finished: dict[int, tuple[Clip, bool, float]] = {}
     waiting = given = 0
-    frames = np.zeros((world.num_envs, *(world.single_observation_space.shape or ())), np.uint8)
+    frames = np.zeros((world.num_envs, *(world.single_observation_space.shape or ())), world.observation_space.dtype)
     while waiting < len(seeds):
         given, frames = _refill(world, seeds, rows, given, frames, keep_frames)
         actions = actor(_shown(world, rows, frames)).to("cpu", torch.float32)
@@ -123,10 +123,16 @@ def _refill(
     return given + len(free), frames
 
 
+def _seen(observed: np.ndarray) -> dict[str, Tensor]:
+    """What was observed as a part of a clip: frames, or what a dream without frames shows in their place, features."""
+    values = torch.from_numpy(observed)
+    return {"frames": values.permute(0, 3, 1, 2)} if values.dim() == 4 else {"features": values.flatten(1)}
+
+
 def _shown(world: World, rows: list[_Episode | None], frames: np.ndarray) -> Clip:
     running = np.array([row is not None for row in rows])
     return Clip(
-        frames=torch.from_numpy(frames).permute(0, 3, 1, 2).unsqueeze(1),
+        **{name: value.unsqueeze(1) for name, value in _seen(frames).items()},
         proprio=torch.from_numpy(world.sensed()).unsqueeze(1) if world.proprio else None,
         segment=torch.from_numpy(np.where(running, world.seeds, -1).astype(np.int32)).unsqueeze(1),
         times=torch.from_numpy(world.steps / world.fps).unsqueeze(1),

@@ -126,12 +126,16 @@ class World(VectorEnv[Any, Any, Any], ABC):
         show what the last step led to, so that the frame before it is repeated.
 
         Raises:
-            UnusableInput: the actions have another shape than `action_space`, or are not finite.
+            UnusableInput: no row was ever reset; the actions have another shape than `action_space`, are not finite, or
+                are none of the choices.
         """
         actions = np.asarray(actions)
+        if not self._started.any():
+            raise UnusableInput(f"{self.name} has not begun; reset it before its first step")
         if actions.shape != self.action_space.shape:
             raise UnusableInput(f"{self.name} takes actions of shape {self.action_space.shape}; got {actions.shape}")
         self._refuse_non_finite(actions)
+        self._refuse_unknown(actions)
         live = ~self.done
         rewards, terminated, success = self._advance(actions, live)
         self.steps += live
@@ -173,6 +177,14 @@ class World(VectorEnv[Any, Any, Any], ABC):
                 f"{self.name} was given an action that is not finite, {actions[row].tolist()}, in row {row} at step "
                 f"{int(self.steps[row])} of its level {int(self.seeds[row])}; look at the policy that chose it"
             )
+
+    def _refuse_unknown(self, actions: np.ndarray) -> None:
+        space = self.single_action_space
+        if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+            return
+        bad = ((actions < 0) | (actions >= getattr(space, "n", getattr(space, "nvec", 0)))).reshape(len(actions), -1)
+        if actions.dtype.kind not in "iu" or (bad.any(1) & ~self.done).any():
+            raise UnusableInput(f"{self.name} takes whole numbers within {space}; got {actions.tolist()}")
 
     def native(self, vectors: Float[Tensor, "n d"] | Float[np.ndarray, "n d"]) -> np.ndarray:
         """Turns action vectors into what `step` takes.

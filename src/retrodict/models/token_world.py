@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from retrodict.clip import Clip
-from retrodict.errors import NoLikelihood, UnusableInput
+from retrodict.errors import Incompatible, NoLikelihood, UnusableInput
 from retrodict.models.action_tokens import ActionTokens
 from retrodict.models.tokenizers import Tokenizer
 from retrodict.models.windows import continued, frame_windows
@@ -128,6 +128,11 @@ class TokenWorld(Part):
 
     def led(self, clip: Clip) -> tuple[Float[Tensor, "b t a"], Bool[Tensor, "b t s"]]:
         """Returns the action that led to each frame, and which of its segments are known; none led to the first."""
+        if clip.actions is not None and clip.actions.shape[-1] != self.space.width:
+            raise Incompatible(
+                f"this world takes actions of {self.space.width} columns; the clip's have {clip.actions.shape[-1]}. "
+                "Steer by its own, or give frames alone: clip.with_(actions=None, source=None)"
+            )
         nothing = torch.zeros(clip.rows, 1, self.space.width, device=clip.device)
         if clip.actions is None or clip.steps == 0:
             actions = nothing.expand(-1, clip.length, -1)

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from retrodict.errors import UnusableInput
+
 Picture = UInt8[np.ndarray, "h w 3"]
 
 TALL = 288  # pixels that pictures are enlarged to, by whole factors
@@ -23,6 +25,15 @@ def beside(*pictures: Picture) -> Picture:
     gap = np.zeros((len(large[0]), GAP, 3), np.uint8)
     wide = np.concatenate([part for picture in large for part in (gap, picture)][1:], 1)
     return np.pad(wide, (*((0, side % 2) for side in wide.shape[:2]), (0, 0)), mode="edge")
+
+
+def refuse_unfit(path: Path) -> None:
+    """Raises UnusableInput where no video can be written, before anything is played for it."""
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not above.is_dir():
+        raise UnusableInput(
+            f"expected the name of a video file; {path if path.is_dir() else above} is no place for one"
+        )
 
 
 def write(path: Path, pictures: Iterable[Picture], fps: int) -> None:

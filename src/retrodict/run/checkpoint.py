@@ -159,12 +159,25 @@ def system_hash(folder: Path) -> str:
     return str(load_manifest(inner if inner.is_dir() else folder)["files"][STATE]["sha256"])
 
 
+def device_of(device: str) -> str:
+    """The device, if torch has it here.
+
+    Raises:
+        UnusableInput: there is none of this name.
+    """
+    known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if device not in known and not (device == "cuda" and len(known) > 1):
+        raise UnusableInput(f"expected the device to be one of {', '.join(known)}, as torch has here; got {device!r}")
+    return device
+
+
 def load_system(folder: Path | str, device: torch.device | str = "cpu") -> System:
     """Reads a saved system: a run folder (its `system`) or the folder itself.
 
     Raises:
-        UnusableInput: there is no finished system. Damaged: its bytes were changed.
+        UnusableInput: there is no finished system, or no such device. Damaged: its bytes were changed.
     """
+    device_of(str(device))
     folder = Path(folder)
     folder = folder / "system" if (folder / "system" / MANIFEST).exists() else folder
     tensors, manifest = load_folder(folder)

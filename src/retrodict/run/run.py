@@ -236,10 +236,10 @@ class Run:
     def finish(self, system: System, about: Mapping[str, Any]) -> System:
         """Writes the system that a recipe made, so that `retrodict.load` gives it back."""
         whole = replace(system, about={**system.about, **about, "seed": self.seed, "versions": versions()})
-        checkpoint.save_system(self.folder / "system", whole)
         for asked in sorted(self.restart):  # which stages there are is known only now
             if not any(_names(asked, name) for name in self.stages):
                 raise UnknownName("stage to restart", asked, self.stages)
+        checkpoint.save_system(self.folder / "system", whole)
         return whole
 
     def _stage(self, name: str) -> Path:
@@ -314,6 +314,8 @@ def _refuse_other(folder: Path, name: str, identity: Mapping[str, Any]) -> None:
     if found == wanted:
         return
     differs = "; ".join(_differences(found, wanted))
+    if found.get("data") != wanted.get("data"):
+        differs = f"other steps, labels or windows of data ({differs})"
     raise StaleStage(
         f"stage {name!r} in {folder} was made with other inputs: {differs}. Use --restart {name} to redo it, "
         "or another run folder to keep it."

@@ -151,8 +151,8 @@ class Beside:
         if self.world is None:
             self.world = made(self.game.env, self.game.options)
             columns = shared_columns(self.game.speeches[0].forward.space, self.world.actions)
-            assert columns is not None, "a world that runs along hears the same actions"
-            self._columns = columns
+            assert self.game.apart or columns is not None, "a world that runs along hears the same actions"
+            self._columns = columns or {}
         frames, _ = self.world.reset(seed=[level])
         self.task, self.over, self.won = self.world.texts()[0], False, False
         return seen(frames[0], self.game.view)

@@ -33,6 +33,8 @@ from retrodict.serve.save import Shelf
 from retrodict.spaces import ActionSpace
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from retrodict.envs.world import World
 
 FPS = 10  # of a run that does not say its own
@@ -61,6 +63,8 @@ def prepared(wish: Wish) -> Game:
     if wish.episode and wish.image:
         raise UnusableInput("give either --from or --image: play begins with one frame")
     folder = own_world() if wish.folder is None else wish.folder
+    if wish.out is not None:
+        _refuse_place(wish.out)
     system = load_system(folder)
     speeches = speeches_of(system, str(folder))
     _seen(speeches[0].forward, str(folder))
@@ -97,6 +101,19 @@ def prepared(wish: Wish) -> Game:
     )  # fmt: skip
 
 
+def _refuse_place(out: Path) -> None:
+    """Raises UnusableInput where sessions cannot be saved, or would lie among somebody else's files."""
+    if out.exists() and not out.is_dir():
+        raise UnusableInput(f"{out} is no folder; sessions are saved in one, so name another with --out")
+    others = [path.name for path in out.iterdir() if not _saved(path.name)] if out.exists() else []
+    if others:
+        raise UnusableInput(f"{out} holds other things, such as {min(others)}; name a folder of its own with --out")
+
+
+def _saved(name: str) -> bool:
+    return name in ("actions", "codes", "videos") or (name.startswith("names-") and name.endswith(".json"))
+
+
 def own_world() -> Path:
     """Returns the folder of the world that comes with the package.
 
@@ -120,7 +137,10 @@ def speeches_of(system: System, name: str) -> tuple[Speech, ...]:
         parts = ", ".join(sorted(system.parts()))
         raise Incompatible(f"{name} has no world to play, only {parts}; train one that has, such as lapo")
     if forward.view.proprio:
-        raise Incompatible(f"the world of {name} is shown {forward.view.proprio} recorded numbers beside its frames")
+        raise Incompatible(
+            f"the world of {name} is shown {forward.view.proprio} recorded numbers as well, and a page has pictures "
+            "alone; practise in it with retrodict.dream, or let retrodict act plan in it"
+        )
     cameras(forward.view)
     if adapter is None:
         return (_spoken("codes" if forward.space.latent else "actions", forward, system.inverse),)
@@ -196,9 +216,18 @@ def opened(image: Path) -> Picture:
         with Image.open(image) as picture:
             if picture.width * picture.height > 1 << 25:
                 raise UnusableInput(f"{image} has {picture.width}x{picture.height} pixels; give a smaller picture")
-            return np.asarray(picture.convert("RGB"))
+            return _rgb(picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnusableInput(f"{image} cannot be read as a picture: {error}") from error
+
+
+def _rgb(picture: Image.Image) -> Picture:
+    if picture.mode not in ("F", "I") and not picture.mode.startswith("I;16"):
+        return np.asarray(picture.convert("RGB"))
+    values = np.asarray(picture)  # one number a pixel, of two bytes; converted, all above 255 would be white
+    if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"its pixels are of kind {picture.mode}; give one of 8 or 16 bits a colour")
+    return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, -1)
 
 
 def _sized(picture: Picture, view: View, notes: list[str], name: str) -> UInt8[Tensor, "c h w"]:
