@@ -67,13 +67,14 @@ class Dream(World):
         if forward is None:
             raise UnusableInput(_NOTHING)
         forward, view = wordless(forward), forward.view
-        self.forward, self.device = forward, device_of(device)
+        self.forward, self.device = forward, device_of(str(device))
         self._starts = starts.shown(view) if isinstance(starts, Steps) else starts
         if self._count < 1:
             raise UnusableInput("a dream needs at least one recorded frame to start from")
-        if isinstance(starts, Clip) and starts.actions is not None and starts.actions.shape[-1] != forward.space.width:
+        told = starts.actions if isinstance(starts, Clip) and starts.steps else None
+        if told is not None and told.shape[-1] != forward.space.width:
             raise Incompatible(
-                f"the clip's actions have {starts.actions.shape[-1]} columns, this world's {forward.space.width}: "
+                f"the clip's actions have {told.shape[-1]} columns, this world's {forward.space.width}: "
                 f"{', '.join(forward.space.columns[:8])}; give frames alone (clip.with_(actions=None, source=None))"
             )
         rate, native = round(view.rate) or RATE, native_space(forward.space)

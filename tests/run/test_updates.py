@@ -44,7 +44,8 @@ class Watching(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
-        masks = [part for part in args[1] if part is not None and part.dtype == torch.bool] if name == "index" else []
+        indexed = args[1] if name in ("index", "index_put", "index_put_", "_index_put_impl_") else []
+        masks = [part for part in indexed if part is not None and part.dtype == torch.bool]
         if name in WAITS or masks:
             self.waited += [f"{name} in {line}" for line in (where(),) if "F.one_hot" not in line]
         return func(*args, **(kwargs or {}))
@@ -56,6 +57,9 @@ def test_what_waits_is_seen() -> None:
         with Watching() as watching:
             waits()
         assert watching.waited
+    with Watching() as watching:
+        numbers.clone()[numbers > 1] = torch.zeros(2)
+    assert watching.waited
     with Watching() as watching:
         torch.where(numbers > 1, numbers, 0).nanquantile(0.5)
     assert not watching.waited

@@ -15,7 +15,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from retrodict.cli.dataset import counts
 from retrodict.cli.settings import seconds, size, with_settings
 from retrodict.cli.verb import DONE, Telling, load, table
-from retrodict.errors import UnusableInput
+from retrodict.errors import Damaged, UnusableInput
 
 if TYPE_CHECKING:
     from retrodict.data.schema import Episodes
@@ -116,7 +116,10 @@ def refuse_other_recipe(run: Path, recipe: str) -> None:
 
     if not (run / "system" / MANIFEST).exists():
         return
-    about = load_manifest(run / "system").get("about", {})
+    try:
+        about = load_manifest(run / "system").get("about", {})
+    except Damaged:  # it is written anew, from its stages
+        return
     done = "auto" if "auto" in about else about.get("recipe", recipe)
     if done != recipe:
         raise UnusableInput(f"{run} holds a finished run of {done}; name another folder for {recipe} with --out")

@@ -13,7 +13,6 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from retrodict.envs.world import ArrayWorld
-from retrodict.errors import UnusableInput
 from retrodict.rng import numpy_rng
 from retrodict.spaces import ActionSpace, categorical
 
@@ -54,8 +53,6 @@ class Dodge(ArrayWorld):
     def _advance(
         self, actions: np.ndarray, live: Bool[np.ndarray, "n"]
     ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        if actions.min() < 0 or actions.max() >= len(ACTIONS):
-            raise UnusableInput(f"dodge takes actions 0..{len(ACTIONS) - 1}; got {actions.tolist()}")
         player = np.clip(self._now["player"] + actions - 1, 0, PLACES - 1)
         fallen = np.concatenate([self._fired(player)[:, None], self._now["shots"][:, :-1]], 1)
         self._now["player"] = np.where(live, player, self._now["player"])

@@ -279,10 +279,12 @@ def policy_actor(
     asks for. Frames of the row's earlier episode differ in `segment`, where a policy restarts by itself.
 
     Raises:
-        Incompatible: the policy speaks other actions, or sees frames of another size or rate.
+        Incompatible: the policy speaks other actions, or sees frames of another size or rate, or the world shows none.
     """
     if policy.space != world.actions:
         raise Incompatible(f"the policy speaks {policy.space.columns}; {world.name} takes {world.actions.columns}")
+    if world.single_observation_space.dtype != np.uint8:
+        raise Incompatible(f"the policy looks at frames, and {world.name} shows numbers alone")
     if policy.view.size != world.size:
         raise Incompatible(
             f"the policy sees frames of {policy.view.size} pixels (height, width); {world.name} has {world.size}. Many "

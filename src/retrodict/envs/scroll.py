@@ -89,8 +89,6 @@ class Scroll(ArrayWorld):
     def _advance(
         self, actions: np.ndarray, live: Bool[np.ndarray, "n"]
     ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        if actions.min() < 0 or actions.max() >= self.actions.width:
-            raise UnusableInput(f"scroll takes actions 0..{self.actions.width - 1}; got {actions.tolist()}")
         moved = np.clip(self._now["corner"] + MOVES[actions] * self.stride, 0, self._most)
         self._now["corner"] = np.where(live[:, None], moved, self._now["corner"])
         painting = np.flatnonzero(live & (actions == len(ACTIONS)))

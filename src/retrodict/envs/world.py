@@ -135,7 +135,7 @@ class World(VectorEnv[Any, Any, Any], ABC):
         if actions.shape != self.action_space.shape:
             raise UnusableInput(f"{self.name} takes actions of shape {self.action_space.shape}; got {actions.shape}")
         self._refuse_non_finite(actions)
-        self._refuse_unknown(actions)
+        actions = self._chosen(actions)
         live = ~self.done
         rewards, terminated, success = self._advance(actions, live)
         self.steps += live
@@ -178,13 +178,18 @@ class World(VectorEnv[Any, Any, Any], ABC):
                 f"{int(self.steps[row])} of its level {int(self.seeds[row])}; look at the policy that chose it"
             )
 
-    def _refuse_unknown(self, actions: np.ndarray) -> None:
+    def _chosen(self, actions: np.ndarray) -> np.ndarray:
+        """Refuses choices that there are not; rows that are done ignore theirs, which are made the first one."""
         space = self.single_action_space
         if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-            return
-        bad = ((actions < 0) | (actions >= getattr(space, "n", getattr(space, "nvec", 0)))).reshape(len(actions), -1)
-        if actions.dtype.kind not in "iu" or (bad.any(1) & ~self.done).any():
-            raise UnusableInput(f"{self.name} takes whole numbers within {space}; got {actions.tolist()}")
+            return actions
+        low = np.asarray(space.start)
+        high, done = low + (space.n if isinstance(space, spaces.Discrete) else space.nvec), self.done
+        while done.ndim < actions.ndim:
+            done = done[..., None]
+        if actions.dtype.kind not in "iu" or (~done & ((actions < low) | (actions >= high))).any():
+            raise UnusableInput(f"{self.name} takes actions {low}..{high - 1}; got {actions.tolist()}")
+        return np.where(done, low, actions)
 
     def native(self, vectors: Float[Tensor, "n d"] | Float[np.ndarray, "n d"]) -> np.ndarray:
         """Turns action vectors into what `step` takes.

@@ -203,8 +203,8 @@ def foretelling(world: MDNRNN, clip: Clip, noise: torch.Generator) -> dict[str, 
     """Negative log density of each latent number of the next frame, and the errors of end and reward, a step's mean.
 
     Latent numbers are drawn anew from what the autoencoder believes (the clip's features: means and log variances, or
-    its frames), the inputs and the targets alike. Rows begin with an empty memory, and count as far as their first
-    episode goes, as those do that `Steps` draws.
+    its frames), the inputs and the targets alike. Rows begin with an empty memory within their episode, as those
+    do that `Steps` draws, and count as far as it goes.
 
     Raises:
         UnusableInput: the world is to tell ends or rewards, and the clips have none.

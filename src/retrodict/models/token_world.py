@@ -128,7 +128,7 @@ class TokenWorld(Part):
 
     def led(self, clip: Clip) -> tuple[Float[Tensor, "b t a"], Bool[Tensor, "b t s"]]:
         """Returns the action that led to each frame, and which of its segments are known; none led to the first."""
-        if clip.actions is not None and clip.actions.shape[-1] != self.space.width:
+        if clip.actions is not None and clip.steps and clip.actions.shape[-1] != self.space.width:
             raise Incompatible(
                 f"this world takes actions of {self.space.width} columns; the clip's have {clip.actions.shape[-1]}. "
                 "Steer by its own, or give frames alone: clip.with_(actions=None, source=None)"

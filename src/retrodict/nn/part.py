@@ -24,11 +24,11 @@ def number_in(module: nn.Module, name: str) -> float:
     buffer = module.get_buffer(name)
     if buffer.is_inference():  # which does not tell when it changes
         return float(buffer)
-    answers: dict[str, tuple[Tensor, int, float]] = module.__dict__.setdefault("_numbers", {})
-    asked, version, answer = answers.get(name, (None, 0, 0.0))
-    if asked is not buffer or version != buffer._version:
+    answers: dict[str, tuple[int, Tensor, int, float]] = module.__dict__.setdefault("_numbers", {})
+    of, asked, version, answer = answers.get(name, (0, None, 0, 0.0))
+    if of != id(module) or asked is not buffer or version != buffer._version:  # a copy counts changes anew
         answer = float(buffer)
-        answers[name] = buffer, buffer._version, answer
+        answers[name] = id(module), buffer, buffer._version, answer
     return answer
 
 

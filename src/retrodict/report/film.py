@@ -29,7 +29,7 @@ def beside(*pictures: Picture) -> Picture:
 
 def refuse_unfit(path: Path) -> None:
     """Raises UnusableInput where no video can be written, before anything is played for it."""
-    above = next(parent for parent in path.absolute().parents if parent.exists())
+    above = next(one for one in (*path.absolute().parents, Path("/")) if one.exists())
     if path.is_dir() or not above.is_dir():
         raise UnusableInput(
             f"expected the name of a video file; {path if path.is_dir() else above} is no place for one"

@@ -166,9 +166,15 @@ def device_of(device: str) -> str:
         UnusableInput: there is none of this name.
     """
     known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    if device not in known and not (device == "cuda" and len(known) > 1):
-        raise UnusableInput(f"expected the device to be one of {', '.join(known)}, as torch has here; got {device!r}")
-    return device
+    if device in known or (device == "cuda" and len(known) > 1):
+        return device
+    try:
+        if not device.startswith("cuda"):
+            torch.empty(0, device=device)  # others, such as mps, are known to torch alone
+            return device
+    except (RuntimeError, AssertionError, NotImplementedError):
+        pass
+    raise UnusableInput(f"expected the device to be one of {', '.join(known)}, as torch has here; got {device!r}")
 
 
 def load_system(folder: Path | str, device: torch.device | str = "cpu") -> System:

@@ -310,6 +310,8 @@ def _refuse_other(folder: Path, name: str, identity: Mapping[str, Any]) -> None:
         found = json.loads(record.read_bytes())
     except ValueError as error:
         raise Damaged(record, "JSON", str(error)) from error
+    if not isinstance(found, dict):
+        raise Damaged(record, "a JSON object", type(found).__name__)
     wanted = json.loads(json.dumps(identity, sort_keys=True))
     if found == wanted:
         return

@@ -72,7 +72,7 @@ class Table:
         self.seats: dict[str, Player] = {}
         self.lines: dict[str, Line] = {}  # of the players that are here
         self.arrivals = Rate(SEATS, CROWD)
-        self.telling: set[asyncio.Task[None]] = set()
+        self.telling: dict[str, asyncio.Task[None]] = {}  # a seat's keys anew, the last time
 
     async def sit(self, socket: WebSocket) -> None:
         """Serves one page from its first message to its last."""
@@ -106,6 +106,8 @@ class Table:
         return seat
 
     def _forget(self, seat: str) -> None:
+        if telling := self.telling.pop(seat, None):
+            telling.cancel()
         task = asyncio.create_task(self.seats.pop(seat).close())
         task.add_done_callback(lambda done: done.exception())
 
@@ -142,9 +144,9 @@ class Table:
     async def announce(self) -> None:
         """Tells all players that are here what the keys are called now; nobody waits for one who does not read."""
         for seat in self.lines:
-            task = asyncio.create_task(self.seats[seat].show_keys())
-            self.telling.add(task)
-            task.add_done_callback(self.telling.discard)
+            if before := self.telling.get(seat):
+                before.cancel()
+            self.telling[seat] = asyncio.create_task(self.seats[seat].show_keys())
 
     async def close(self) -> None:
         """Ends all sessions and threads."""

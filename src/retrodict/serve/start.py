@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -103,15 +104,16 @@ def prepared(wish: Wish) -> Game:
 
 def _refuse_place(out: Path) -> None:
     """Raises UnusableInput where sessions cannot be saved, or would lie among somebody else's files."""
-    if out.exists() and not out.is_dir():
-        raise UnusableInput(f"{out} is no folder; sessions are saved in one, so name another with --out")
+    above = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UnusableInput(f"{above} is no folder that can be written to; sessions are saved in one, so name another")
     others = [path.name for path in out.iterdir() if not _saved(path.name)] if out.exists() else []
     if others:
         raise UnusableInput(f"{out} holds other things, such as {min(others)}; name a folder of its own with --out")
 
 
 def _saved(name: str) -> bool:
-    return name in ("actions", "codes", "videos") or (name.startswith("names-") and name.endswith(".json"))
+    return name.startswith((".", "names-")) or name in ("actions", "codes", "videos")
 
 
 def own_world() -> Path:
