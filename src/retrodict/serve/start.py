@@ -34,8 +34,6 @@ from retrodict.serve.save import Shelf
 from retrodict.spaces import ActionSpace
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from retrodict.envs.world import World
 
 FPS = 10  # of a run that does not say its own
@@ -218,17 +216,17 @@ def opened(image: Path) -> Picture:
         with Image.open(image) as picture:
             if picture.width * picture.height > 1 << 25:
                 raise UnusableInput(f"{image} has {picture.width}x{picture.height} pixels; give a smaller picture")
-            return _rgb(picture)
+            if picture.mode == "F" or picture.mode.startswith("I"):
+                return _grey(np.asarray(picture), picture.mode)
+            return np.asarray(picture.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnusableInput(f"{image} cannot be read as a picture: {error}") from error
 
 
-def _rgb(picture: Image.Image) -> Picture:
-    if picture.mode not in ("F", "I") and not picture.mode.startswith("I;16"):
-        return np.asarray(picture.convert("RGB"))
-    values = np.asarray(picture)  # one number a pixel, of two bytes; converted, all above 255 would be white
-    if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"its pixels are of kind {picture.mode}; give one of 8 or 16 bits a colour")
+def _grey(values: np.ndarray, mode: str) -> Picture:
+    """A picture of one number of two bytes a pixel; converted, all above 255 would be white."""
+    if mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"its pixels are of kind {mode}; give one of 8 or 16 bits a colour")
     return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, -1)
 
 
