@@ -29,9 +29,10 @@ from retrodict.envs.catalog import make
 from retrodict.envs.world import MAX_SEED, World, native_space
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.models.wordless import wordless
+from retrodict.nn.device import device_of
 from retrodict.rng import key, numpy_rng, torch_rng
 from retrodict.roles import ForwardModel, State, System
-from retrodict.run.checkpoint import device_of, load_system
+from retrodict.run.checkpoint import load_system
 from retrodict.run.collect import UNSEEN, Origin, recorded_in
 
 _NOTHING = "this system has no forward model to dream with; train a recipe that returns one"

@@ -12,6 +12,7 @@ from retrodict import rng, tree
 from retrodict.clip import RECORDED, Clip
 from retrodict.errors import UnusableInput
 from retrodict.models.recall_world import RecallWorld
+from retrodict.models.token_world import filling_in
 from retrodict.models.tokenizers import PatchTokenizer
 from retrodict.nn.places import turned
 from retrodict.roles import View
@@ -75,6 +76,8 @@ def test_the_first_frame_that_is_never_forgotten_is_that_of_the_same_episode() -
         assert torch.allclose(together[0, 3:], alone[1], atol=1e-5)
         assert float(together[0, 2]) == 0  # between them nothing happened
         assert torch.allclose(together[1], model.log_prob(clip)[1], atol=1e-5)
+    with pytest.raises(UnusableInput, match="one episode a row"):
+        filling_in(model, clip.with_(segment=segment), rng.torch_rng(0))
 
 
 def test_what_the_cache_finds_is_what_all_frames_at_once_find() -> None:

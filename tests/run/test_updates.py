@@ -1,7 +1,7 @@
 """A loss and a dream never wait for the device: they ask for no number, and no shape of theirs depends on one.
 
-`one_hot` asks for the largest number where it runs on the CPU alone. Buffers that seldom change are asked for when they
-did (`number_in`): twice at the most as a stage begins. A loop asks for each step's losses, afterwards.
+`one_hot` and `refuse_unless` ask for a number where they run on the CPU alone. Buffers that seldom change are asked
+for when they did (`number_in`): twice at the most as a stage begins. A loop asks for each step's losses, afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import retrodict
 from retrodict import rng
 from retrodict.check import load_recipe, recipes
 from retrodict.clip import Clip
-from retrodict.nn.part import Part, number_in
+from retrodict.errors import UnusableInput
+from retrodict.nn.device import number_in, refuse_unless
+from retrodict.nn.part import Part
 from retrodict.roles import ForwardModel, View
 from retrodict.run import loop
 from retrodict.run.loop import Fit
@@ -35,6 +37,9 @@ def where() -> str:
     return f"{lines[-1].line} in {lines[-1].name}" if lines else "no line of ours"
 
 
+ON_THE_CPU = ("F.one_hot", "in refuse_unless")
+
+
 class Watching(TorchDispatchMode):
     """Notes which calls have to know numbers before they can go on."""
 
@@ -47,7 +52,7 @@ class Watching(TorchDispatchMode):
         indexed = args[1] if name in ("index", "index_put", "index_put_", "_index_put_impl_") else []
         masks = [part for part in indexed if part is not None and part.dtype == torch.bool]
         if name in WAITS or masks:
-            self.waited += [f"{name} in {line}" for line in (where(),) if "F.one_hot" not in line]
+            self.waited += [f"{name} in {line}" for line in (where(),) if not any(name in line for name in ON_THE_CPU)]
         return func(*args, **(kwargs or {}))
 
 
@@ -82,6 +87,16 @@ def test_a_buffer_is_asked_for_again_when_it_changed() -> None:
         assert number_in(holder, "count") == 1
         holder.get_buffer("count").add_(1)
         assert number_in(holder, "count") == 2
+
+
+def test_what_is_not_good_is_refused_and_no_other_device_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_unless(torch.tensor(True), "no")
+    with pytest.raises(UnusableInput, match=r"^no$"):
+        refuse_unless(torch.tensor(False), "no")
+    left = list[torch.Tensor]()
+    monkeypatch.setattr(torch, "_assert_async", left.append)
+    refuse_unless(torch.empty((), dtype=torch.bool, device="meta"), "no")  # has no number that could be asked for
+    assert len(left) == 1
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -68,7 +68,7 @@ class Train(Telling):
         from retrodict.data.foreign import open_dataset
         from retrodict.label import auto
         from retrodict.label.gate import gated
-        from retrodict.run.checkpoint import device_of
+        from retrodict.nn.device import device_of
         from retrodict.run.collect import origin_of
         from retrodict.run.compiled import refuse_unfit
         from retrodict.run.log import Log

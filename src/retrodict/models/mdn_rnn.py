@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from retrodict.clip import Clip
 from retrodict.errors import NoLikelihood, UnusableInput
 from retrodict.models.gaussian_vae import GaussianVAE, resampled
+from retrodict.nn.device import refuse_unless
 from retrodict.nn.part import Part
 from retrodict.roles import Memory, Policy, State, next_action
 from retrodict.spaces import ActionSpace
@@ -203,11 +204,10 @@ def foretelling(world: MDNRNN, clip: Clip, noise: torch.Generator) -> dict[str, 
     """Negative log density of each latent number of the next frame, and the errors of end and reward, a step's mean.
 
     Latent numbers are drawn anew from what the autoencoder believes (the clip's features: means and log variances, or
-    its frames), the inputs and the targets alike. Rows begin with an empty memory within their episode, as those
-    do that `Steps` draws, and count as far as it goes.
+    its frames), the inputs and the targets alike. Rows begin with an empty memory and hold one episode.
 
     Raises:
-        UnusableInput: the world is to tell ends or rewards, and the clips have none.
+        UnusableInput: the world is to tell ends or rewards, and the clips have none; or a row holds several episodes.
     """
     with torch.no_grad():
         if clip.features is not None:
@@ -216,7 +216,11 @@ def foretelling(world: MDNRNN, clip: Clip, noise: torch.Generator) -> dict[str, 
             assert clip.frames is not None
             mean, log_variance = world.vae.posterior(clip.frames)
         latent = resampled(mean, log_variance, noise)
-    real = clip.real.cumprod(1).bool()
+    real = clip.real
+    refuse_unless(
+        ~(real[:, 1:] & ~real[:, :-1]).any(),
+        "this world learns from clips that begin within their episode, as `Steps` draws them",
+    )
     first = torch.zeros(clip.rows, clip.steps, device=clip.device)
     if clip.times is not None:
         first = (clip.times[:, :-1] == 0).to(first.dtype)

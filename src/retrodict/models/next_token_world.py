@@ -123,15 +123,13 @@ def _outcomes(logits: Float[Tensor, "b o"]) -> dict[str, Tensor]:
 def saying(world: NextTokenWorld, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
     """Cross entropy of the tokens of every frame after the first, and of the outcome of every step.
 
-    Rows count as far as their first episode goes.
-
     Raises:
         UnusableInput: the world is to say outcomes, and the clips have none.
     """
     with torch.no_grad():
         tokens, actions, known, times = world.learnt_from(clip, noise)
     said, ends = world.features(tokens, actions, known, times)
-    real = world.counts(clip).float()
+    real = clip.real.float()
     count = real.sum().clamp_min(1.0)
     logits = world.head(said[:, 1:])
     losses = F.cross_entropy(logits.flatten(0, 2), tokens[:, 1:].flatten(), reduction="none")

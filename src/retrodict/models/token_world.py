@@ -19,6 +19,7 @@ from retrodict.models.action_tokens import ActionTokens
 from retrodict.models.tokenizers import Tokenizer
 from retrodict.models.windows import continued, frame_windows
 from retrodict.nn.decoding import schedule, settle
+from retrodict.nn.device import refuse_unless
 from retrodict.nn.masks import Mask
 from retrodict.nn.part import Part
 from retrodict.nn.transformer import SpaceTime
@@ -199,12 +200,15 @@ class TokenWorld(Part):
         return found
 
     def times(self, clip: Clip) -> Int[Tensor, "b t"]:
-        """Counts the frames of each row's first episode from 0; NEVER where they are padding, or another episode's."""
-        return _times(_episodes(clip) == 0)
+        """Counts the frames of each row's episode from 0; NEVER where they are padding.
 
-    def counts(self, clip: Clip) -> Bool[Tensor, "b t-1"]:
-        """True for the steps that are learnt from: those of each row's first episode."""
-        return clip.real & (_episodes(clip)[:, 1:] == 0)
+        Raises:
+            UnusableInput: a row has several episodes.
+        """
+        number = _episodes(clip)
+        one = (number <= 0).all()
+        refuse_unless(one, "this world learns from clips of one episode a row, as `Steps` draws them")
+        return _times(number == 0)
 
     def learnt_from(self, clip: Clip, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns (tokens, actions, known, times) of a clip to learn from, with some actions and frames withheld."""
@@ -380,8 +384,7 @@ def begin_alike(embedding: Float[Tensor, "v d"], look: Float[Tensor, "v e"]) -> 
 def filling_in(world: MaskedWorld, clip: Clip, noise: torch.Generator, changing: float = 0.0) -> dict[str, Tensor]:
     """Cross entropy of masked tokens; the share masked of a frame is cos(π u / 2), u uniform (MaskGIT).
 
-    Tokens that differ from those of the frame before weigh `changing` more than the others (own). Rows count as far as
-    their first episode goes.
+    Tokens that differ from those of the frame before weigh `changing` more than the others (own).
     """
     with torch.no_grad():
         tokens, actions, known, times = world.learnt_from(clip, noise)

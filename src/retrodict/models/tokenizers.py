@@ -24,8 +24,9 @@ from retrodict.clip import Clip
 from retrodict.errors import NoFrames, UnusableInput
 from retrodict.models.windows import frame_windows
 from retrodict.nn.conv import Refine, normalise, to_bytes
+from retrodict.nn.device import number_in
 from retrodict.nn.masks import Mask
-from retrodict.nn.part import Part, number_in
+from retrodict.nn.part import Part
 from retrodict.nn.quantize import FSQ, Codes, bottleneck
 from retrodict.nn.transformer import SpaceTime
 from retrodict.roles import View

@@ -10,26 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.roles import View
 from retrodict.spaces import ActionSpace
 
 FROM_FILE = "retrodict_recipe_"  # how the name of a module begins that was loaded from a recipe file
-
-
-def number_in(module: nn.Module, name: str) -> float:
-    """Returns the number in a buffer of a module. Its device is asked once, and again after the buffer changed."""
-    buffer = module.get_buffer(name)
-    if buffer.is_inference():  # which does not tell when it changes
-        return float(buffer)
-    answers: dict[str, tuple[int, Tensor, int, float]] = module.__dict__.setdefault("_numbers", {})
-    of, asked, version, answer = answers.get(name, (0, None, 0, 0.0))
-    if of != id(module) or asked is not buffer or version != buffer._version:  # a copy counts changes anew
-        answer = float(buffer)
-        answers[name] = id(module), buffer, buffer._version, answer
-    return answer
 
 
 class Part(nn.Module):

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from retrodict.errors import UnknownName, UnusableInput
-from retrodict.nn.part import number_in
+from retrodict.nn.device import number_in
 from retrodict.rng import isolated
 from retrodict.segments import code, vector
 from retrodict.spaces import ActionSpace, Distribution

@@ -20,6 +20,7 @@ from torch import Tensor
 from retrodict import rng
 from retrodict.data.durable import sync
 from retrodict.errors import Damaged, UnknownName, UnusableInput
+from retrodict.nn.device import device_of
 from retrodict.nn.part import Part, build
 from retrodict.roles import System
 
@@ -157,24 +158,6 @@ def system_hash(folder: Path) -> str:
     """Returns the SHA-256 of the weights of a run's system, to which labels are bound."""
     inner = folder / "system"
     return str(load_manifest(inner if inner.is_dir() else folder)["files"][STATE]["sha256"])
-
-
-def device_of(device: str) -> str:
-    """The device, if torch has it here.
-
-    Raises:
-        UnusableInput: there is none of this name.
-    """
-    known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    if device in known or (device == "cuda" and len(known) > 1):
-        return device
-    try:
-        if not device.startswith("cuda"):
-            torch.empty(0, device=device)  # others, such as mps, are known to torch alone
-            return device
-    except (RuntimeError, AssertionError, NotImplementedError):
-        pass
-    raise UnusableInput(f"expected the device to be one of {', '.join(known)}, as torch has here; got {device!r}")
 
 
 def load_system(folder: Path | str, device: torch.device | str = "cpu") -> System:
