@@ -169,9 +169,11 @@ def test_a_video_that_cannot_be_written_is_refused_before_anything_is_played(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("retrodict.cli.act.scored", lambda *given: pytest.fail("it was played"))
-    for path in (tmp_path, tmp_path / "file/film.mp4"):
+    for path, why in ((tmp_path, "expected the name of a video file"), (tmp_path / "file/film.mp4", "file is none")):
         assert cli.main(["act", "random", "--env", "catch", "--episodes", "3", "--video", str(path)]) == 2
-        assert "expected the name of a video file" in capsys.readouterr().err
+        assert why in capsys.readouterr().err
+        assert cli.main(["imagine", "runs/x", "--from", "d:0", "--out", str(path)]) == 2
+        assert why in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -246,6 +248,9 @@ def test_a_world_of_numbers_imagines_numbers_and_tells_their_errors(
     assert [point["error"] for point in told["errors"]] == pytest.approx(wrong, rel=1e-4)
     assert all("PSNR" not in point for point in told["errors"])
     assert not (tmp_path / "it.mp4").exists()
+    assert cli.main(["measure", str(tmp_path / "run"), "--judge"]) == 2
+    assert "is shown numbers; leave out --judge" in capsys.readouterr().err
+    assert not (tmp_path / "run/unseen").exists(), "nothing was played for it"
 
 
 def test_what_cannot_be_imagined_says_why(

@@ -162,7 +162,7 @@ def test_sixteen_bits_of_grey_are_shown_as_they_are(here: Path) -> None:
 
 def test_sessions_are_saved_in_a_folder_of_their_own(here: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnusableInput, match="is no folder"):
+    with pytest.raises(UnusableInput, match="file is none"):
         prepared(Wish(here / "lapo", out=tmp_path / "file"))
     with pytest.raises(UnusableInput, match="holds other things, such as data"):
         prepared(Wish(here / "lapo", out=here / "data"))

@@ -50,9 +50,11 @@ class Imagine(Loading):
             raise UnusableInput(f"--seen must be 1 or more, and --steps 0 or more; got {self.seen} and {self.steps}")
         from retrodict.data.foreign import open_episode
         from retrodict.measure.obedience import imagined
+        from retrodict.report.film import refuse_unfit
         from retrodict.run.checkpoint import load_system
         from retrodict.world_figures import opening
 
+        refuse_unfit(self.out)
         self.admit()
         system = load_system(self.folder)
         if system.forward is None:

@@ -36,6 +36,13 @@ def make_folder(folder: Path) -> None:
         sync(path.parent)
 
 
+def refuse_place(folder: Path) -> None:
+    """Raises UnusableInput where there is no folder of this name that can be written to, and none can be made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UnusableInput(f"expected a folder that can be written to; {there} is none. Name another place")
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Gives a folder to fill, which gets its name once all is in it; after an error nothing is left.

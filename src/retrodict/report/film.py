@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from retrodict.data.durable import refuse_place
 from retrodict.errors import UnusableInput
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -29,11 +30,9 @@ def beside(*pictures: Picture) -> Picture:
 
 def refuse_unfit(path: Path) -> None:
     """Raises UnusableInput where no video can be written, before anything is played for it."""
-    above = next(one for one in (*path.absolute().parents, Path("/")) if one.exists())
-    if path.is_dir() or not above.is_dir():
-        raise UnusableInput(
-            f"expected the name of a video file; {path if path.is_dir() else above} is no place for one"
-        )
+    if path.is_dir():
+        raise UnusableInput(f"expected the name of a video file; {path} is a folder")
+    refuse_place(path.absolute().parent)
 
 
 def write(path: Path, pictures: Iterable[Picture], fps: int) -> None:

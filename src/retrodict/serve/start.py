@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from retrodict.clip import Clip
+from retrodict.data.durable import refuse_place
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.measure.obedience import idle
 from retrodict.models.wordless import shared_columns
@@ -63,7 +63,7 @@ def prepared(wish: Wish) -> Game:
         raise UnusableInput("give either --from or --image: play begins with one frame")
     folder = own_world() if wish.folder is None else wish.folder
     if wish.out is not None:
-        _refuse_place(wish.out)
+        _refuse_taken(wish.out)
     system = load_system(folder)
     speeches = speeches_of(system, str(folder))
     _seen(speeches[0].forward, str(folder))
@@ -100,11 +100,9 @@ def prepared(wish: Wish) -> Game:
     )  # fmt: skip
 
 
-def _refuse_place(out: Path) -> None:
+def _refuse_taken(out: Path) -> None:
     """Raises UnusableInput where sessions cannot be saved, or would lie among somebody else's files."""
-    above = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UnusableInput(f"{above} is no folder that can be written to; sessions are saved in one, so name another")
+    refuse_place(out)
     others = [path.name for path in out.iterdir() if not _saved(path.name)] if out.exists() else []
     if others:
         raise UnusableInput(f"{out} holds other things, such as {min(others)}; name a folder of its own with --out")
