@@ -316,21 +316,32 @@ def _refuse_other(folder: Path, name: str, identity: Mapping[str, Any]) -> None:
     if found == wanted:
         return
     differs = "; ".join(_differences(found, wanted))
-    if found.get("data") != wanted.get("data"):
-        differs = f"other steps, labels or windows of data ({differs})"
     raise StaleStage(
         f"stage {name!r} in {folder} was made with other inputs: {differs}. Use --restart {name} to redo it, "
         "or another run folder to keep it."
     )
 
 
+HASHED = {  # parts of an identity that are hashes, which say nothing to people
+    "data": "other steps, labels or windows of data", "start": "other weights to begin with",
+    "uses": "a model that it uses is another",
+}  # fmt: skip
+
+
 def _differences(found: Any, wanted: Any, path: str = "") -> list[str]:
+    if found == wanted:
+        return []
+    if path in HASHED:
+        return [HASHED[path]]
+    stage = path.removeprefix("before.")
+    if stage != path:
+        return [f"stage {stage!r} before it is {'another' if found and wanted else 'gone' if found else 'new'}"]
     if isinstance(found, dict) and isinstance(wanted, dict):
         keys = sorted(set(found) | set(wanted))
         return [
             line for key in keys for line in _differences(found.get(key), wanted.get(key), f"{path}.{key}".strip("."))
         ]
-    return [] if found == wanted else [f"{path} was {found!r} and is now {wanted!r}"]
+    return [f"{path} was {found!r} and is now {wanted!r}"]
 
 
 def _digest(value: Any) -> str:
