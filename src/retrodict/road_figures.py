@@ -18,7 +18,7 @@ from torch import Tensor
 from retrodict.clip import MISSING, Clip, stack
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
-from retrodict.envs.road_view import captions, read_attributes, read_pose
+from retrodict.envs.road_view import SAID, captions, read_attributes, read_pose
 from retrodict.errors import UnusableInput
 from retrodict.measure import intervals
 from retrodict.models.token_world import TokenWorld
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 HELD = 910_000_000  # first level of the starts
 STARTS, SEEN, AHEAD, ASKED = 64, 8, 40, 5  # levels; steps before a roll-out; its steps; those steered hard
 NEAR = 0.25  # half widths of the road that an offset may be away from the true one
-SAID = ("weather", "traffic", "bend")
 Told = Mapping[str, Int64[np.ndarray, "n"]]
 
 

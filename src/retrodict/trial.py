@@ -94,7 +94,7 @@ SETTINGS: dict[str, Setting] = {
     "arm_front": Setting("arm", 4_000, options={"cameras": "front"}, unseen={"textures": "stripes"}, per_minute=1200),
     # half at random, so that the steering is no function of the picture, and for up to five steps on end: a world obeys
     # where its recording went, and of one that is put right at once it does not learn how full lock goes on
-    "road": Setting("road", random=0.5, copies=64, episodes=64, held=5),
+    "road": Setting("road", random=0.5, copies=64, episodes=64, options={"numbers": True}, held=5),
     # nothing but random play, its actions held for 1 to 10 steps (World Models)
     "dodge": Setting("dodge", 30_000, random=1.0, copies=100, episodes=100, held=10),
     # a player that never walks into the border

@@ -200,6 +200,22 @@ def test_recordings_hold_the_caption_of_the_start() -> None:
     assert [clip.text for clip, _, _ in rollout(world, [3, 4], expert(world))] == [(text,) for text in texts]
 
 
+def test_the_numbers_that_are_told_are_those_that_captions_put_in_words() -> None:
+    world, mute = Road(40, cars=3, numbers=True), Road(2)
+    world.reset(seed=0)
+    for _ in range(30):
+        world.step(world.expert())
+    told = world.sensed()
+    assert told.dtype == np.float32
+    assert world.proprio == ("weather", "traffic", "bend")
+    assert captions(dict(zip(world.proprio, told.astype(np.int64).T, strict=True))) == world.texts()
+    assert len(np.unique(told, axis=0)) > 5
+    assert (mute.proprio, mute.sensed().shape) == ((), (2, 0))
+    (clip, _, _), *_ = rollout(Road(1, limit=3, numbers=True), [3], lambda clip: torch.zeros(clip.rows, 2))
+    assert clip.proprio is not None
+    assert clip.proprio.shape == (1, 4, 3)
+
+
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(UnknownName, match="'snow'"):
         Road(1, weather="snwo")

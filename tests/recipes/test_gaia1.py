@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +16,23 @@ from retrodict.data.memory import MemoryStore
 from retrodict.envs.road import Road
 from retrodict.envs.road_view import captions, read_attributes
 from retrodict.envs.rollout import expert, rollout
-from retrodict.errors import UnknownName
+from retrodict.errors import UnknownName, UnusableInput
 from retrodict.recipes import gaia1
 from retrodict.run.collect import schema_of
 from retrodict.run.run import Run, Views
+from retrodict.serve.start import speeches_of
+
+
+def driven(**options: Any) -> Cache:
+    """Two short drives."""
+    world = Road(2, limit=12, **options)
+    return Cache.build(MemoryStore(schema_of(world), [clip for clip, _, _ in rollout(world, (3, 4), expert(world))]))
 
 
 @pytest.fixture(scope="module")
 def road() -> Cache:
-    """Two short drives."""
-    world = Road(2, limit=12)
-    return Cache.build(MemoryStore(schema_of(world), [clip for clip, _, _ in rollout(world, (3, 4), expert(world))]))
+    """Two drives that tell no numbers."""
+    return driven()
 
 
 def views(cache: Cache) -> Views:
@@ -44,6 +51,42 @@ def test_the_caption_of_what_a_step_leads_to_is_the_last_part_of_its_action(road
     assert said == list(captions(read_attributes(clip.frames[:, 1].permute(0, 2, 3, 1).numpy())))
     assert bool(clip.known.all())
     assert len(set(said)) > 1
+
+
+def test_captions_of_the_state_say_what_the_road_told_and_not_what_its_pictures_show(tmp_path: Path) -> None:
+    told = driven(numbers=True)
+    for start, stop in zip(told.first, told.last, strict=True):  # no picture shows this: bends to the right, always
+        told.columns["proprio"][start : stop + 1, 2] = 2
+    with Run(tmp_path, views(told)) as run:
+        steps, space = gaia1.described("state", run.data.labelled, run)
+    said = [str(space.describe(action)["caption"]) for action in steps.target_actions()]
+    state = told.columns["proprio"][steps.index + 1]
+    words = dict(zip(("weather", "traffic", "bend"), state.astype(np.int64).T, strict=True))
+    assert said == list(captions(words))
+    assert all(text.endswith("the road bends right") for text in said)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "what"), [(None, "no numbers"), (0.5, "that are others"), (3.0, r"go up to \[3, 1, 2\]")]
+)
+def test_data_without_the_state_is_refused(spoilt: float | None, what: str, tmp_path: Path) -> None:
+    data = driven(numbers=spoilt is not None)
+    if spoilt is not None:
+        data.columns["proprio"][:, 1] = spoilt
+    with Run(tmp_path, views(data)) as run, pytest.raises(UnusableInput, match=what):
+        gaia1.described("state", run.data.labelled, run)
+
+
+def test_an_inverse_model_says_how_the_car_was_driven_so_that_a_page_can_tell_whether_it_obeyed(
+    road: Cache, tmp_path: Path
+) -> None:
+    with Run(tmp_path, views(road)) as run:
+        system = gaia1.train(gaia1.micro(), run)
+    assert system.inverse is not None
+    assert system.inverse.space == road.space
+    (speech,) = speeches_of(system, "run")
+    assert speech.judge is system.inverse
+    assert (speech.reach, speech.lag) == (1, 0)
 
 
 def test_given_words_are_the_episodes_own_and_none_leaves_actions_alone(road: Cache, tmp_path: Path) -> None:

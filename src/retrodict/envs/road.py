@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from retrodict.envs.road_view import FAR, WEATHERS, attributes, captions, curvature, render
+from retrodict.envs.road_view import FAR, SAID, WEATHERS, attributes, captions, curvature, render
 from retrodict.envs.world import ArrayWorld, joined_names
 from retrodict.errors import UnusableInput
 from retrodict.rng import numpy_rng
@@ -31,7 +31,8 @@ class Road(ArrayWorld):
 
     Each step on the road earns the share of top speed that it is driven at. Leaving the road ends the episode; to stay
     on it until the limit is a success. `weather` is one of WEATHERS or several joined by "+", of which each level
-    draws one; each level has 0 to `cars` other cars, which nobody can hit: those in the way drive on.
+    draws one; each level has 0 to `cars` other cars, which nobody can hit: those in the way drive on. With `numbers`
+    the attributes that captions put in words (`road_view.SAID`) are told beside the pictures, as `proprio`.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Road(ArrayWorld):
         cars: int = 2,
         limit: int = 200,
         fps: int = 10,
+        numbers: bool = False,
     ) -> None:
+        self.proprio = SAID if numbers else ()
         self.kinds = [WEATHERS.index(name) for name in joined_names("weather", weather, WEATHERS)]
         if size < 24:
             raise UnusableInput(f"road needs a size of 24 pixels or more to show where it goes; got {size}")
@@ -98,6 +101,13 @@ class Road(ArrayWorld):
 
     def _frames(self) -> UInt8[np.ndarray, "n h w 3"]:
         return render(self._now, self.size[0])
+
+    def sensed(self) -> Float32[np.ndarray, "n s"]:
+        """Returns the number of each attribute's word where `numbers` are told: n weather-traffic-bend."""
+        if not self.proprio:
+            return super().sensed()
+        told = attributes(self._now, self.size[0])
+        return np.stack([told[name] for name in SAID], 1).astype(np.float32)
 
     def texts(self) -> tuple[str, ...]:
         """Returns a caption of each row's picture, such as "night, a car ahead, the road bends left"."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,8 +31,10 @@ from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
-from retrodict.envs.road_view import BENDS, TRAFFIC, WEATHERS, captions, read_attributes
-from retrodict.errors import UnknownName
+from retrodict.envs.road_view import BENDS, SAID, TRAFFIC, WEATHERS, captions, read_attributes
+from retrodict.errors import UnknownName, UnusableInput
+from retrodict.models.inverse import Inverse
+from retrodict.models.losses import labelled
 from retrodict.models.next_token_world import NextTokenWorld, saying
 from retrodict.models.tokenizers import ConvTokenizer, tokenizing
 from retrodict.nn.conv import patch_for
@@ -47,14 +50,16 @@ FIGURES: dict[str, Figure] = {
     "caption_change": Figure("road", "caption_change", labels=0),
     "road_kept": Figure("road", "road_kept", labels=0),
 }
-SAYS = ("given", "road", "none")
+SAYS = ("given", "state", "road", "none")
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings of tokenizer and world."""
 
-    captions: str = "given"  # given: the episode's own words; road: read off its pictures; none
+    # given: the episode's own words; state: of what the road's state was (recorded with numbers=true); road: the same,
+    # read off its pictures; none
+    captions: str = "given"
     patch: int = 0  # pixels a side of a token, 0: the largest up to 8 that gives 2 a side (paper: 16)
     tokens: int = 512  # values of a token (paper: 8192)
     code_width: int = 16  # of a token's vector
@@ -70,6 +75,7 @@ class Config:
     guidance: float = 1.0  # how much words are exaggerated (own: of 0, 1, 2 and 3, what followed captions best)
     tokenise: Fit = field(default_factory=lambda: Fit(5000, 32, 2e-3))
     say: Fit = field(default_factory=lambda: Fit(4500, 24, 2e-3))
+    read: Fit = field(default_factory=lambda: Fit(600, 64, 2e-3))  # of the inverse model, which reads actions (own)
     levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens of fixed codes (FSQ); none: learnt
 
 
@@ -77,13 +83,13 @@ def micro() -> Config:
     """Settings for contract tests."""
     few = Fit(8, 8)
     return Config(
-        tokens=16, code_width=4, channels=8, width=16, depth=1, heads=2, memory=2, tokenise=few, say=few
+        tokens=16, code_width=4, channels=8, width=16, depth=1, heads=2, memory=2, tokenise=few, say=few, read=few
     )  # fmt: skip
 
 
 def tiny() -> Config:
     """The committed settings."""
-    return Config("road")
+    return Config("state")
 
 
 def paper() -> Config:
@@ -105,8 +111,8 @@ def described(kind: str, steps: Steps, run: Run) -> tuple[Steps, ActionSpace]:
     if kind == "none":
         return steps, steps.cache.space
     every = product(range(len(WEATHERS)), range(len(TRAFFIC)), range(len(BENDS)))
-    road = captions(dict(zip(("weather", "traffic", "bend"), torch.tensor(list(every)).T.numpy(), strict=True)))
-    width = max(1, *(len(text.encode()) for text in (road if kind == "road" else steps.cache.texts)))
+    road = captions(_attributes(torch.tensor(list(every))))
+    width = max(1, *(len(text.encode()) for text in (steps.cache.texts if kind == "given" else road)))
     words = run.map("captions", partial(_words, kind=kind, width=width), steps)["words"]
     actions = torch.cat([steps.target_actions(), words], 1).numpy()
     source, confidence = (steps.columns[name][steps.index] for name in ("source", "confidence"))
@@ -123,9 +129,37 @@ def _words(clip: Clip, kind: str, width: int) -> dict[str, Tensor]:
     """Bytes of the captions of what steps lead to, padded with -1."""
     assert clip.frames is not None
     assert clip.text is not None
-    texts = captions(read_attributes(clip.frames[:, -1].permute(0, 2, 3, 1).numpy())) if kind == "road" else clip.text
+    texts = clip.text
+    if kind == "state":
+        texts = captions(_attributes(_state(clip)))
+    elif kind == "road":
+        texts = captions(read_attributes(clip.frames[:, -1].permute(0, 2, 3, 1).cpu().numpy()))
     segment = told(ActionSpace((Segment("any", "continuous", ("x",)),)), width).segments[-1]
     return {"words": torch.stack([segment_vector(segment, text) for text in texts])}
+
+
+def _attributes(numbers: Tensor) -> dict[str, np.ndarray]:
+    """Columns of numbers as the attributes that they are of."""
+    return dict(zip(SAID, numbers.long().T.cpu().numpy(), strict=True))
+
+
+def _state(clip: Clip) -> Tensor:
+    """The attributes of the frames that steps lead to, as the road told them: n weather-traffic-bend.
+
+    Raises:
+        UnusableInput: the data does not hold them.
+    """
+    most = torch.tensor([len(words) - 1 for words in (WEATHERS, TRAFFIC, BENDS)])
+    state = None if clip.proprio is None else clip.proprio[:, -1].cpu()
+    if state is None or state.shape[1:] != most.shape or not bool(torch.isin(state, torch.arange(4.0)).all()):
+        met = "no numbers" if state is None else f"{state.shape[1]} that are others"
+        raise UnusableInput(
+            f"captions of the state are made of the numbers of {', '.join(SAID)} beside each frame; the data has "
+            f'{met}. Record the road with --set numbers=true, or read them off its pictures: --set captions="road"'
+        )
+    if bool((state > most).any()):
+        raise UnusableInput(f"the numbers of {', '.join(SAID)} go up to {most.tolist()}; got {state.amax(0).tolist()}")
+    return state
 
 
 def learnt(cfg: Config, run: Run, tokens: ConvTokenizer, steps: Steps, space: ActionSpace) -> NextTokenWorld:
@@ -148,4 +182,16 @@ def train(cfg: Config, run: Run) -> System:
         tokens = ConvTokenizer(view, code, patch, cfg.channels, colours=True)
     tokens = run.fit("tokens", tokens, tokenizing, run.data.unlabelled, cfg.tokenise)
     steps, space = described(cfg.captions, run.data.labelled, run)
-    return System(encoder=tokens, forward=learnt(cfg, run, tokens, steps, space))
+    world = learnt(cfg, run, tokens, steps, space)
+    return System(encoder=tokens, forward=world, inverse=reading(cfg, run))
+
+
+def reading(cfg: Config, run: Run) -> Inverse:
+    """Learns to read actions off frames: who plays the world is told whether it obeys.
+
+    It is shown the frame before as well, as two show how fast the car is, and three how its speed changes.
+    """
+    steps = run.data.labelled
+    with rng.isolated(run.seed, "inverse"):
+        inverse = Inverse(steps.cache.view(3, 1), steps.cache.space, "both", "flatten")
+    return run.fit("inverse", inverse, labelled, steps.shown(inverse.view), cfg.read)
