@@ -3,11 +3,12 @@
 Usage: python benchmarks/model_free.py [--seeds 3] [--only pendulum] [--out results/comparisons/model_free.json]
        python benchmarks/model_free.py --dream RUN --data DATASET --only catch_online [--steps 60000]
 
-Each learner has six trials of settings: the package's own, and five that are usual where steps are few. The recipes'
-tiny settings took several, which nobody counted. A trial trains seed 0 and plays on levels kept for choosing, with
-drawn actions and with the likeliest; the better way of the best trial is then trained with every seed, and played on
-the levels that all figures are measured on. Numbers are read by a small MLP, frames are flattened for one. Steps are
-those that the recipes have, random ones included.
+Each learner has ten trials of settings: the package's own, and nine that are usual where steps are few. History holds
+3 to 10 versions of the tiny settings of each recipe beside them (world_models 3, dreamer_v1 4, dreamer_v2 5, tdmpc2 5,
+iris 6, dreamer_v3 10); what was tried and not kept, nobody counted. A trial trains seed 0 and plays on levels kept for
+choosing, with drawn actions and with the likeliest; the better way of the best trial is then trained with every seed,
+and played on the levels that all figures are measured on. Numbers are read by a small MLP, frames are flattened for
+one. Steps are those that the recipes have, random ones included. Trials that the result's file has are not made again.
 
 With `--dream` PPO practises in what the world of a finished run imagines from the recorded DATASET, and then plays the
 real game: one seed of it, beside the same learner before its first step.
@@ -56,6 +57,10 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "quick, near": {**QUICK, "gamma": 0.9},
         "quick, curious": {**QUICK, "ent_coef": 0.01},
         "quick, wide": {**QUICK, **WIDE},
+        "quick, small batches": {**QUICK, "batch_size": 32},
+        "quick, often": {**QUICK, "n_epochs": 20},
+        "quick, near, wide": {**QUICK, **WIDE, "gamma": 0.9},
+        "quick, near, often": {**QUICK, "gamma": 0.9, "n_epochs": 20},
     },
     "DQN": {
         "as given": {},
@@ -64,6 +69,10 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "often, fast": {**OFTEN, "learning_rate": 1e-3},
         "often, near": {**OFTEN, "gamma": 0.9},
         "often, wide": {**OFTEN, **WIDE},
+        "often, fast, wide": {**OFTEN, **WIDE, "learning_rate": 1e-3},
+        "often, near, wide": {**OFTEN, **WIDE, "gamma": 0.9},
+        "often, curious": {**OFTEN, "exploration_fraction": 0.3},
+        "often, twice": {**OFTEN, "gradient_steps": 2},
     },
     "SAC": {
         "as given": {},
@@ -72,6 +81,10 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "fast, near": {"learning_rate": 1e-3, "gamma": 0.95},
         "fast, small": {"learning_rate": 1e-3, "policy_kwargs": {"net_arch": [64, 64]}},
         "fast, fixed entropy": {"learning_rate": 1e-3, "ent_coef": 0.1},
+        "faster": {"learning_rate": 3e-3},
+        "fast, twice": {"learning_rate": 1e-3, "gradient_steps": 2},
+        "fast, small batches": {"learning_rate": 1e-3, "batch_size": 64},
+        "fast, slow targets": {"learning_rate": 1e-3, "tau": 0.002},
     },
 }
 WAYS = {"drawn": False, "likeliest": True}  # of playing: whether the likeliest action is taken
@@ -138,10 +151,13 @@ def learnt(name: str, where: str, steps: int, seed: int, options: dict[str, Any]
     return model, round(time.process_time() - began, 1)
 
 
-def tried(name: str, where: str, steps: int) -> dict[str, dict[str, float]]:
-    """What every trial of a learner comes to on the levels kept for choosing, played in both ways, and costs."""
-    found = {}
+def tried(name: str, where: str, steps: int, known: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What every trial of a learner comes to on the levels kept for choosing, played in both ways, and costs; known
+    ones are not made again."""
+    found = {title: known[title] for title in TRIALS[name] if title in known}
     for title, options in TRIALS[name].items():
+        if title in known:
+            continue
         model, seconds = learnt(name, where, steps, 0, options)
         returns = {way: play(model, trial.setting(where), CHOSEN_ON, mode) for way, mode in WAYS.items()}
         found[title] = {**returns, "cpu_seconds": seconds}
@@ -149,12 +165,13 @@ def tried(name: str, where: str, steps: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def best(name: str, where: str, steps: int, count: int) -> dict[str, Any]:
-    """The best trial of a learner, with every seed."""
-    trials = tried(name, where, steps)
+def best(name: str, where: str, steps: int, count: int, known: dict[str, Any]) -> dict[str, Any]:
+    """The best trial of a learner, with every seed; what is known of it is not measured again."""
+    trials = tried(name, where, steps, known.get("trials", {}))
     title, way = max(((one, way) for one in trials for way in WAYS), key=lambda pair: trials[pair[0]][pair[1]])
-    seeds = []
-    for seed in range(count):
+    same = (known.get("setting"), known.get("played")) == (title, way)
+    seeds = known["seeds"][:count] if same else []
+    for seed in range(len(seeds), count):
         model, seconds = learnt(name, where, steps, seed, TRIALS[name][title])
         earned = play(model, trial.setting(where), mode=WAYS[way])
         seeds.append({"seed": seed, "return": earned, "cpu_seconds": seconds})
@@ -179,10 +196,15 @@ def dreamt(run: Path, data: Path, where: str, steps: int) -> dict[str, Any]:
     return told | {"return": one["return"], "low": None, "high": None, "seeds": [one]}
 
 
+def kept(out: Path) -> dict[str, dict[str, Any]]:
+    """What a file has of each world's learners."""
+    found: dict[str, Any] = json.loads(out.read_text())["settings"] if out.exists() else {}
+    return {world: dict(found.get(world, {})) for world in SUITE}
+
+
 def keep(out: Path, where: str, name: str, one: dict[str, Any]) -> None:
     """Puts one learner's result, and the commit that it was measured at, among those that the file has."""
-    found: dict[str, Any] = json.loads(out.read_text())["settings"] if out.exists() else {}
-    found = {world: dict(found.get(world, {})) for world in SUITE}
+    found = kept(out)
     package = {"stable_baselines3": stable_baselines3.__version__}
     found[where][name] = one | {"commit": commit_of_source(), "versions": versions() | package}
     told = {"settings": found, "command": "python benchmarks/model_free.py"}
@@ -209,7 +231,8 @@ def main() -> None:
     for where in () if chosen.dream else [chosen.only] if chosen.only else SUITE:
         for name in LEARNERS[where]:
             for steps in SUITE[where]:
-                keep(chosen.out, where, f"{name} {steps}", best(name, where, steps, chosen.seeds))
+                known = kept(chosen.out)[where].get(f"{name} {steps}", {})
+                keep(chosen.out, where, f"{name} {steps}", best(name, where, steps, chosen.seeds, known))
 
 
 if __name__ == "__main__":
