@@ -11,7 +11,16 @@ from torch import Tensor
 from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.errors import NoFrames, UnusableInput
-from retrodict.models.tokenizers import ConvTokenizer, LearnedTokenizer, PatchTokenizer, VideoTokenizer, motion
+from retrodict.models.tokenizers import (
+    FAINT,
+    ConvTokenizer,
+    LearnedTokenizer,
+    PatchTokenizer,
+    VideoTokenizer,
+    motion,
+    unlike,
+)
+from retrodict.nn.conv import normalise
 from retrodict.nn.quantize import token_code
 from retrodict.roles import Encoder, View
 
@@ -144,6 +153,30 @@ def test_a_tokenizer_that_weighs_motion_pays_for_the_same_error_more_where_somet
     still = moves[:, :1].expand(-1, 2, -1, -1, -1)
     assert weighing.loss(still).item() == pytest.approx(plain.loss(still).item())
     assert weighing.loss(moves).item() > 1.05 * plain.loss(moves).item()  # the bright patch is the one that is missed
+
+
+def test_structural_similarity_by_hand_and_what_it_is_for() -> None:
+    edge = torch.zeros(1, 1, 3, 3)
+    edge[..., 2] = 0.09  # a faint edge: mean 0.03 above grey, variance 0.0018 in its one window
+    flat = torch.full_like(edge, 0.03)  # of the same light
+    light = (2 * 0.53 * 0.53 + FAINT) / (0.53**2 + 0.53**2 + FAINT)
+    assert unlike(flat, edge).item() == pytest.approx(1 - light * FAINT / (0.0018 + FAINT), abs=1e-5)
+    assert unlike(edge, edge).item() == pytest.approx(0, abs=1e-6)
+    assert unlike(-edge, edge).item() > 1  # the edge is there, the wrong way round
+    darker = edge - 0.05
+    assert (flat - edge).square().mean() < (darker - edge).square().mean()  # which a squared error likes better
+    assert unlike(flat, edge) > 10 * unlike(darker, edge)
+
+
+def test_structure_is_added_to_what_a_tokenizer_pays() -> None:
+    with rng.isolated("tokenizer"):
+        plain, seeing = (ConvTokenizer(VIEW, VQ, 4, 16, 1, structure=weight).eval() for weight in (0.0, 2.0))
+    seeing.load_state_dict(plain.state_dict())
+    frames = torch.stack([tiled(*[128] * 6), tiled(128, 255, *[128] * 4)]).unsqueeze(0)
+    shown = plain._shown(plain.quantiser(plain._latents(frames.flatten(0, 1)))[0])
+    added = 2 * unlike(shown, normalise(frames.flatten(0, 1))).item()
+    assert added > 0
+    assert seeing.loss(frames).item() == pytest.approx(plain.loss(frames).item() + added)
 
 
 def test_an_alarm_says_that_the_codebook_collapsed_and_none_that_it_is_well() -> None:

@@ -32,6 +32,7 @@ from retrodict.nn.transformer import SpaceTime
 from retrodict.roles import View
 
 FEW = 0.02  # of the codes in use (perplexity), below which a codebook counts as collapsed
+FAINT = 0.002  # variance of a window, of a range of 1, below which its structure hardly counts
 MOST = 300.0  # times the average, that a pixel's change counts as where what moves is weighed
 
 
@@ -216,20 +217,35 @@ def _rare_colours(shown: Tensor, wanted: Tensor) -> Float[Tensor, "n h w"]:
     return torch.einsum("nchw,cd,ndhw->nhw", off, inverse, off) / off.shape[1]
 
 
+def unlike(shown: Float[Tensor, "n c h w"], wanted: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+    """1 - structural similarity (Wang et al., Image quality assessment, 2004, eq. 13), in windows of 3 x 3 pixels.
+
+    It asks whether an edge is there, however faint, where a squared error asks how much of all light it misses. Frames
+    are normalised, -0.5..0.5.
+    """
+    shown, wanted = shown + 0.5, wanted + 0.5
+    mean, other = F.avg_pool2d(shown, 3, 1), F.avg_pool2d(wanted, 3, 1)
+    spread = F.avg_pool2d(shown.square(), 3, 1) - mean.square() + F.avg_pool2d(wanted.square(), 3, 1) - other.square()
+    both = F.avg_pool2d(shown * wanted, 3, 1) - mean * other
+    light = (2 * mean * other + FAINT) / (mean.square() + other.square() + FAINT)
+    return 1 - (light * (2 * both + FAINT) / (spread + FAINT)).mean()
+
+
 class ConvTokenizer(LearnedTokenizer):
     """A convolutional VQ-VAE of single frames (van den Oord et al. 2017; IRIS and GAIA-1 in small).
 
     With `colours`, errors count in units of the covariance of colours, so that small things of a colour of their own
     are kept; without, they count as they are. With `moving` (see `motion`; of windows of two frames or more) what moves
-    counts more than what stays, so that small things that move are kept (own).
+    counts more than what stays, so that small things that move are kept (own). `structure` times what is `unlike` is
+    added, so that faint edges are kept.
     """
 
     def __init__(
         self, view: View, code: Mapping[str, Any], patch: int = 8, width: int = 64, depth: int = 2,
-        colours: bool = False, moving: float = 0.0,
+        colours: bool = False, moving: float = 0.0, structure: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(view, patch, code)
-        self.colours, self.moving = colours, moving
+        self.colours, self.moving, self.structure = colours, moving, structure
         if view.frames != 1:
             raise UnusableInput(f"a convolutional tokenizer sees one frame; got a view of {view.frames}")
         self.inward = nn.Sequential(
@@ -263,6 +279,8 @@ class ConvTokenizer(LearnedTokenizer):
         error = _rare_colours(shown, wanted) if self.colours else _error(shown, wanted)
         if self.moving:
             error = error * motion(wanted.view(frames.shape), self.moving).flatten(0, 1)
+        if self.structure:
+            price = price + self.structure * unlike(shown, wanted)
         return error.mean() + price  # type: ignore[no-any-return]
 
 

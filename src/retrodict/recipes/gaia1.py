@@ -61,9 +61,10 @@ class Config:
     # read off its pictures; none
     captions: str = "given"
     patch: int = 0  # pixels a side of a token, 0: the largest up to 8 that gives 2 a side (paper: 16)
-    tokens: int = 512  # values of a token (paper: 8192)
+    tokens: int = 2048  # values of a token (paper: 8192)
     code_width: int = 16  # of a token's vector
     channels: int = 128  # of the tokenizer
+    structure: float = 1.0  # weight of structural similarity in its loss (paper: a perceptual and an adversarial loss)
     width: int = 96  # of the transformer (paper: 4096)
     depth: int = 3  # of the transformer
     heads: int = 4  # of attention
@@ -73,7 +74,7 @@ class Config:
     top: int = 50  # likeliest tokens that are drawn from (paper: 50)
     temperature: float = 0.3  # of the draw (own: of 0.1, 0.3, 0.7 and 1, obedient and yet not always the same)
     guidance: float = 1.0  # how much words are exaggerated (own: of 0, 1, 2 and 3, what followed captions best)
-    tokenise: Fit = field(default_factory=lambda: Fit(5000, 32, 2e-3))
+    tokenise: Fit = field(default_factory=lambda: Fit(4000, 32, 2e-3))
     say: Fit = field(default_factory=lambda: Fit(4500, 24, 2e-3))
     read: Fit = field(default_factory=lambda: Fit(600, 64, 2e-3))  # of the inverse model, which reads actions (own)
     levels: tuple[int, ...] = field(default=(), metadata=LATER)  # of tokens of fixed codes (FSQ); none: learnt
@@ -95,7 +96,7 @@ def tiny() -> Config:
 def paper() -> Config:
     """The published sizes for CarRacing (envs/car_racing.py), whose pictures nothing describes; never run here."""
     return Config(
-        "none", 16, 8192, 256, 512, 4096, 32, 32, 25, (0.4, 0.0), 0.0, 50, 1.0, 0.0, Fit(200_000, 160, 1e-4),
+        "none", 16, 8192, 256, 512, 1.0, 4096, 32, 32, 25, (0.4, 0.0), 0.0, 50, 1.0, 0.0, Fit(200_000, 160, 1e-4),
         Fit(100_000, 128, 1e-4, 0.1),
     )  # fmt: skip
 
@@ -179,7 +180,7 @@ def train(cfg: Config, run: Run) -> System:
     view = run.data.unlabelled.cache.view()
     patch, code = cfg.patch or patch_for(view.size, 2), token_code(cfg.tokens, cfg.code_width, cfg.levels)
     with rng.isolated(run.seed, "tokens"):
-        tokens = ConvTokenizer(view, code, patch, cfg.channels, colours=True)
+        tokens = ConvTokenizer(view, code, patch, cfg.channels, colours=True, structure=cfg.structure)
     tokens = run.fit("tokens", tokens, tokenizing, run.data.unlabelled, cfg.tokenise)
     steps, space = described(cfg.captions, run.data.labelled, run)
     world = learnt(cfg, run, tokens, steps, space)
