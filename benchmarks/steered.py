@@ -83,7 +83,8 @@ def compared(where: str, kind: str, seed: int, base: Path, log: Log) -> dict[str
     test, found = trial.held_out(chosen), {}
     ground = trial.ground(chosen, test, base.parent / "judge")
     known, cfg = Steps.all(cache).known(), getattr(genie, where if where in ("babyai", "maze") else "tiny")()
-    with Run(base / "run", trial.views(cache, LABELS, seed), seed, log=log) as run:
+    views = trial.views(cache, LABELS, seed)
+    with Run(base / f"run-{kind}".replace(" ", "-"), views, seed, log=log) as run:
         actions = genie.latent_action(cfg, run)
         codes = run.label("codes", actions.inverse, run.data.unlabelled)
         kinds = {"codes": codes, "recorded": known, "shuffled": shuffled(known, seed)}
