@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from retrodict.serve.batch import (
     wholes,
 )
 from retrodict.serve.start import speeches_of
-from retrodict.spaces import ActionSpace, code, continuous
+from retrodict.spaces import ActionSpace, Distribution, categorical, code, continuous
 
 
 def frames(count: int) -> Tensor:
@@ -198,6 +199,56 @@ def test_a_world_that_finds_every_action_as_likely_is_never_right() -> None:
     looks = [Look(speech, pair, pressed, 0) for pressed in torch.eye(5)]
     judge(looks)
     assert not any(look.right for look in looks)
+
+
+DRIVE = ActionSpace((continuous("drive", ("steer", "speed"), relative=True), categorical("gear", ("low", "high"))))
+
+
+class Driver:
+    """An inverse model that reads 0.6 to the right, high gear, and of the speed what it is told to be sure of."""
+
+    view, space = View(2, 0, size=(16, 16)), DRIVE
+
+    def __init__(self, speed: float, unsure: float) -> None:
+        self.speed, self.unsure = speed, unsure
+
+    def infer(self, clip: Clip) -> Distribution:
+        told = torch.tensor([0.6, self.speed, math.log(0.1), math.log(self.unsure), -3.0, 3.0])
+        return Distribution(DRIVE, told.expand(clip.rows, clip.steps, 6))
+
+
+def driven(inverse: Driver, *pressed: float) -> Look:
+    gear = [0.0, 1.0]
+    pair = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    look = Look(Speech("actions", inverse, inverse), pair, torch.tensor([*pressed, *gear]), 0)  # type: ignore[arg-type]
+    judge([look])
+    return look
+
+
+def test_an_axis_is_right_where_the_nearest_key_is_the_one_that_was_pressed() -> None:
+    sure = Driver(speed=-0.4, unsure=0.1)  # nearest to pressing nothing
+    assert driven(sure, 1.0, 0.0).right
+    assert not driven(sure, 0.0, 0.0).right
+    assert not driven(sure, 1.0, -1.0).right
+    assert driven(sure, 1.0, 0.0).unread == ()
+    assert driven(sure, 1.0, 0.0).believed.tolist() == pytest.approx([0.6, -0.4, 0, 1])  # type: ignore[union-attr]
+
+
+def test_an_axis_of_which_half_is_left_open_does_not_count() -> None:
+    for pressed in (-1.0, 0.0, 1.0):
+        look = driven(Driver(speed=0.0, unsure=0.31), 1.0, pressed)  # 2 x 1.645 x 0.31 is more than 1, of -1..1
+        assert (look.right, look.unread) == (True, ("drive.speed",))
+    assert driven(Driver(speed=0.0, unsure=0.30), 1.0, 0.0).unread == ()
+    assert not driven(Driver(speed=0.0, unsure=0.31), -1.0, 0.0).right
+
+
+def test_who_leaves_all_numbers_open_has_read_nothing() -> None:
+    space = ActionSpace((continuous("v", ("x",)),))
+    inverse: Any = Driver(0.0, 1.0)
+    inverse.space, inverse.infer = space, lambda clip: Distribution(space, torch.zeros(clip.rows, clip.steps, 2))
+    look = Look(Speech("actions", inverse, inverse), torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.zeros(1), 0)
+    judge([look])
+    assert not look.right
 
 
 class Mute(toy.Walk):

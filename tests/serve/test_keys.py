@@ -10,7 +10,7 @@ from retrodict.envs.procgen import ACTIONS as PROCGEN
 from retrodict.envs.sprites import ACTIONS as SPRITES
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.segments import vector
-from retrodict.serve.keys import Keyboard
+from retrodict.serve.keys import Keyboard, nearest
 from retrodict.spaces import ActionSpace, Segment, categorical, code, continuous
 
 ARM = ActionSpace((continuous("move", ("x", "y", "z"), relative=True), Segment("gripper", "binary", ("closed",))))
@@ -95,6 +95,14 @@ def test_axes_met_in_data_go_a_deviation_to_each_side_and_rest_between_them() ->
     up = keyboard.action(["0:0+", "0:1-"])
     assert up is not None
     assert up.tolist() == [3, 35]
+
+
+def test_numbers_are_rounded_to_the_nearest_key_of_their_axis() -> None:
+    read = torch.tensor([[0.6, -0.4, -0.51, 0.7], [-3.0, 0.5001, 0.0, 0.2]])
+    assert nearest(ARM, read)[:, :3].tolist() == [[1, 0, -1], [-1, 1, 0]]
+    assert torch.equal(nearest(ARM, read)[:, 3], read[:, 3])  # a key of the gripper has no axis
+    met = ActionSpace((continuous("pose", ("a", "b"), low=-9, high=50, center=(1.0, 40.0), scale=(2.0, 5.0)),))
+    assert nearest(met, torch.tensor([[2.0, 46.0], [-5.0, 30.0]])).tolist() == [[3, 45], [-1, 35]]
 
 
 def test_whole_actions_are_keys_of_spaces_without_single_values() -> None:

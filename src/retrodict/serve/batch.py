@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from retrodict import tree
@@ -24,12 +24,14 @@ from retrodict.label.verdict import agree
 from retrodict.models.wordless import Silence, wordless
 from retrodict.rng import torch_rng
 from retrodict.roles import Adapter, ForwardModel, InverseModel, State, compatible
+from retrodict.serve.keys import nearest
 from retrodict.spaces import Distribution
 
 J = TypeVar("J")
 R = TypeVar("R")
 WHOLES = 9  # actions that a world of vectors, or of several codes, is asked to draw for its keys
 _DRAWN = 64  # actions among which those are chosen
+NINETY = 1.645  # standard deviations to each side that hold 90 % of a Gaussian
 TIED = 1e-4  # nats between the likeliest and the unlikeliest value, below which an answer says nothing
 INVERSE, ITSELF = "the run's own inverse model", "the world itself, by Bayes"  # who says what was pressed
 
@@ -95,6 +97,7 @@ class Look:
     step: int
     right: bool = False
     believed: Float[Tensor, "d"] | None = None
+    unread: tuple[str, ...] = ()  # columns of numbers that nobody could read off these frames
 
 
 class Batch(Generic[J]):
@@ -239,20 +242,35 @@ def observe(speech: Speech, past: Clip) -> State:
 
 def judge(looks: Sequence[Look]) -> None:
     """Lets the inverse model answer looks of equal length as one batch each; who holds every value of a choice for as
-    likely has read nothing, and is never right."""
+    likely, or leaves all numbers open, has read nothing, and is never right.
+
+    Numbers are right where the nearest key is the one that was pressed; those left open do not count.
+    """
     for group in _grouped(looks, lambda look: (look.speech.name, tuple(look.frames.shape))):
         model = group[0].speech.judge
         assert model is not None, "the caller asks only where there is a judge"
         seen = Clip(frames=torch.stack([look.frames for look in group]))
         answers = model.infer(seen)
         silence = Silence(group[0].speech.forward.space)  # of the words, which nothing reads
-        believed, params = answers.mode(), answers.params
+        believed, params, wide = answers.mode(), answers.params, left_open(answers)
         for row, look in enumerate(group):
-            held = params[row, look.step]
+            held, unread = params[row, look.step], wide[row, look.step]
             blank = model.space.discrete is not None and float(held.amax() - held.amin()) < TIED
-            asked = silence.dropped(look.action)
-            look.right = not blank and bool(agree(model.space, believed[row, look.step][None], asked[None]))
+            told = torch.stack([believed[row, look.step], silence.dropped(look.action)]).masked_fill(unread, 0.0)
+            read, asked = nearest(model.space, told)[:, None]
+            look.right = not blank and not bool(unread.all()) and bool(agree(model.space, read, asked))
+            look.unread = tuple(name for name, flag in zip(model.space.columns, unread.tolist(), strict=True) if flag)
             look.believed = silence.encode(believed[row : row + 1, look.step : look.step + 1], seen)[0, 0]
+
+
+def left_open(belief: Distribution) -> Bool[Tensor, "*n d"]:
+    """Which columns are numbers of which a belief's 90 % interval spans more than half of their range."""
+    low, high = belief.bounds(torch.full(belief.params.shape[-1:], NINETY)).unbind(-2)
+    wide = torch.zeros_like(low, dtype=torch.bool)
+    for segment, columns, _ in belief.space.slices():
+        if segment.kind == "continuous":
+            wide[..., columns] = (high - low)[..., columns] > 0.5 * (segment.high - segment.low)
+    return wide
 
 
 def translated(speech: Speech, frame: UInt8[Tensor, "c h w"], action: Float[Tensor, "d"]) -> Float[Tensor, "d"]:

@@ -171,6 +171,18 @@ def _sides(segment: Segment) -> tuple[Tensor, Tensor]:
     return (center - scale).clamp_min(segment.low), (center + scale).clamp_max(segment.high)
 
 
+def nearest(space: ActionSpace, actions: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Returns actions whose numbers are those of the keys that lie nearest: of an axis, to one side or the other, or
+    nothing pressed."""
+    rounded = actions.clone()
+    for segment, columns, _ in space.slices():
+        if segment.kind == "continuous":
+            low, high = _sides(segment)
+            ends = torch.stack([low, _middle(segment), high])  # 3 w
+            rounded[:, columns] = ends.gather(0, (actions[:, None, columns] - ends).abs().argmin(1))
+    return rounded
+
+
 def _middle(segment: Segment) -> Tensor:
     """The value of an axis or a toggle that nobody touches: 0, or the middle where 0 lies beyond its keys."""
     if segment.kind == "binary":

@@ -243,8 +243,8 @@ class Player:
         look = await self.game.model.look(Look(speech, seen.frames[0], moment.action, step))
         assert look.believed is not None, "a look that was answered says what it saw"
         self.verdicts.append(look.right)
-        told = (moment.action, look.believed)
-        pressed, read = (screen.said(self.keyboard, speech.forward.space, action) for action in told)
+        pressed = screen.said(self.keyboard, speech.forward.space, moment.action)
+        read = screen.said(self.keyboard, speech.forward.space, look.believed, look.unread)
         share = sum(self.verdicts) / len(self.verdicts)
         at, of = session.at - speech.lag, len(self.verdicts)
         await self.tell("judged", at=at, right=look.right, pressed=pressed, read=read, share=share, of=of, by=speech.by)

@@ -84,12 +84,17 @@ def _alone(keyboard: Keyboard, key: Key) -> Float[Tensor, "d"] | None:
     return keyboard.action([], [key.id]) if key.kind == "toggle" else keyboard.action([key.id])
 
 
-def said(keyboard: Keyboard, space: ActionSpace, action: Float[Tensor, "d"]) -> str:
-    """Returns an action in words, by the name of its key where it is one choice."""
+def said(keyboard: Keyboard, space: ActionSpace, action: Float[Tensor, "d"], unread: Collection[str] = ()) -> str:
+    """Returns an action in words, by the name of its key where it is one choice; columns of numbers that are `unread`
+    are asked about."""
     if space.discrete is not None and (key := keyboard.keys.get(f"0:{int(action.argmax())}")) is not None:
         return keyboard.name(key)
-    return ", ".join(f"{name} {_short(value)}" for name, value in space.describe(action).items() if value != "")
+    told = {segment.name: _short(value, [column in unread for column in segment.columns])
+            for segment, value in zip(space.segments, space.describe(action).values(), strict=True)}  # fmt: skip
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value)
 
 
-def _short(value: object) -> str:
-    return " ".join(f"{number:g}" for number in value) if isinstance(value, list) else str(value)
+def _short(value: str | list[float], unread: Sequence[bool]) -> str:
+    if isinstance(value, str):
+        return value
+    return " ".join("?" if hidden else f"{number:g}" for number, hidden in zip(value, unread, strict=True))
