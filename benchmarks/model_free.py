@@ -151,34 +151,39 @@ def learnt(name: str, where: str, steps: int, seed: int, options: dict[str, Any]
     return model, round(time.process_time() - began, 1)
 
 
-def tried(name: str, where: str, steps: int, known: dict[str, Any]) -> dict[str, dict[str, float]]:
+def tried(name: str, where: str, steps: int, known: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What every trial of a learner comes to on the levels kept for choosing, played in both ways, and costs; known
     ones are not made again."""
-    found = {title: known[title] for title in TRIALS[name] if title in known}
+    found = dict(known)
     for title, options in TRIALS[name].items():
         if title in known:
             continue
         model, seconds = learnt(name, where, steps, 0, options)
         returns = {way: play(model, trial.setting(where), CHOSEN_ON, mode) for way, mode in WAYS.items()}
-        found[title] = {**returns, "cpu_seconds": seconds}
+        found[title] = {**returns, "cpu_seconds": seconds, "commit": commit_of_source()}
         print(f"{where} {name} {steps}, {title}: {found[title]}", flush=True)
     return found
 
 
 def best(name: str, where: str, steps: int, count: int, known: dict[str, Any]) -> dict[str, Any]:
     """The best trial of a learner, with every seed; what is known of it is not measured again."""
-    trials = tried(name, where, steps, known.get("trials", {}))
+    trials = tried(name, where, steps, _dated(known.get("trials", {}), known))
     title, way = max(((one, way) for one in trials for way in WAYS), key=lambda pair: trials[pair[0]][pair[1]])
     same = (known.get("setting"), known.get("played")) == (title, way)
-    seeds = known["seeds"][:count] if same else []
+    seeds = [{"commit": known["commit"], **one} for one in known["seeds"][:count]] if same else []
     for seed in range(len(seeds), count):
         model, seconds = learnt(name, where, steps, seed, TRIALS[name][title])
         earned = play(model, trial.setting(where), mode=WAYS[way])
-        seeds.append({"seed": seed, "return": earned, "cpu_seconds": seconds})
+        seeds.append({"seed": seed, "return": earned, "cpu_seconds": seconds, "commit": commit_of_source()})
     mean = intervals.t_interval(np.array([one["return"] for one in seeds]))
     print(f"{where} {name} {steps}, {title}, {way}: {mean}", flush=True)
     told = {"steps": steps, "setting": title, "options": TRIALS[name][title], "played": way, "trials": trials}
     return told | {"return": mean.value, "low": mean.low, "high": mean.high, "seeds": seeds}
+
+
+def _dated(trials: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Trials with the commit that each was made at: that of the whole where they do not say."""
+    return {title: {"commit": known["commit"], **one} for title, one in trials.items()}
 
 
 def dreamt(run: Path, data: Path, where: str, steps: int) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def test_a_stage_of_other_settings_is_stale_and_says_what_differs(tmp_path: Path
         train(tmp_path, sprites, steps=13)
     assert "data" not in str(caught.value)
     other = replace(sprites, labelled=sprites.labelled.only(np.arange(20)))
-    with pytest.raises(StaleStage, match=r"other steps, labels or windows of data\.") as caught:
+    with pytest.raises(StaleStage, match=r"other steps, labels, windows or rows of data\.") as caught:
         train(tmp_path, other)
     assert not re.search(r"\b[0-9a-f]{16}\b", str(caught.value))  # a hash says nothing to people
 
@@ -298,7 +298,7 @@ def test_a_loop_over_data_sees_the_same_batches_and_other_data_are_another_stage
     assert first is not None
     assert first.shape[0] == 5
     assert first.equal(again)  # type: ignore[arg-type]
-    with Run(tmp_path / "a", sprites) as run, pytest.raises(StaleStage, match="windows of data"):
+    with Run(tmp_path / "a", sprites) as run, pytest.raises(StaleStage, match="windows or rows of data"):
         run.loop("look", Dial(), body, 2, sprites.labelled, 5)
 
 

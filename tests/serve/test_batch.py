@@ -31,7 +31,7 @@ from retrodict.serve.batch import (
     wholes,
 )
 from retrodict.serve.start import speeches_of
-from retrodict.spaces import ActionSpace, Distribution, categorical, code, continuous
+from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, code, continuous
 
 
 def frames(count: int) -> Tensor:
@@ -234,21 +234,50 @@ def test_an_axis_is_right_where_the_nearest_key_is_the_one_that_was_pressed() ->
     assert driven(sure, 1.0, 0.0).believed.tolist() == pytest.approx([0.6, -0.4, 0, 1])  # type: ignore[union-attr]
 
 
-def test_an_axis_of_which_half_is_left_open_does_not_count() -> None:
-    for pressed in (-1.0, 0.0, 1.0):
-        look = driven(Driver(speed=0.0, unsure=0.31), 1.0, pressed)  # 2 x 1.645 x 0.31 is more than 1, of -1..1
+def test_an_axis_that_is_left_open_does_not_count_and_pressing_it_alone_says_nothing() -> None:
+    vague = Driver(speed=0.0, unsure=0.31)  # 2 x 1.645 x 0.31 is more than 1, from a key to none
+    for speed in (-1.0, 0.0, 1.0):
+        look = driven(vague, 1.0, speed)
         assert (look.right, look.unread) == (True, ("drive.speed",))
+        assert driven(vague, -1.0, speed).right is False
     assert driven(Driver(speed=0.0, unsure=0.30), 1.0, 0.0).unread == ()
-    assert not driven(Driver(speed=0.0, unsure=0.31), -1.0, 0.0).right
+    assert driven(vague, 0.0, 1.0).right is None
+    assert driven(vague, 0.0, 0.0).right is False  # nothing was pressed, and the steering was read
+
+
+class Sure:
+    """An inverse model of other actions, of which it believes the same everywhere."""
+
+    view = View(2, 0, size=(16, 16))
+
+    def __init__(self, space: ActionSpace, *params: float) -> None:
+        self.space, self.params = space, torch.tensor(params)
+
+    def infer(self, clip: Clip) -> Distribution:
+        return Distribution(self.space, self.params.expand(clip.rows, clip.steps, len(self.params)))
+
+    def right(self, *pressed: float) -> bool | None:
+        forward: Any = self
+        look = Look(Speech("actions", forward, forward), torch.zeros(2, 3, 16, 16, dtype=torch.uint8),
+                    torch.tensor(pressed), 0)  # fmt: skip
+        judge([look])
+        return look.right
 
 
 def test_who_leaves_all_numbers_open_has_read_nothing() -> None:
-    space = ActionSpace((continuous("v", ("x",)),))
-    inverse: Any = Driver(0.0, 1.0)
-    inverse.space, inverse.infer = space, lambda clip: Distribution(space, torch.zeros(clip.rows, clip.steps, 2))
-    look = Look(Speech("actions", inverse, inverse), torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.zeros(1), 0)
-    judge([look])
-    assert not look.right
+    assert Sure(ActionSpace((continuous("v", ("x",)),)), 0.0, 0.0).right(0.0) is False
+    arm = ActionSpace((continuous("move", ("x", "y"), relative=True), Segment("gripper", "binary", ("closed",))))
+    assert Sure(arm, 0.0, 0.0, 0.0, 0.0, -5.0).right(1.0, -1.0, 0.0) is False  # an idle gripper alone is no evidence
+    assert Sure(arm, 0.9, 0.0, -2.0, -2.0, -5.0).right(1.0, 0.0, 0.0) is True
+    assert Sure(arm, 0.9, 0.0, -2.0, -2.0, 5.0).right(1.0, 0.0, 0.0) is False
+
+
+def test_keys_that_lie_near_one_another_are_told_apart_and_measure_what_is_open() -> None:
+    met = ActionSpace((continuous("pose", ("a", "b"), low=-9, high=50, center=(1.0, 40.0), scale=(2.0, 5.0)),))
+    sharp = Sure(met, -1.0, 0.0, math.log(0.1), math.log(0.1))  # believes in -1 and 40: the key a-
+    assert [sharp.right(a, 40.0) for a in (-1.0, 0.0, 3.0)] == [True, False, False]
+    blunt = Sure(met, 0.0, 0.0, 0.0, 0.0)  # a deviation to each side, as far as the keys lie
+    assert blunt.right(0.0, 40.0) is False
 
 
 class Mute(toy.Walk):

@@ -10,7 +10,8 @@ from retrodict.envs.procgen import ACTIONS as PROCGEN
 from retrodict.envs.sprites import ACTIONS as SPRITES
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.segments import vector
-from retrodict.serve.keys import Keyboard, nearest
+from retrodict.serve.keys import Keyboard, apart, nearest
+from retrodict.serve.screen import said
 from retrodict.spaces import ActionSpace, Segment, categorical, code, continuous
 
 ARM = ActionSpace((continuous("move", ("x", "y", "z"), relative=True), Segment("gripper", "binary", ("closed",))))
@@ -97,12 +98,19 @@ def test_axes_met_in_data_go_a_deviation_to_each_side_and_rest_between_them() ->
     assert up.tolist() == [3, 35]
 
 
-def test_numbers_are_rounded_to_the_nearest_key_of_their_axis() -> None:
+def test_a_number_is_told_by_the_nearest_key_of_its_axis() -> None:
     read = torch.tensor([[0.6, -0.4, -0.51, 0.7], [-3.0, 0.5001, 0.0, 0.2]])
-    assert nearest(ARM, read)[:, :3].tolist() == [[1, 0, -1], [-1, 1, 0]]
-    assert torch.equal(nearest(ARM, read)[:, 3], read[:, 3])  # a key of the gripper has no axis
+    assert nearest(ARM, read).tolist() == [[1, 0, -1, 0], [-1, 1, 0, 0]]  # the gripper's key is no axis
+    assert apart(ARM).tolist() == [2, 2, 2, 0]
     met = ActionSpace((continuous("pose", ("a", "b"), low=-9, high=50, center=(1.0, 40.0), scale=(2.0, 5.0)),))
-    assert nearest(met, torch.tensor([[2.0, 46.0], [-5.0, 30.0]])).tolist() == [[3, 45], [-1, 35]]
+    assert nearest(met, torch.tensor([[2.0, 46.0], [-5.0, 30.0]])).tolist() == [[1, 1], [-1, -1]]
+    assert apart(met).tolist() == [4, 10]
+
+
+def test_what_nobody_could_read_is_asked_about() -> None:
+    keyboard, action = Keyboard(ARM), torch.tensor([0.25, -1.0, 0.0, 1.0])
+    assert said(keyboard, ARM, action) == "move 0.25 -1 0, gripper closed"
+    assert said(keyboard, ARM, action, ("move.x", "move.z")) == "move ? -1 ?, gripper closed"
 
 
 def test_whole_actions_are_keys_of_spaces_without_single_values() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from retrodict.data.store import Store
 from retrodict.envs.sprites import Sprites
 from retrodict.errors import RetrodictError, UnusableInput
 from retrodict.run.collect import origin_of
+from retrodict.serve import batch
 from retrodict.serve import save as saving
-from retrodict.serve.batch import Speech
+from retrodict.serve.batch import Look, Speech
 from retrodict.serve.beside import Beside
 from retrodict.serve.game import Game
 from retrodict.serve.messages import MOST_NAME, MOST_TEXT, Picture, pack, parse, unpack
@@ -129,6 +130,25 @@ def test_obedience_sees_a_world_that_does_not_obey(tmp_path: Path, monkeypatch: 
         assert [m["right"] for m in page.heard if m["kind"] == "judged"] == [True, False, False, True]
         assert page.last("judged")["share"] == 0.5
         assert page.heard[-1]["read"] == "down"
+
+    play(toy.game(tmp_path), script)
+
+
+def test_a_step_of_which_nothing_could_be_read_is_told_and_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts: list[bool | None] = [None, True, None, False]
+
+    def read(looks: Sequence[Look]) -> None:
+        for look in looks:
+            look.right, look.believed = verdicts.pop(0), look.action
+
+    monkeypatch.setattr(batch, "judge", read)
+
+    async def script(page: Page) -> None:
+        await page.press(DOWN, DOWN, UP, UP)
+        told = [(m["right"], m["share"], m["of"]) for m in page.heard if m["kind"] == "judged"]
+        assert told == [(None, None, 0), (True, 1.0, 1), (None, 1.0, 1), (False, 0.5, 2)]
 
     play(toy.game(tmp_path), script)
 

@@ -323,7 +323,7 @@ def _refuse_other(folder: Path, name: str, identity: Mapping[str, Any]) -> None:
 
 
 HASHED = {  # parts of an identity that are hashes, which say nothing to people
-    "data": "other steps, labels or windows of data", "start": "other weights to begin with",
+    "data": "other steps, labels, windows or rows of data", "start": "other weights to begin with",
     "uses": "a model that it uses is another",
 }  # fmt: skip
 

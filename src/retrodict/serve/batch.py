@@ -24,7 +24,7 @@ from retrodict.label.verdict import agree
 from retrodict.models.wordless import Silence, wordless
 from retrodict.rng import torch_rng
 from retrodict.roles import Adapter, ForwardModel, InverseModel, State, compatible
-from retrodict.serve.keys import nearest
+from retrodict.serve.keys import apart, nearest
 from retrodict.spaces import Distribution
 
 J = TypeVar("J")
@@ -89,13 +89,16 @@ class Step:
 
 @dataclass(slots=True)
 class Look:
-    """A step of some frames at which the inverse model is to say what was pressed, and whether it was this action."""
+    """A step of some frames at which the inverse model is to say what was pressed, and whether it was this action.
+
+    `right` is None where all that was pressed lies on axes that could not be read.
+    """
 
     speech: Speech
     frames: UInt8[Tensor, "t c h w"]
     action: Float[Tensor, "d"]
     step: int
-    right: bool = False
+    right: bool | None = False
     believed: Float[Tensor, "d"] | None = None
     unread: tuple[str, ...] = ()  # columns of numbers that nobody could read off these frames
 
@@ -244,7 +247,7 @@ def judge(looks: Sequence[Look]) -> None:
     """Lets the inverse model answer looks of equal length as one batch each; who holds every value of a choice for as
     likely, or leaves all numbers open, has read nothing, and is never right.
 
-    Numbers are right where the nearest key is the one that was pressed; those left open do not count.
+    Of an axis the nearest key counts, and none where it was left open.
     """
     for group in _grouped(looks, lambda look: (look.speech.name, tuple(look.frames.shape))):
         model = group[0].speech.judge
@@ -252,25 +255,28 @@ def judge(looks: Sequence[Look]) -> None:
         seen = Clip(frames=torch.stack([look.frames for look in group]))
         answers = model.infer(seen)
         silence = Silence(group[0].speech.forward.space)  # of the words, which nothing reads
-        believed, params, wide = answers.mode(), answers.params, left_open(answers)
+        believed, params, open_axes = answers.mode(), answers.params, left_open(answers)
+        axes = apart(model.space) > 0
         for row, look in enumerate(group):
-            held, unread = params[row, look.step], wide[row, look.step]
+            held, unread = params[row, look.step], open_axes[row, look.step]
             blank = model.space.discrete is not None and float(held.amax() - held.amin()) < TIED
-            told = torch.stack([believed[row, look.step], silence.dropped(look.action)]).masked_fill(unread, 0.0)
-            read, asked = nearest(model.space, told)[:, None]
-            look.right = not blank and not bool(unread.all()) and bool(agree(model.space, read, asked))
+            blank |= bool(axes.any()) and bool(unread[axes].all())
+            told = torch.stack([silence.dropped(look.action), believed[row, look.step]])
+            asked, read = nearest(model.space, told)
+            others = told.masked_fill(axes, 0.0)
+            right = bool((asked == read)[~unread].all()) and bool(agree(model.space, others[:1], others[1:]))
+            pressed = asked != 0
+            unsaid = bool(pressed.any()) and bool(unread[pressed].all())
+            look.right = False if blank else None if unsaid else right
             look.unread = tuple(name for name, flag in zip(model.space.columns, unread.tolist(), strict=True) if flag)
             look.believed = silence.encode(believed[row : row + 1, look.step : look.step + 1], seen)[0, 0]
 
 
 def left_open(belief: Distribution) -> Bool[Tensor, "*n d"]:
-    """Which columns are numbers of which a belief's 90 % interval spans more than half of their range."""
+    """Which columns are axes of which a belief's 90 % interval is wider than from one key to nothing pressed."""
     low, high = belief.bounds(torch.full(belief.params.shape[-1:], NINETY)).unbind(-2)
-    wide = torch.zeros_like(low, dtype=torch.bool)
-    for segment, columns, _ in belief.space.slices():
-        if segment.kind == "continuous":
-            wide[..., columns] = (high - low)[..., columns] > 0.5 * (segment.high - segment.low)
-    return wide
+    wide = apart(belief.space)
+    return (wide > 0) & (high - low > wide / 2)
 
 
 def translated(speech: Speech, frame: UInt8[Tensor, "c h w"], action: Float[Tensor, "d"]) -> Float[Tensor, "d"]:

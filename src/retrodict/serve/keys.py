@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from retrodict.errors import UnknownName, UnusableInput
@@ -171,16 +171,24 @@ def _sides(segment: Segment) -> tuple[Tensor, Tensor]:
     return (center - scale).clamp_min(segment.low), (center + scale).clamp_max(segment.high)
 
 
-def nearest(space: ActionSpace, actions: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Returns actions whose numbers are those of the keys that lie nearest: of an axis, to one side or the other, or
-    nothing pressed."""
-    rounded = actions.clone()
+def nearest(space: ActionSpace, actions: Float[Tensor, "n d"]) -> Int[Tensor, "n d"]:
+    """Which key of its axis lies nearest to each number: -1 and 1 to the sides, 0 for none pressed. Columns that are no
+    axes have 0."""
+    keys = torch.zeros(actions.shape, dtype=torch.long)
     for segment, columns, _ in space.slices():
         if segment.kind == "continuous":
             low, high = _sides(segment)
             ends = torch.stack([low, _middle(segment), high])  # 3 w
-            rounded[:, columns] = ends.gather(0, (actions[:, None, columns] - ends).abs().argmin(1))
-    return rounded
+            keys[:, columns] = (actions[:, None, columns] - ends).abs().argmin(1) - 1
+    return keys
+
+
+def apart(space: ActionSpace) -> Float[Tensor, "d"]:
+    """Returns how far the two keys of each axis are apart, 0 for columns that are no axes."""
+    return torch.cat([
+        torch.sub(*reversed(_sides(segment))) if segment.kind == "continuous" else torch.zeros(segment.width)
+        for segment in space.segments
+    ])  # fmt: skip
 
 
 def _middle(segment: Segment) -> Tensor:

@@ -242,10 +242,11 @@ class Player:
         assert seen.frames is not None, "a session is made of frames"
         look = await self.game.model.look(Look(speech, seen.frames[0], moment.action, step))
         assert look.believed is not None, "a look that was answered says what it saw"
-        self.verdicts.append(look.right)
+        if look.right is not None:
+            self.verdicts.append(look.right)
         pressed = screen.said(self.keyboard, speech.forward.space, moment.action)
         read = screen.said(self.keyboard, speech.forward.space, look.believed, look.unread)
-        share = sum(self.verdicts) / len(self.verdicts)
+        share = sum(self.verdicts) / len(self.verdicts) if self.verdicts else None
         at, of = session.at - speech.lag, len(self.verdicts)
         await self.tell("judged", at=at, right=look.right, pressed=pressed, read=read, share=share, of=of, by=speech.by)
 

@@ -57,9 +57,10 @@ export class Meters {
   }
 
   judged({ right, pressed, read, share, of, by }) {
-    this.verdicts = [...this.verdicts, right].slice(-MOST);
-    $("obeyed").textContent = percent(share);
-    const last = right ? `Last: ${pressed}, and read as that.` : `Last: ${pressed} was pressed, ${read} was read.`;
+    if (right !== null) this.verdicts = [...this.verdicts, right].slice(-MOST); // null: what was pressed cannot be read
+    $("obeyed").textContent = share === null ? "—" : percent(share);
+    const agreed = read === pressed ? "and read as that" : `read as ${read}`;
+    const last = right ? `Last: ${pressed}, ${agreed}.` : `Last: ${pressed} was pressed, ${read} was read.`;
     $("obeyed-words").textContent = `Of the last ${of} steps, as read by ${by}. ${last}`;
     const marks = this.verdicts.map((yes, i) => shape("rect", { class: yes ? "yes" : "no", x: i * 4 + 0.5, width: 2.5, y: yes ? 1 : 8, height: yes ? 14 : 7 }));
     $("verdicts").replaceChildren(...marks);
