@@ -18,7 +18,7 @@ exaggerate the steering like words, two tokens for a patch, more weight for movi
 sees; tokens of 4 pixels are four times as many to say.
 
 Its tiny size wants recordings of the road with numbers (`retrodict record road --set numbers=true`), from which
-captions are made; other video has `--set 'captions="given"'` or "none".
+captions are made; of other video set `captions=given` or `captions=none`.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _state(clip: Clip) -> Tensor:
         return state
     raise UnusableInput(
         f"captions of the state are made of the numbers of {', '.join(SAID)} beside each frame; the data has {met}. "
-        'Record the road with --set numbers=true, or read them off its pictures: --set captions="road"'
+        "Record the road with --set numbers=true, or read them off its pictures: --set captions=road"
     )
 
 
