@@ -218,10 +218,10 @@ def _rare_colours(shown: Tensor, wanted: Tensor) -> Float[Tensor, "n h w"]:
 
 
 def unlike(shown: Float[Tensor, "n c h w"], wanted: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
-    """1 - structural similarity (Wang et al., Image quality assessment, 2004, eq. 13), in windows of 3 x 3 pixels.
+    """1 - structural similarity (Wang et al., Image quality assessment, 2004, eq. 13, with FAINT for both constants),
+    in windows of 3 x 3 pixels of normalised frames, -0.5..0.5.
 
-    It asks whether an edge is there, however faint, where a squared error asks how much of all light it misses. Frames
-    are normalised, -0.5..0.5.
+    It asks whether an edge is there, also a faint one, where a squared error asks how much of all light it misses.
     """
     shown, wanted = shown + 0.5, wanted + 0.5
     mean, other = F.avg_pool2d(shown, 3, 1), F.avg_pool2d(wanted, 3, 1)
