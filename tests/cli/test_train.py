@@ -72,7 +72,7 @@ def test_other_settings_are_refused_with_what_differs_and_restart_does_it_anew(
     assert train(data, tmp_path / "r", "--set", "fit.steps=9") == 2
     assert "fit.steps was 8 and is now 9" in capsys.readouterr().err
     assert train(data, tmp_path / "r", "--labels", "16") == 2
-    assert "other steps, labels or windows of data" in capsys.readouterr().err
+    assert "other steps, labels, windows or rows of data" in capsys.readouterr().err
     assert train(data, tmp_path / "r", "--set", "fit.steps=9", "--restart", "policy") == 0
     steps = (tmp_path / "r/stages/policy/metrics.jsonl").read_text().splitlines()
     assert len(steps) == 9
