@@ -62,8 +62,7 @@ SAYS = ("given", "state", "road", "none")
 class Config:
     """Settings of tokenizer and world."""
 
-    # given: the episode's own words; state: of what the road's state was (recorded with numbers=true); road: the same,
-    # read off its pictures; none
+    # given: the episode's own words; state: of the recorded numbers of the road; road: read off its pictures; none
     captions: str = "given"
     patch: int = 0  # pixels a side of a token, 0: the largest up to 8 that gives 2 a side (paper: 16)
     tokens: int = 512  # values of a token (paper: 8192)
