@@ -18,7 +18,7 @@ from torch import Tensor
 from retrodict.clip import MISSING, Clip, stack
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
-from retrodict.envs.road_view import SAID, captions, read_attributes, read_pose
+from retrodict.envs.road_view import SAID, WORDS, captions, read_attributes, read_pose
 from retrodict.errors import UnusableInput
 from retrodict.measure import intervals
 from retrodict.models.token_world import TokenWorld
@@ -177,7 +177,7 @@ def captioned(forward: ForwardModel, count: int = 128) -> dict[str, float]:
     stay when no word is changed, but other noise is drawn: what a changed word may cost where it changes nothing else.
     """
     draws = numpy_rng("road", "captions")
-    sizes = {"weather": 4, "traffic": 2, "bend": 3}
+    sizes = {name: len(words) for name, words in WORDS.items()}
     asked = {name: draws.integers(size, size=count) for name, size in sizes.items()}
     shown, redrawn = _begun(forward, asked), _begun(forward, asked, noise="words again")
     mute = _begun(forward, None, count)

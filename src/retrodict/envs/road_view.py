@@ -21,7 +21,8 @@ WEATHERS = ("day", "night", "fog", "snow")
 _WIDE = 0.32  # half of a car's width
 TRAFFIC = ("an empty road", "a car ahead")
 BENDS = ("the road bends left", "the road goes straight", "the road bends right")
-SAID = ("weather", "traffic", "bend")  # attributes that captions tell, in their order
+WORDS = {"weather": WEATHERS, "traffic": TRAFFIC, "bend": BENDS}  # of the attributes that captions tell, in order
+SAID = tuple(WORDS)
 
 State = Mapping[str, np.ndarray]
 Numbers = Float[np.ndarray, "n"]

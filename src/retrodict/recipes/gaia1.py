@@ -36,7 +36,7 @@ from retrodict import rng
 from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
-from retrodict.envs.road_view import BENDS, SAID, TRAFFIC, WEATHERS, captions, read_attributes
+from retrodict.envs.road_view import SAID, WORDS, captions, read_attributes
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import labelled
@@ -115,7 +115,7 @@ def described(kind: str, steps: Steps, run: Run) -> tuple[Steps, ActionSpace]:
         raise UnknownName("kind of captions", kind, SAYS)
     if kind == "none":
         return steps, steps.cache.space
-    every = product(range(len(WEATHERS)), range(len(TRAFFIC)), range(len(BENDS)))
+    every = product(*(range(len(words)) for words in WORDS.values()))
     road = captions(_attributes(torch.tensor(list(every))))
     width = max(1, *(len(text.encode()) for text in (steps.cache.texts if kind == "given" else road)))
     words = run.map("captions", partial(_words, kind=kind, width=width), steps)["words"]
@@ -154,7 +154,7 @@ def _state(clip: Clip) -> Tensor:
     Raises:
         UnusableInput: the data does not hold them.
     """
-    most = torch.tensor([len(words) - 1 for words in (WEATHERS, TRAFFIC, BENDS)])
+    most = torch.tensor([len(words) - 1 for words in WORDS.values()])
     state = None if clip.proprio is None else clip.proprio[:, -1].cpu()
     if state is None or state.shape[1:] != most.shape or bool(((state != state.round()) | (state < 0)).any()):
         met = "no numbers" if state is None else f"{state.shape[1]} that are others"
