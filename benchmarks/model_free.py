@@ -3,12 +3,12 @@
 Usage: python benchmarks/model_free.py [--seeds 3] [--only pendulum] [--out results/comparisons/model_free.json]
        python benchmarks/model_free.py --dream RUN --data DATASET --only catch_online [--steps 60000]
 
-Each learner has ten trials of settings: the package's own, and nine that are usual where steps are few. History holds
-3 to 10 versions of the tiny settings of each recipe beside them (world_models 3, dreamer_v1 4, dreamer_v2 5, tdmpc2 5,
-iris 6, dreamer_v3 10); what was tried and not kept, nobody counted. A trial trains seed 0 and plays on levels kept for
-choosing, with drawn actions and with the likeliest; the better way of the best trial is then trained with every seed,
-and played on the levels that all figures are measured on. Numbers are read by a small MLP, frames are flattened for
-one. Steps are those that the recipes have, random ones included. Trials that the result's file has are not made again.
+Each learner has ten trials of settings: the package's own, and nine that are usual where steps are few. The recipes'
+tiny settings took several, which nobody counted. A trial trains seed 0 and plays on levels kept for choosing, with
+drawn actions and with the likeliest; the better way of the best trial is then trained with every seed, and played on
+the levels that all figures are measured on. Numbers are read by a small MLP, frames are flattened for one. Steps are
+those that the recipes have, random ones included. Trials that the result's file has under their titles are not made
+again.
 
 With `--dream` PPO practises in what the world of a finished run imagines from the recorded DATASET, and then plays the
 real game: one seed of it, beside the same learner before its first step.
@@ -154,9 +154,9 @@ def learnt(name: str, where: str, steps: int, seed: int, options: dict[str, Any]
 def tried(name: str, where: str, steps: int, known: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What every trial of a learner comes to on the levels kept for choosing, played in both ways, and costs; known
     ones are not made again."""
-    found = dict(known)
+    found = {title: known[title] for title in TRIALS[name] if title in known}
     for title, options in TRIALS[name].items():
-        if title in known:
+        if title in found:
             continue
         model, seconds = learnt(name, where, steps, 0, options)
         returns = {way: play(model, trial.setting(where), CHOSEN_ON, mode) for way, mode in WAYS.items()}

@@ -12,8 +12,9 @@ A world obeys where its recording went. From a driver whose random steering last
 learnt how full lock begins, and not how it goes on; random steering that may last up to five steps, and tokens and a
 world that learn longer, brought the steering over its target. Drawn at a temperature of 0.3 instead of 0.7, words and
 steering are followed better. Tokens alone turn some bends and cars of real pictures into others (`through_tokens`):
-fewer of the bends since their loss heeds structure, so that words about them are followed better. With four times as
-many values of a token bends were said even better, but cars and steering worse. What helped little or not: to
+fewer of the bends since their loss heeds structure, and more of the small cars, and so words about them are followed
+better and worse. With four times as many values of a token (one seed) steering was followed worse. What helped little
+or not: to
 exaggerate the steering like words, two tokens for a patch, more weight for moving pixels or for what an inverse model
 sees; tokens of 4 pixels are four times as many to say.
 
