@@ -14,9 +14,8 @@ world that learn longer, brought the steering over its target. Drawn at a temper
 steering are followed better. Tokens alone turn some bends and cars of real pictures into others (`through_tokens`):
 fewer of the bends since their loss heeds structure, and more of the small cars, and so words about them are followed
 better and worse. With four times as many values of a token (one seed) steering was followed worse. What helped little
-or not: to
-exaggerate the steering like words, two tokens for a patch, more weight for moving pixels or for what an inverse model
-sees; tokens of 4 pixels are four times as many to say.
+or not: to exaggerate the steering like words, two tokens for a patch, more weight for moving pixels or for what an
+inverse model sees; tokens of 4 pixels are four times as many to say.
 
 Its tiny size wants recordings of the road with numbers (`retrodict record road --set numbers=true`), from which
 captions are made; of other video set `captions=given` or `captions=none`.
