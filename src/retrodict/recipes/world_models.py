@@ -23,7 +23,11 @@ from retrodict.roles import System
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 
-FIGURES = {"dodge_ratio_to_random": Figure("dodge", "ratio_to_random", 0, target=2.0)}
+FIGURES = {
+    "dodge_ratio_to_random": Figure("dodge", "ratio_to_random", 0, target=2.0),
+    "dodge_ratio_to_random_t0.5": Figure("dodge", "ratio_to_random", 0, preset="cool"),
+    "dodge_ratio_to_random_t1.25": Figure("dodge", "ratio_to_random", 0, preset="warm"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,16 @@ def micro() -> Config:
 def tiny() -> Config:
     """The committed settings."""
     return Config()
+
+
+def cool() -> Config:
+    """Dreams surer of what comes than the world is: a controller may learn to live off their mistakes."""
+    return replace(tiny(), temperature=0.5)
+
+
+def warm() -> Config:
+    """Dreams less sure of what comes than the world is."""
+    return replace(tiny(), temperature=1.25)
 
 
 def paper() -> Config:
