@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from retrodict import trial
-from retrodict.claims import commit_of_source
 from retrodict.data.cache import Cache
+from retrodict.figures import trial
+from retrodict.figures.claims import commit_of_source
 from retrodict.models.frame_world import Mixing
 from retrodict.recipes import laom, vpt
 from retrodict.roles import System

@@ -20,18 +20,18 @@ import numpy as np
 import torch
 
 from retrodict import rng, tree
-from retrodict.claims import commit_of_source
 from retrodict.clip import RECORDED, Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
 from retrodict.envs.rollout import rollout, uniform
+from retrodict.figures.claims import commit_of_source
+from retrodict.figures.trial import setting, world_of
 from retrodict.models.recall_world import RecallWorld
 from retrodict.models.tokenizers import PatchTokenizer
 from retrodict.recipes import genie_play
 from retrodict.run.collect import schema_of
 from retrodict.run.run import versions
-from retrodict.trial import setting, world_of
 
 PART = 500  # frames at the start, and at the end, that are timed
 

@@ -30,8 +30,6 @@ import torch
 from torch import Tensor
 
 import retrodict
-from retrodict import trial
-from retrodict.claims import commit_of_source
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -39,6 +37,8 @@ from retrodict.data.store import Store
 from retrodict.dream import dream
 from retrodict.envs.rollout import score
 from retrodict.envs.world import World
+from retrodict.figures import trial
+from retrodict.figures.claims import commit_of_source
 from retrodict.measure import intervals
 from retrodict.run.collect import LEVELS
 from retrodict.run.run import versions

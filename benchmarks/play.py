@@ -46,8 +46,8 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from retrodict import rng
-from retrodict.claims import commit_of_source
 from retrodict.clip import Clip
+from retrodict.figures.claims import commit_of_source
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.inverse import Inverse
 from retrodict.roles import ForwardModel, System, View

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 import retrodict
-from retrodict import road_figures, trial
-from retrodict.claims import commit_of_source
 from retrodict.data.cache import Cache
 from retrodict.data.store import Store
+from retrodict.figures import road_figures, trial
+from retrodict.figures.claims import commit_of_source
 from retrodict.models.next_token_world import NextTokenWorld
 from retrodict.recipes import gaia1
 from retrodict.run.log import Log

@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from retrodict import rng, trial, world_figures
-from retrodict.claims import commit_of_source
+from retrodict import rng
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
+from retrodict.figures import trial, world_figures
+from retrodict.figures.claims import commit_of_source
 from retrodict.label.crossfit import name_codes
 from retrodict.models.frame_world import FrameForward
 from retrodict.models.latent_action import CodeAdapter

@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
-from retrodict import trial, world_figures
 from retrodict.check import load_recipe, recipes
-from retrodict.claims import commit_of_source
 from retrodict.data.cache import Cache
 from retrodict.errors import Interrupted, RetrodictError
+from retrodict.figures import trial, world_figures
+from retrodict.figures.claims import commit_of_source
 from retrodict.label.gate import gated
 from retrodict.roles import System
 from retrodict.run.log import Log

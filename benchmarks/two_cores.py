@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from retrodict.claims import commit_of_source
+from retrodict.figures.claims import commit_of_source
 
 FIGURES = {"gaia1": "steering_agreement", "genie": "maze_judged_controllability"}
 THREADS = 2

@@ -34,9 +34,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from retrodict import rng, tree
-from retrodict.claims import commit_of_source
 from retrodict.cli.act import PLANNERS, thinking
 from retrodict.clip import Clip
+from retrodict.figures.claims import commit_of_source
 from retrodict.models.gaussian_vae import GaussianVAE
 from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.mdn_rnn import MDNRNN, Expected, foretelling

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrodict.claims import commit_of_source
+from retrodict.figures.claims import commit_of_source
+from retrodict.figures.trial import ground, held_out, setting
+from retrodict.figures.world_figures import STATES, meanings, requests
 from retrodict.measure import obedience
 from retrodict.measure.branches import counterfactuals
 from retrodict.measure.worlds import Control
@@ -26,8 +28,6 @@ from retrodict.report.recipe_pages import standalone
 from retrodict.report.svg import drawing, text
 from retrodict.rng import numpy_rng
 from retrodict.run.checkpoint import load_system
-from retrodict.trial import ground, held_out, setting
-from retrodict.world_figures import STATES, meanings, requests
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, GAP = 84.0, 14.0

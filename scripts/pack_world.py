@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from retrodict import load
-from retrodict.claims import commit_of_source
+from retrodict.figures.claims import commit_of_source
+from retrodict.figures.trial import setting
 from retrodict.run import checkpoint
 from retrodict.run.run import versions
-from retrodict.trial import setting
 
 PLACE = Path(__file__).resolve().parents[1] / "src" / "retrodict" / "worlds" / "sprites"
 MOST = 2_000_000  # bytes

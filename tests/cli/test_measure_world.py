@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from retrodict import cli, judge
+from retrodict import cli
 from retrodict.cli import measure as measure_module
 from retrodict.data.store import Store
+from retrodict.figures import judge
 from retrodict.run.checkpoint import load_system, save_system
 from retrodict.run.collect import UNSEEN, origin_of
 from retrodict.run.loop import Fit

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from retrodict import rng, world_figures
+from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.envs.sprites import Sprites
 from retrodict.errors import Incompatible, NoFrames, NoLikelihood, UnusableInput
-from retrodict.judge import Judge
+from retrodict.figures import world_figures
+from retrodict.figures.judge import Judge
 from retrodict.measure import obedience
 from retrodict.measure.intervals import wilson
 from retrodict.models.frame_world import FrameForward

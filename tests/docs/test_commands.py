@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from retrodict import check, dream_figures, judge, trial
+from retrodict import check
 from retrodict.cli import main
 from retrodict.cli.grammar import parse
 from retrodict.data.foreign import open_dataset
 from retrodict.data.video import Writer
 from retrodict.envs.catalog import make
 from retrodict.errors import UnusableInput
+from retrodict.figures import dream_figures, judge, trial
 from retrodict.recipes import bc
 from retrodict.run.loop import Fit
 

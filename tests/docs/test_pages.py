@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from retrodict.check import header, load_recipe, recipes
-from retrodict.claims import Figure
 from retrodict.errors import UnusableInput
+from retrodict.figures.claims import Figure
 from retrodict.report import recipe_pages
 from retrodict.run.loop import Fit
 

@@ -14,7 +14,7 @@ from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.errors import UnknownName, UnusableInput
-from retrodict.recall_figures import WORDS
+from retrodict.figures.recall_figures import WORDS
 from retrodict.recipes import genie_play
 from retrodict.recipes.genie_play import with_events
 from retrodict.run.run import Run, Views

@@ -53,7 +53,7 @@ class Demo(Verb):
         return DONE
 
     def _check(self) -> None:
-        from retrodict.trial import setting
+        from retrodict.figures.trial import setting
 
         if self.world not in ("sprites", "babyai", "maze"):
             raise UnknownName("world for the demo", self.world, ("sprites", "babyai", "maze"))

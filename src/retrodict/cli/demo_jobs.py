@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from retrodict import answers, trial
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.data.store import Store
+from retrodict.figures import answers, trial
 from retrodict.measure import intervals, labels, latents
 from retrodict.roles import InverseModel, System
 from retrodict.run.log import Log

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from retrodict import trial
 from retrodict.cli.demo_jobs import Plan
 from retrodict.data.batch import Steps
+from retrodict.figures import trial
 from retrodict.label.infer import infer_steps
 from retrodict.report.pictures import ClipPicture
 from retrodict.run.checkpoint import load_system

@@ -49,10 +49,10 @@ class Imagine(Loading):
         if self.seen < 1 or self.steps < 0:
             raise UnusableInput(f"--seen must be 1 or more, and --steps 0 or more; got {self.seen} and {self.steps}")
         from retrodict.data.foreign import open_episode
+        from retrodict.figures.world_figures import opening
         from retrodict.measure.obedience import imagined
         from retrodict.report.film import refuse_unfit
         from retrodict.run.checkpoint import load_system
-        from retrodict.world_figures import opening
 
         refuse_unfit(self.out)
         self.admit()

@@ -19,9 +19,9 @@ from retrodict.errors import Incompatible, NoFrames, UnusableInput
 if TYPE_CHECKING:
     from retrodict.data.cache import Cache
     from retrodict.data.schema import Episodes
+    from retrodict.figures.world_figures import Ground
     from retrodict.roles import System, View
     from retrodict.run.collect import Origin
-    from retrodict.world_figures import Ground
 
 PAGE = "measure.html"
 FRAMES, RANDOM, COPIES = 4_000, 0.3, 16  # of the run's own world: so many, with a share of random actions, side by side
@@ -105,9 +105,9 @@ class Measure(Loading):
             UnusableInput: nothing says in which world the data was recorded.
             Incompatible: that world is another than the data's.
         """
+        from retrodict.figures.trial import Setting, ground
         from retrodict.run.collect import Origin, origin_of, recorded_in
         from retrodict.run.log import Log
-        from retrodict.trial import Setting, ground
 
         assert system.forward is not None  # or there is nothing to judge
         named = [one for one in (origin_of(source), recorded_in(system)) if one.env and self.env in ("", one.env)]
@@ -126,8 +126,8 @@ class Measure(Loading):
         self, system: System, source: Episodes, told: dict[str, Any], ground: Callable[[Cache], Ground] | None
     ) -> list[str]:  # fmt: skip
         """Asks the world, and draws what it answers."""
+        from retrodict.figures.world_figures import examined
         from retrodict.report import world_page
-        from retrodict.world_figures import examined
 
         try:
             found, shown = examined(system, source, source.ids[: self.episodes or None], ground)
@@ -203,7 +203,7 @@ def same(world: Origin, source: Episodes, view: View) -> None:
 
 def key(world: Origin) -> str:
     """A name for what is kept of a world, its judge and its unseen levels, as long as they would be the same."""
-    from retrodict import judge
+    from retrodict.figures import judge
 
     told = [world.env, dict(world.options), judge.FRAMES, judge.RANDOM, asdict(judge.FIT)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

@@ -13,7 +13,7 @@ from retrodict.cli.verb import DONE, UNUSABLE, Telling, load, table
 from retrodict.errors import Damaged, UnusableInput
 
 if TYPE_CHECKING:
-    from retrodict.claims import Figure
+    from retrodict.figures.claims import Figure
 
 _PACKAGE = Path(__file__).parents[1]
 RESULTS = (_PACKAGE / "results", _PACKAGE.parents[1] / "results")  # in a wheel, in a checkout
@@ -63,7 +63,7 @@ class CheckRecipe(Telling):
         return DONE if all(found.ok for found in findings) else UNUSABLE
 
     def _claim(self) -> int:
-        from retrodict import claims
+        from retrodict.figures import claims
         from retrodict.run.log import Log
 
         if self.seeds < 1:
@@ -99,7 +99,7 @@ def _reaches(figure: dict[str, Any]) -> bool:
 
 
 def _declared(name: str, figure: Figure) -> dict[str, Any]:
-    from retrodict.claims import beside
+    from retrodict.figures.claims import beside
 
     home = next((home for home in RESULTS if home.is_dir()), RESULTS[-1])
     return {"name": name, "tier": figure.tier, "target": figure.target, "at_most": figure.at_most, "seeds": [],

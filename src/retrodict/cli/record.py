@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from retrodict.envs.world import World
 
 ROWS = 16  # copies of the world side by side; what is recorded does not depend on it
-MOST_SEEDS = 800  # levels above are for validation and tests: see retrodict.trial
+MOST_SEEDS = 800  # levels above are for validation and tests: see retrodict.figures.trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from retrodict.claims import Figure
+from retrodict.figures.claims import Figure
 from retrodict.label.clone import Shape, clone
 from retrodict.roles import System
 from retrodict.run.loop import Fit

@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from retrodict.claims import Figure
 from retrodict.data.batch import Steps
+from retrodict.figures.claims import Figure
 from retrodict.label.practice import practised
 from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.rssm import RSSM, Size

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from retrodict.claims import Figure
+from retrodict.figures.claims import Figure
 from retrodict.label.practice import practised
 from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.rssm import RSSM, Size

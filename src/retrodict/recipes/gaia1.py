@@ -33,11 +33,11 @@ import torch
 from torch import Tensor
 
 from retrodict import rng
-from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.envs.road_view import SAID, WORDS, captions, read_attributes
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.figures.claims import Figure
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import labelled
 from retrodict.models.next_token_world import NextTokenWorld, saying

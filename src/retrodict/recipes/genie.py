@@ -22,9 +22,9 @@ from functools import partial
 import numpy as np
 
 from retrodict import rng
-from retrodict.claims import Figure
 from retrodict.data.batch import Steps
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.figures.claims import Figure
 from retrodict.label.clone import Shape, clone_codes
 from retrodict.models import tokenizers
 from retrodict.models.frame_world import Mixing

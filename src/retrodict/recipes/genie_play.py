@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 import torch
 
 from retrodict import rng
-from retrodict.claims import Figure
 from retrodict.data.batch import Steps
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.figures.claims import Figure
 from retrodict.models.recall_world import RecallWorld
 from retrodict.models.token_world import filling_in
 from retrodict.models.tokenizers import PatchTokenizer, learning_patches

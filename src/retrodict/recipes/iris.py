@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from retrodict import rng
-from retrodict.claims import Figure
+from retrodict.figures.claims import Figure
 from retrodict.models.actor_critic import ActorCritic, ThroughTokens, practising
 from retrodict.models.next_token_world import NextTokenWorld, saying
 from retrodict.models.tokenizers import ConvTokenizer, tokenizing

@@ -17,8 +17,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from retrodict import rng
-from retrodict.claims import Figure
 from retrodict.clip import Clip
+from retrodict.figures.claims import Figure
 from retrodict.models.frame_world import FrameWorld
 from retrodict.models.losses import shown
 from retrodict.models.windows import frame_windows

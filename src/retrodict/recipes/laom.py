@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from retrodict import rng
-from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
+from retrodict.figures.claims import Figure
 from retrodict.label.clone import Shape, clone
 from retrodict.label.crossfit import alarms, calibrate, cross_fit
 from retrodict.models.encoder import FrameEncoder, frozen_encoder

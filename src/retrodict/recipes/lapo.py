@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from retrodict import rng
-from retrodict.claims import Figure
 from retrodict.data.cache import Cache
+from retrodict.figures.claims import Figure
 from retrodict.label.clone import Shape, clone_codes
 from retrodict.models.latent_action import DECAYED, LatentAction, LatentForward, LatentInverse
 from retrodict.models.losses import explaining

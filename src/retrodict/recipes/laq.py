@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from retrodict import rng
-from retrodict.claims import Figure
+from retrodict.figures.claims import Figure
 from retrodict.label.clone import Shape, clone_codes
 from retrodict.models.encoder import FrameEncoder
 from retrodict.models.frame_world import Mixing

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from retrodict import rng
-from retrodict.claims import Figure
 from retrodict.clip import Clip
 from retrodict.data.cache import Cache
+from retrodict.figures.claims import Figure
 from retrodict.models.tdmpc import Bootstrap, LatentWorld, Prior, learning
 from retrodict.models.tdmpc_weights import from_published
 from retrodict.nn.part import Part

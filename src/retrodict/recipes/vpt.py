@@ -15,8 +15,8 @@ import numpy as np
 from torch import Tensor
 
 from retrodict import rng
-from retrodict.claims import Figure
 from retrodict.data.batch import Steps
+from retrodict.figures.claims import Figure
 from retrodict.label.clone import Shape, clone
 from retrodict.label.crossfit import calibrate, cross_fit
 from retrodict.label.infer import infer_steps

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from retrodict import rng
-from retrodict.claims import Figure
+from retrodict.figures.claims import Figure
 from retrodict.models.controller import Controller
 from retrodict.models.evolution import CMAES, evolving
 from retrodict.models.filtered import Filtered

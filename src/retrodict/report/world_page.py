@@ -12,7 +12,7 @@ from retrodict.report.markup import Markup, element
 from retrodict.report.result import number, plural
 
 if TYPE_CHECKING:
-    from retrodict.world_figures import Shown
+    from retrodict.figures.world_figures import Shown
 
 Row = Mapping[str, Any]
 LEADS = {

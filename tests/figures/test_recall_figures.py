@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from retrodict import recall_figures, rng
+from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.envs.scroll import ACTIONS, MOVES, TILE, WINDOW, Scroll, render
-from retrodict.recall_figures import STEPS, WORDS, alike, left, measured, spoken
+from retrodict.figures import recall_figures
+from retrodict.figures.recall_figures import STEPS, WORDS, alike, left, measured, spoken
 from retrodict.segments import Segment
 from retrodict.spaces import ActionSpace, categorical
 

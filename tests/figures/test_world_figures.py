@@ -12,7 +12,6 @@ import torch
 from drawn import SPACE, Drawn, Reader
 from torch import Tensor
 
-from retrodict import judge, trial, world_figures
 from retrodict.cli.measure import world_lines
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
@@ -20,12 +19,13 @@ from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.figures import judge, trial, world_figures
+from retrodict.figures.trial import Setting, ground, held_out, measured, setting
 from retrodict.label.infer import infer_steps
 from retrodict.measure.intervals import wilson
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, code, continuous
-from retrodict.trial import Setting, ground, held_out, measured, setting
 
 CODES = ActionSpace((code("z", 6),))
 ORDER = (3, 0, 4, 1, 2)  # which move each of the codes in use is; the sixth is never read

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from retrodict.answers import OF_ANSWERS, Answers
 from retrodict.data.batch import Steps
 from retrodict.errors import UnknownName
+from retrodict.figures.answers import OF_ANSWERS, Answers
+from retrodict.figures.trial import Setting, Trial, baselines, held_out, setting, trial, world_of
 from retrodict.label.verdict import agree, commonest
 from retrodict.measure import intervals
 from retrodict.run.log import Log
 from retrodict.run.run import config_digest, versions
-from retrodict.trial import Setting, Trial, baselines, held_out, setting, trial, world_of
 
 # Measures that are no shares, so that nothing cuts their intervals.
 UNBOUNDED = (

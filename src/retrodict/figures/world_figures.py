@@ -17,7 +17,7 @@ from retrodict.data.cache import Cache, piece_of, resize
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Episodes, Schema
 from retrodict.errors import Incompatible, NoFrames, UnknownName, UnusableInput
-from retrodict.judge import Judge
+from retrodict.figures.judge import Judge
 from retrodict.measure import obedience
 from retrodict.measure.branches import Branches, counterfactuals
 from retrodict.measure.inputs import Ints

@@ -10,21 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from retrodict import road_figures
 from retrodict.clip import Clip
 from retrodict.data.cache import Cache
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.envs.road_view import BENDS, TRAFFIC, WEATHERS, captions, read_pose, render
 from retrodict.errors import UnusableInput
-from retrodict.judge import Judge
+from retrodict.figures import road_figures
+from retrodict.figures.judge import Judge
+from retrodict.figures.trial import ground, setting
 from retrodict.measure.intervals import wilson
 from retrodict.models.next_token_world import NextTokenWorld
 from retrodict.models.tokenizers import ConvTokenizer
 from retrodict.roles import System, View
 from retrodict.segments import Segment, continuous
 from retrodict.spaces import ActionSpace, Distribution
-from retrodict.trial import ground, setting
 
 DRIVE = ActionSpace((continuous("drive", ("steer", "speed"), relative=True),))
 SPACE = ActionSpace((*DRIVE.segments, Segment("caption", "text", tuple(map(str, range(44))))))

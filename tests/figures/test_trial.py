@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from retrodict import trial
-from retrodict.claims import Figure, summary
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -22,9 +20,11 @@ from retrodict.data.store import Store
 from retrodict.envs.catch import Catch
 from retrodict.envs.rollout import open_loop, score
 from retrodict.errors import UnusableInput
+from retrodict.figures import trial
+from retrodict.figures.claims import Figure, summary
+from retrodict.figures.trial import SETTINGS, Setting, Trial, measured, texture_agreement, views
 from retrodict.roles import System, View
 from retrodict.spaces import ActionSpace, Distribution, Segment, code, continuous
-from retrodict.trial import SETTINGS, Setting, Trial, measured, texture_agreement, views
 
 SPACE = ActionSpace((continuous("move", ("x", "y")), Segment("grip", "binary", ("closed",))))
 

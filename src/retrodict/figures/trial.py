@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retrodict import dream_figures, judge, recall_figures, rng, road_figures, world_figures
-from retrodict.answers import OF_ANSWERS, PARTWISE, Answers, answers, bits, codes, partwise
+from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
@@ -24,6 +23,8 @@ from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.data.store import SCHEMA_FILE, Store
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.figures import dream_figures, judge, recall_figures, road_figures, world_figures
+from retrodict.figures.answers import OF_ANSWERS, PARTWISE, Answers, answers, bits, codes, partwise
 from retrodict.label.gate import gated, refused
 from retrodict.label.verdict import HELD_OUT
 from retrodict.measure import intervals, labels

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from retrodict import dream_figures, rng
+from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.envs.dodge import Dodge
 from retrodict.envs.rollout import open_loop, policy_actor, score, uniform
 from retrodict.errors import UnusableInput
+from retrodict.figures import dream_figures
 from retrodict.models.controller import Controller
 from retrodict.models.evolution import dreamt_returns
 from retrodict.models.filtered import Filtered

@@ -20,12 +20,12 @@ from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
 from retrodict.envs.road_view import SAID, WORDS, captions, read_attributes, read_pose
 from retrodict.errors import UnusableInput
+from retrodict.figures.world_figures import Ground
 from retrodict.measure import intervals
 from retrodict.models.token_world import TokenWorld
 from retrodict.rng import numpy_rng, torch_rng
 from retrodict.roles import ForwardModel, InverseModel, System
 from retrodict.spaces import ActionSpace
-from retrodict.world_figures import Ground
 
 if TYPE_CHECKING:
     from retrodict.envs.rollout import Actor
