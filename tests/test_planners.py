@@ -16,7 +16,7 @@ from torch import Tensor
 
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
-from retrodict.plan import Rewards, WeightedScore, cem, gradient, icem, mppi, random_shooting
+from retrodict.plan import CycleScore, Rewards, WeightedScore, cem, gradient, icem, mppi, random_shooting
 from retrodict.roles import Policy, View, next_action
 from retrodict.search import coloured
 from retrodict.segments import Segment, vector
@@ -380,3 +380,39 @@ def test_scores_add_by_weight_and_say_whether_they_look() -> None:
     assert not WeightedScore((Rewards(), 2.0), (Rewards(0.5), 1.0)).looks
     with pytest.raises(UnusableInput, match="at least one"):
         WeightedScore()
+
+
+class Reads:
+    """An inverse model that always believes in left with 0.7, stay with 0.2 and right with 0.1."""
+
+    view, space = (
+        View(size=(1, 1), channels=1, proprio=1),
+        ActionSpace((categorical("way", ("left", "stay", "right")),)),
+    )
+
+    def infer(self, clip: Clip) -> Distribution:
+        assert clip.actions is not None
+        return Distribution(self.space, torch.tensor([0.7, 0.2, 0.1]).log().expand(*clip.actions.shape[:2], 3))
+
+
+def test_a_plan_scores_by_how_likely_its_actions_are_read_back() -> None:
+    ways = torch.eye(3)
+    plans = torch.stack([ways[[0, 0]], ways[[0, 2]], ways[[2, 1]]])
+    clip = Clip(features=torch.zeros(3, 3, 1), actions=plans)
+    found = CycleScore(Reads())(clip)
+    logs = torch.tensor([[0.7, 0.7], [0.7, 0.1], [0.1, 0.2]]).log()
+    assert torch.allclose(found, logs.mean(1))
+    ended = clip.with_(
+        segment=torch.tensor([[0, 0, 1]], dtype=torch.int32).expand(3, 3)
+    )  # the second step joins two episodes
+    assert torch.allclose(CycleScore(Reads())(ended), logs[:, 0])
+
+
+@pytest.mark.parametrize("search", [random_shooting, cem])
+def test_a_planner_prefers_what_is_read_back(search: Callable[..., Any]) -> None:
+    world = Point(Reads.space)
+    planner = search(world, CycleScore(Reads()), 2, 32) if search is random_shooting else search(
+        world, CycleScore(Reads()), 2, 32, 2, 8
+    )  # fmt: skip
+    belief, _ = planner.act(Clip(proprio=torch.zeros(4, 1, 1)))
+    assert (belief.mode() == torch.eye(3)[0]).all()

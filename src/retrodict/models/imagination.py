@@ -76,6 +76,7 @@ class Dreamer(Part):
 
     `slow` is how the slow critic follows: 0 not at all, below 1 by this share after every step (V3), else a copy after
     every so many (V2). `spread` follows the range of imagined returns. With `bins`, values have symlogs up to `limit`.
+    The critic has `critic_layers`, 0: as many as the actor.
     """
 
     spread: Tensor
@@ -83,7 +84,7 @@ class Dreamer(Part):
     def __init__(
         self, world: RSSM, units: int = 64, layers: int = 3, act: str = "silu", normed: str = "rms",
         bins: int = 255, slow: float = 0.02, actor_pace: float = 1.0, critic_pace: float = 1.0,
-        least: float = 0.1, mixed: float = 0.01, limit: float = 20.0,
+        least: float = 0.1, mixed: float = 0.01, limit: float = 20.0, critic_layers: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         if not world.outcomes:
@@ -92,8 +93,8 @@ class Dreamer(Part):
         self.own_paces = {"actor": actor_pace, "critic": critic_pace}
         view = replace(world.view, features=world.features, proprio=0)
         self.actor = FeatureActor(view, world.space, units, layers, act, normed, least, mixed)
-        self.critic = Critic(world.features, units, layers, act, normed, bins, limit)
-        self.slow = Critic(world.features, units, layers, act, normed, bins, limit)
+        self.critic = Critic(world.features, units, critic_layers or layers, act, normed, bins, limit)
+        self.slow = Critic(world.features, units, critic_layers or layers, act, normed, bins, limit)
         self.slow.load_state_dict(self.critic.state_dict())
         self.slow.requires_grad_(False)
         self.register_buffer("spread", torch.zeros(()))

@@ -20,7 +20,7 @@ from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.rssm import RSSM, Size
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit
-from retrodict.run.run import Run
+from retrodict.run.run import LATER, Run
 from retrodict.spaces import ActionSpace
 
 FIGURES = {"pendulum_return": Figure("pendulum", "return", 0, target=-300.0)}
@@ -30,7 +30,7 @@ FIGURES = {"pendulum_return": Figure("pendulum", "return", 0, target=-300.0)}
 class Config:
     """Settings of world, actor and critic."""
 
-    # of the world, and of actor and critic (paper: 200, 200, 30, none, 400, 2 to 4, strided 32)
+    # of the world, and of actor and critic (paper: 200, 200, 30, none, 400, 2, strided 32)
     size: Size = field(default_factory=Size)
     frames: int = 20  # of a replayed sequence (paper: 50)
     free: float = 0.1  # nats of divergence that cost nothing (paper: 3)
@@ -42,6 +42,8 @@ class Config:
     ended: float = 10.0  # weight of ends (paper: 10)
     actor_pace: float = 0.1  # learning rate of the actor, of the world's (paper: 0.13)
     critic_pace: float = 0.3  # of the critic (paper: 0.13)
+    actor_layers: int = field(default=0, metadata=LATER)  # of the actor, 0: `size.layers` (paper: 4)
+    critic_layers: int = field(default=0, metadata=LATER)  # of the critic, 0: `size.layers` (paper: 3)
     steps: int = 10_000  # steps played while it is trained, in a run that has a world
     practise: Fit = field(default_factory=lambda: Fit(3_000, 32, 1e-3, 0.0, 0.02, 1.0, 100.0))
 
@@ -58,10 +60,11 @@ def tiny() -> Config:
 
 def paper() -> Config:
     """The published settings for 64 pixels."""
-    size, long = Size(200, 200, 30, 1, 400, 3, "strided", 32), Fit(200_000, 50, 6e-4, 0.0, 0.01, 1.0, 100.0)
+    size, long = Size(200, 200, 30, 1, 400, 2, "strided", 32), Fit(200_000, 50, 6e-4, 0.0, 0.0, 1.0, 100.0)
     return Config(
-        size, 50, 3.0, 15, sharp=1.0, unit=1.0, actor_pace=0.13, critic_pace=0.13, steps=1_000_000, practise=long
-    )
+        size, 50, 3.0, 15, sharp=1.0, unit=1.0, actor_pace=0.13, critic_pace=0.13, actor_layers=4, critic_layers=3,
+        steps=1_000_000, practise=long,
+    )  # fmt: skip
 
 
 def train(cfg: Config, run: Run) -> System:
@@ -72,8 +75,12 @@ def train(cfg: Config, run: Run) -> System:
         own = cfg.size
         size = (own.deter, own.hidden, own.stoch, 1, own.units, own.layers, 2, own.eyes, own.channels, patch)
         world = RSSM(view, space, "plain", "gaussian", *size, "elu", "none", 1, bins=0, unit=unit, sharp=cfg.sharp)
-        paces = (cfg.actor_pace, cfg.critic_pace)
-        return Dreamer(world, own.units, own.layers, "elu", "none", 0, 0.0, *paces, mixed=0.0).begin("even")
+        paces, layers = (cfg.actor_pace, cfg.critic_pace), cfg.critic_layers or own.layers
+        agent = Dreamer(
+            world, own.units, cfg.actor_layers or own.layers, "elu", "none", 0, 0.0, *paces, mixed=0.0,
+            critic_layers=layers,
+        )  # fmt: skip
+        return agent.begin("even")
 
     loss = partial(
         dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=0.0, gradient="dynamics",

@@ -67,6 +67,18 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class SteadyFit(Fit):
+    """The same with another least size, `epsilon`, of what Adam divides by (DreamerV2: 1e-5; else 1e-8)."""
+
+    epsilon: float = 1e-5
+
+    def optimiser(self, parameters: list[nn.Parameter], pace: float) -> torch.optim.Optimizer:
+        """AdamW."""
+        group = [{"params": parameters, "pace": pace}]
+        return torch.optim.AdamW(group, lr=self.rate, weight_decay=self.decay, eps=self.epsilon, fused=True)
+
+
+@dataclass(frozen=True)
 class LaPropFit(Fit):
     """The same by LaProp, each tensor's gradient cut at `share` of its norm; warm-up and then a constant rate
     (DreamerV3)."""
