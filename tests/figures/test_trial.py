@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from retrodict.envs.catch import Catch
 from retrodict.envs.rollout import open_loop, score
 from retrodict.errors import UnusableInput
 from retrodict.figures import trial
-from retrodict.figures.claims import Figure, summary
+from retrodict.figures.claims import Figure, beside, summary
 from retrodict.figures.trial import SETTINGS, Setting, Trial, measured, texture_agreement, views
 from retrodict.roles import System, View
 from retrodict.spaces import ActionSpace, Distribution, Segment, code, continuous
@@ -172,3 +173,17 @@ def test_the_gain_of_planning_is_beside_the_likeliest_actions_of_the_prior() -> 
     assert found == {"planning_gain": left - right, "planning_gain.planned": left, "planning_gain.prior": right}
     with pytest.raises(UnusableInput, match="planning_gain cannot be measured"):
         measured(System(policy=acting(0.0, 0.0, 0.0)), chosen, moving(), ["planning_gain"])
+
+
+def test_learners_without_a_model_stand_beside_figures_of_as_many_steps(tmp_path: Path) -> None:
+    (tmp_path / "comparisons").mkdir()
+    (tmp_path / "worlds").mkdir()
+    rows = {"SAC 10": {"steps": 10, "return": 6.0}, "PPO 20": {"steps": 20, "return": 7.0},
+            "PPO in the dream 10": {"steps": 10, "return": 8.0}}  # fmt: skip
+    (tmp_path / "comparisons/model_free.json").write_text(json.dumps({"settings": {"dodge": rows}}))
+    floor = {"return": {"random": {"value": 4.0, "low": None, "high": None}}}
+    (tmp_path / "worlds/dodge.json").write_text(json.dumps(floor))
+    assert beside("return", "dodge", tmp_path, 10) == {"random": 4.0, "SAC, no model": 6.0}
+    assert beside("ratio_to_random", "dodge", tmp_path, 20) == {"PPO, no model": 1.75}
+    assert beside("return", "catch", tmp_path, 10) == {}
+    assert "SAC, no model" not in beside("return", "dodge", tmp_path)

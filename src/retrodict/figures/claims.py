@@ -34,7 +34,8 @@ class Figure:
     """A published figure of a recipe: where it is measured, by which preset, what, and what it should reach.
 
     `labels` is the number of recorded actions that are not hidden; 0 hides none. `at_most` says that the target is a
-    bound from above. A `pooled` figure is that of the answers of all seeds together.
+    bound from above. A `pooled` figure is that of the answers of all seeds together. `steps` are those of the game that
+    were recorded or played, where learners without a model were given as many (`benchmarks/model_free.py`).
     """
 
     setting: str
@@ -46,6 +47,7 @@ class Figure:
     tier: str = "tiny"
     at_most: bool = False
     pooled: bool = False
+    steps: int = 0
 
     @property
     def minutes(self) -> float:
@@ -172,8 +174,9 @@ def world_floor(name: str, chosen: Setting, results: Path) -> dict[str, Any]:
     return floor
 
 
-def beside(measure: str, where: str, results: Path) -> dict[str, float]:
-    """The baselines of a figure, by name, from what is committed: what learns nothing, and cloning."""
+def beside(measure: str, where: str, results: Path, steps: int = 0) -> dict[str, float]:
+    """The baselines of a figure, by name, from what is committed: what learns nothing, cloning, and learners without a
+    model after as many `steps`."""
     prefix = "" if where == "sprites" else f"{where}_"
     found: dict[str, float | None] = {}
     path = results / "worlds" / f"{where}.json"
@@ -188,7 +191,17 @@ def beside(measure: str, where: str, results: Path) -> dict[str, float]:
     elif measure in ("label_accuracy", "probe_accuracy"):
         found["majority"] = floor.get("majority")
         found["state-only, all labels"] = _value(results / "bc" / f"{prefix}state_only_all.json")
+    unit = floor["return"]["random"]["value"] if measure == "ratio_to_random" and floor else 1.0
+    found |= {name: round(value / unit, 4) for name, value in _model_free(where, steps, results).items()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _model_free(where: str, steps: int, results: Path) -> dict[str, float]:
+    """Mean returns of learners without a model after so many steps of a world."""
+    path = results / "comparisons/model_free.json"
+    told = json.loads(path.read_text())["settings"].get(where, {}) if steps and path.exists() else {}
+    return {f"{name.split()[0]}, no model": row["return"] for name, row in told.items()
+            if row["steps"] == steps and " in the dream" not in name}  # fmt: skip
 
 
 def _value(path: Path) -> float | None:

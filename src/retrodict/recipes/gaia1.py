@@ -1,6 +1,6 @@
 """GAIA-1: pictures, words and actions as one sequence of tokens, so that a world can be driven and be described.
 
-Claim   steering steers what is imagined, and a changed caption changes what it says, mostly without changing the rest
+Claim   steering steers what is imagined, and a changed caption changes what it says, and leaves most of the rest
 Tiny    about 15 minutes a seed on a CPU core: steering_agreement, caption_change, road_kept
 Paper   Hu et al., GAIA-1: A Generative World Model for Autonomous Driving (2023)
 Run     retrodict train gaia1 --data D --out RUN --size tiny

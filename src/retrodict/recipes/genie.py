@@ -1,7 +1,8 @@
 """Genie: a world that is played by codes which were found in video alone: tokens, latent actions, MaskGIT dynamics.
 
 Claim   pressing one code has one effect, and a few labels tie the codes to real keys
-Tiny    3 to 5 minutes a seed on a CPU core (BabyAI 10, the maze 16): sprites effect_consistency, judged_controllability
+Tiny    3 to 5 minutes a seed on a CPU core (BabyAI 9 to 13, the maze 16): sprites effect_consistency,
+        judged_controllability
 Paper   Bruce et al., Genie: Generative Interactive Environments (ICML 2024)
 Run     retrodict train genie --data D --out RUN --size tiny
 

@@ -1,7 +1,7 @@
 """Genie 2 and 3: a world played from one image, that shows again what was seen, and takes words as actions.
 
 Claim   look away and back, and the same is there; what is asked for in words stays
-Tiny    about 5 minutes a seed on a CPU core: recall, event_persists
+Tiny    about 3 minutes a seed on a CPU core: recall, event_persists
 Paper   Parker-Holder et al., Genie 2: A large-scale foundation world model (2024); Ball et al., Genie 3: A new frontier
         for world models (2025)
 Run     retrodict train genie_play --data D --out RUN --size tiny

@@ -1,7 +1,7 @@
 """IRIS: a world said token by token, and an actor that practises in nothing else.
 
 Claim   an actor that never acted learns the game inside a world model of random play
-Tiny    about 5 minutes a seed on 2 CPU cores: catch_return
+Tiny    about 5 minutes a seed on a CPU core: catch_return
 Paper   Micheli, Alonso and Fleuret, Transformers are Sample-Efficient World Models (ICLR 2023)
 Run     retrodict train iris --data D --out RUN --size tiny
 """

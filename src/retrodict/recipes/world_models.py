@@ -1,9 +1,12 @@
 """World Models: a controller that evolves in a dream, and then plays the game.
 
 Claim   a linear controller that never played lives twice as long as chance, by practice in a dream of random play
-Tiny    about 3 minutes a seed on a CPU core: dodge_ratio_to_random
+Tiny    about 2 minutes a seed on a CPU core: dodge_ratio_to_random
 Paper   Ha and Schmidhuber, World Models (2018)
 Run     retrodict train world_models --data D --out RUN --size tiny
+
+Dreams at a temperature of 0.5 promise as much as those at 1 and 1.25, and the game gives less of it (`dream_return`
+beside `return`): a controller lives off what a dream is too sure of, in two seeds of three.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 
 FIGURES = {
-    "dodge_ratio_to_random": Figure("dodge", "ratio_to_random", 0, target=2.0),
+    "dodge_ratio_to_random": Figure("dodge", "ratio_to_random", 0, target=2.0, steps=30_000),
     "dodge_ratio_to_random_t0.5": Figure("dodge", "ratio_to_random", 0, preset="cool"),
     "dodge_ratio_to_random_t1.25": Figure("dodge", "ratio_to_random", 0, preset="warm"),
 }
