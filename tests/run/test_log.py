@@ -53,6 +53,17 @@ def test_absent_tensorboard_names_the_line_that_installs_it(monkeypatch: pytest.
         Log(quiet=True, tensorboard=True)
 
 
+def test_progress_tells_losses_and_the_use_of_codes(tmp_path: Path) -> None:
+    log = Log(stream=io.StringIO(), every=0.0)
+    log.begin(tmp_path / "metrics.jsonl", 0, 2, "tokens")
+    log.step(0, {"all": 0.5, "rate": 0.1, "grad/all": 2.0, "codes/perplexity": 3.25, "codes/restarted": 4.0})
+    log.end()
+    line = log.stream.getvalue()  # type: ignore[attr-defined]
+    assert "all 0.500  codes/perplexity 3.250  codes/restarted 4.000" in line
+    assert "grad" not in line
+    assert "rate" not in line
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

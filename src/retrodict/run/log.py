@@ -72,7 +72,8 @@ class Log:
         done = step + 1 - self._start
         rate = done / max(1e-9, time.monotonic() - self._began)
         left = (self._steps - step - 1) / max(rate, 1e-9)
-        losses = "  ".join(f"{n} {v:.3f}" for n, v in values.items() if "/" not in n and n != "rate")
+        shown = {n: v for n, v in values.items() if n != "rate" and ("/" not in n or n.startswith("codes/"))}
+        losses = "  ".join(f"{n} {v:.3f}" for n, v in shown.items())
         share = (step + 1) / self._steps
         line = f"{self._name}  {step + 1}/{self._steps}  {rate:.0f} steps/s  {left:.0f} s left  {losses}"
         if terminal:
