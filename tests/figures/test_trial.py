@@ -183,7 +183,7 @@ def test_learners_without_a_model_stand_beside_figures_of_as_many_steps(tmp_path
     (tmp_path / "comparisons/model_free.json").write_text(json.dumps({"settings": {"dodge": rows}}))
     floor = {"return": {"random": {"value": 4.0, "low": None, "high": None}}}
     (tmp_path / "worlds/dodge.json").write_text(json.dumps(floor))
-    assert beside("return", "dodge", tmp_path, 10) == {"random": 4.0, "SAC, no model": 6.0}
-    assert beside("ratio_to_random", "dodge", tmp_path, 20) == {"PPO, no model": 1.75}
+    assert beside("return", "dodge", tmp_path, 10) == {"random": 4.0, "SAC (no model)": 6.0}
+    assert beside("ratio_to_random", "dodge", tmp_path, 20) == {"PPO (no model)": 1.75}
     assert beside("return", "catch", tmp_path, 10) == {}
-    assert "SAC, no model" not in beside("return", "dodge", tmp_path)
+    assert "SAC (no model)" not in beside("return", "dodge", tmp_path)

@@ -200,7 +200,7 @@ def _model_free(where: str, steps: int, results: Path) -> dict[str, float]:
     """Mean returns of learners without a model after so many steps of a world."""
     path = results / "comparisons/model_free.json"
     told = json.loads(path.read_text())["settings"].get(where, {}) if steps and path.exists() else {}
-    return {f"{name.split()[0]}, no model": row["return"] for name, row in told.items()
+    return {f"{name.split()[0]} (no model)": row["return"] for name, row in told.items()
             if row["steps"] == steps and " in the dream" not in name}  # fmt: skip
 
 
