@@ -43,7 +43,7 @@ class Config:
     actor_pace: float = 0.1  # learning rate of the actor, of the world's (paper: 0.13)
     critic_pace: float = 0.3  # of the critic (paper: 0.13)
     actor_layers: int = field(default=0, metadata=LATER)  # of the actor, 0: `size.layers` (paper: 4)
-    critic_layers: int = field(default=0, metadata=LATER)  # of the critic, 0: `size.layers` (paper: 3)
+    critic_layers: int = field(default=0, metadata=LATER)  # of the critic, 0: as many as the actor (paper: 3)
     steps: int = 10_000  # steps played while it is trained, in a run that has a world
     practise: Fit = field(default_factory=lambda: Fit(3_000, 32, 1e-3, 0.0, 0.02, 1.0, 100.0))
 
@@ -75,12 +75,10 @@ def train(cfg: Config, run: Run) -> System:
         own = cfg.size
         size = (own.deter, own.hidden, own.stoch, 1, own.units, own.layers, 2, own.eyes, own.channels, patch)
         world = RSSM(view, space, "plain", "gaussian", *size, "elu", "none", 1, bins=0, unit=unit, sharp=cfg.sharp)
-        paces, layers = (cfg.actor_pace, cfg.critic_pace), cfg.critic_layers or own.layers
-        agent = Dreamer(
-            world, own.units, cfg.actor_layers or own.layers, "elu", "none", 0, 0.0, *paces, mixed=0.0,
-            critic_layers=layers,
-        )  # fmt: skip
-        return agent.begin("even")
+        return Dreamer(
+            world, own.units, cfg.actor_layers or own.layers, "elu", "none", 0, 0.0, cfg.actor_pace, cfg.critic_pace,
+            mixed=0.0, critic_layers=cfg.critic_layers,
+        ).begin("even")  # fmt: skip
 
     loss = partial(
         dreaming, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=0.0, gradient="dynamics",
