@@ -90,6 +90,9 @@ def test_the_second_dreamer_acts_on_choices_by_likelihood_and_on_axes_through_it
     agent = made(FRAMES, KEYS, 8)
     assert (agent.slow_share, agent.paces()) == (100.0, {"actor": 0.2, "critic": 0.5})
     assert loss.keywords["gradient"] == "reinforce"
+    (group,) = load_recipe("dreamer_v2").paper().practise.optimiser(list(agent.actor.parameters()), 1.0).param_groups
+    assert group["eps"] == 1e-5
+    assert group["lr"] * group["weight_decay"] == pytest.approx(1e-6)  # of each weight, in each update
 
 
 @pytest.mark.parametrize(("preset", "consistency"), [("paper", 20.0), ("tiny", 20.0), ("catch", 0.3)])

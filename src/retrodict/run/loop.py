@@ -74,8 +74,10 @@ class SteadyFit(Fit):
 
     def optimiser(self, parameters: list[nn.Parameter], pace: float) -> torch.optim.Optimizer:
         """AdamW."""
-        group = [{"params": parameters, "pace": pace}]
-        return torch.optim.AdamW(group, lr=self.rate, weight_decay=self.decay, eps=self.epsilon, fused=True)
+        made = super().optimiser(parameters, pace)
+        for group in made.param_groups:
+            group["eps"] = self.epsilon
+        return made
 
 
 @dataclass(frozen=True)
