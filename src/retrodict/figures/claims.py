@@ -191,8 +191,10 @@ def beside(measure: str, where: str, results: Path, steps: int = 0) -> dict[str,
     elif measure in ("label_accuracy", "probe_accuracy"):
         found["majority"] = floor.get("majority")
         found["state-only, all labels"] = _value(results / "bc" / f"{prefix}state_only_all.json")
-    unit = floor["return"]["random"]["value"] if measure == "ratio_to_random" and floor else 1.0
-    found |= {name: round(value / unit, 4) for name, value in _model_free(where, steps, results).items()}
+    rivals = _model_free(where, steps, results)
+    if measure == "ratio_to_random":
+        rivals = {name: round(value / floor["return"]["random"]["value"], 4) for name, value in rivals.items() if floor}
+    found |= rivals
     return {name: value for name, value in found.items() if value is not None}
 
 
