@@ -8,6 +8,8 @@ Run     retrodict train gaia1 --data D --out RUN --size tiny
 An action gets one more part, the caption of the frame that it leads to. The published model turns tokens into video by
 diffusion; that decoder would be one more stage behind `world`. Here each frame is decoded by the tokenizer alone.
 
+What follows was seen while it was built, in single runs, which are no committed result.
+
 A world obeys where its recording went. From a driver whose random steering lasts one step and is then put right, it
 learnt how full lock begins, and not how it goes on; random steering that may last up to five steps, and tokens and a
 world that learn longer, brought the steering over its target. Drawn at a temperature of 0.3 instead of 0.7, words and

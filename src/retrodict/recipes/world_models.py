@@ -6,7 +6,7 @@ Paper   Ha and Schmidhuber, World Models (2018)
 Run     retrodict train world_models --data D --out RUN --size tiny
 
 Dreams at a temperature of 0.5 promise as much as those at 1 and 1.25, and the game gives less of it (`dream_return`
-beside `return`): a controller lives off what a dream is too sure of, in two seeds of three.
+beside `return`) in two seeds of three, as where a controller lives off what a dream is too sure of.
 """
 
 from __future__ import annotations
