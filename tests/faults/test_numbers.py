@@ -398,7 +398,6 @@ def test_after_the_cause_is_gone_the_run_goes_on_as_if_it_had_not_been(tmp_path:
 
 
 SCRIPT = """
-import os
 import sys
 from functools import partial
 import torch
@@ -409,11 +408,10 @@ from retrodict.envs.sprites import Sprites
 from retrodict.run.loop import weights_hash
 from retrodict.run.run import Run, parts_of
 views = sprite_views(episodes=10, labels=16)
-playing = ("dreamer_v3", "tdmpc2")
-for name in (*sorted(recipes()), *playing):
+game = partial(Sprites, 2, 36)
+for name, world in (*((name, None) for name in sorted(recipes())), ("dreamer_v3", game), ("tdmpc2", game)):
     module = load_recipe(name)
-    plays = name in playing and os.path.exists(f"{sys.argv[1]}/{name}")
-    with Run(f"{sys.argv[1]}/{name}{'-plays' * plays}", views, world=partial(Sprites, 2, 36) if plays else None) as run:
+    with Run(f"{sys.argv[1]}/{name}{'' if world is None else '-plays'}", views, world=world) as run:
         system = module.train(module.micro(), run)
     print(name, views.digest, *(weights_hash(part) for role in system.parts().values() for part in parts_of(role)))
 """
@@ -434,5 +432,6 @@ def test_hash_seed_locale_day_and_folder_do_not_matter(tmp_path: Path) -> None:
         said.append(done.stdout)
     names = [line.split()[0] for line in said[0].splitlines()]
     assert names == [*sorted(recipes()), "dreamer_v3", "tdmpc2"]  # the last two while they play
+    assert len(set(said[0].splitlines())) == len(names)  # and so they come to other weights
     assert all(len(line.split()) > 2 for line in said[0].splitlines())
     assert said[0] == said[1]
