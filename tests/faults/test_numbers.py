@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from retrodict.run import loop, repeat
 from retrodict.run.log import Log
 from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views
+from retrodict.run.update import Loss, Update
 
 AT = 3  # the step that meets the bad number
 SIZE = (36, 36)
@@ -62,7 +64,7 @@ def inverse(views: Views) -> Inverse:
         return Inverse(View(2, size=SIZE), views.labelled.cache.space, patch=4, width=4, depth=1, hidden=8)
 
 
-def stopped(folder: Path, views: Views, part: Part, log: Poison, loss: loop.Loss, data: Steps) -> NonFinite:
+def stopped(folder: Path, views: Views, part: Part, log: Poison, loss: Loss, data: Steps) -> NonFinite:
     with Run(folder, views, log=log, commit_steps=1) as run, pytest.raises(NonFinite) as caught:
         run.fit("part", part, loss, data, Fit(steps=8, batch=4))
     assert (log.steps, caught.value.step) == (AT, AT)
@@ -74,7 +76,7 @@ def stopped(folder: Path, views: Views, part: Part, log: Poison, loss: loop.Loss
     return caught.value
 
 
-def at_step(loss: loop.Loss, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> loop.Loss:
+def at_step(loss: Loss, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Loss:
     calls = 0
 
     def changed(part: Any, clip: Any, noise: torch.Generator) -> Any:
@@ -177,8 +179,8 @@ def inputs_of(batch: Any, place: str) -> list[Tensor]:
 
 
 def spoil(
-    place: str, value: float, part: Part, loss: loop.Loss, optimisers: Any, draw: Callable[..., Any]
-) -> tuple[loop.Loss, Callable[..., Any]]:
+    place: str, value: float, part: Part, loss: Loss, optimisers: Any, draw: Callable[..., Any]
+) -> tuple[Loss, Callable[..., Any]]:
     """Spoils one place of a step; returns the loss and what draws its batch."""
     weight = next(iter(next(iter(part.groups().values()))))
 
@@ -212,18 +214,18 @@ def test_every_recipe_stops_within_the_step(
     value = BAD[int(rng.numpy_rng("N1 value", name, place).integers(3))]
 
     def step(
-        stage: loop.Stage, part: Part, loss: loop.Loss, data: Any, cfg: Fit, optimisers: Any, number: int
+        stage: loop.Stage, part: Part, update: Update, data: Any, cfg: Fit, optimisers: Any, number: int
     ) -> dict[str, float]:
         # a stage may see frames alone
         found = not place.startswith("input") or inputs_of(draw(stage, part, data, cfg, number), place)
         if number != at or not found:
-            return real(stage, part, loss, data, cfg, optimisers, number)
+            return real(stage, part, update, data, cfg, optimisers, number)
         spoiled.append(stage.name)
-        loss, drawn = spoil(place, value, part, loss, optimisers, draw)
+        loss, drawn = spoil(place, value, part, update.loss, optimisers, draw)
         monkeypatch.setattr(loop, "_draw", drawn)
         before = weights_hash(part)
         try:
-            return real(stage, part, loss, data, cfg, optimisers, number)
+            return real(stage, part, replace(update, loss=loss), data, cfg, optimisers, number)
         finally:
             assert weights_hash(part) == before
 

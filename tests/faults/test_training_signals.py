@@ -20,6 +20,7 @@ from retrodict.roles import View
 from retrodict.run import checkpoint, loop
 from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views
+from retrodict.run.update import Update
 
 EXIT = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
@@ -66,7 +67,7 @@ STAGES: dict[str, tuple[Any, str, int, str, str]] = {
     "the time share is measured": (loop, "_within_time", 1, "", "committed at step 1 of 6"),
     "a checkpoint is looked for": (loop, "_restore", 1, "", "committed at step 1 of 6"),
     "a batch is drawn": (loop, "_draw", 14 + 3, "", "committed at step 3 of 6"),
-    "gradients are taken": (loop, "_gradients", 14 + 4, "", "committed at step 4 of 6"),
+    "gradients are taken": (Update, "__call__", 14 + 4, "", "committed at step 4 of 6"),
     "the last step": (loop, "_step", 14 + 6, "", "inverse is finished"),
     "the stage is saved": (checkpoint, "save_folder", 1, "done", "inverse is finished"),
     "steps are labelled": (Inverse, "infer", 1, "", "labels will start again"),
@@ -123,7 +124,7 @@ def test_what_a_stage_cost_before_it_was_interrupted_counts(
     tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        raise_at(patch, loop, "_gradients", 14 + 4, signal.SIGTERM)
+        raise_at(patch, Update, "__call__", 14 + 4, signal.SIGTERM)
         with pytest.raises(Interrupted):
             pipeline(tmp_path, sprites)
     noted = tmp_path / "stages/inverse/spent.json"

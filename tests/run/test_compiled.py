@@ -20,8 +20,9 @@ from retrodict.nn.part import Part
 from retrodict.recipes import dreamer_v3
 from retrodict.run import compiled
 from retrodict.run.log import Log
-from retrodict.run.loop import Fit, Losses
+from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
+from retrodict.run.update import Losses
 
 
 class Two(Part):

@@ -1,4 +1,4 @@
-"""A loss and a dream never wait for the device: they ask for no number, and no shape of theirs depends on one.
+"""An update and a dream never wait for the device: they ask for no number, and no shape of theirs depends on one.
 
 `one_hot` and `refuse_unless` ask for a number where they run on the CPU alone. Buffers that seldom change are asked
 for when they did (`number_in`): twice at the most as a stage begins. A loop asks for each step's losses, afterwards.
@@ -26,6 +26,7 @@ from retrodict.roles import ForwardModel, View
 from retrodict.run import loop
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
+from retrodict.run.update import Update
 
 SOURCE = Path(retrodict.__file__).parent
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"}
@@ -100,21 +101,21 @@ def test_what_is_not_good_is_refused_and_no_other_device_is_waited_for(monkeypat
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_no_loss_of_a_recipe_waits_for_the_device(
+def test_no_update_of_a_recipe_waits_for_the_device(
     tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     real, watched = loop._step, list[str]()
 
     def step(
-        stage: loop.Stage, part: Part, loss: loop.Loss, data: Any, cfg: Fit, optimisers: Any, number: int
+        stage: loop.Stage, part: Part, update: Update, data: Any, cfg: Fit, optimisers: Any, number: int
     ) -> dict[str, float]:
         def seen(part: Part, batch: Any, noise: torch.Generator) -> Any:
             with Watching() as watching:
-                losses = loss(part, batch, noise)
+                told = update(part, batch, noise)
             again = [one for one in watching.waited if number > 1 or "in number_in" not in one]
-            assert not again, f"the loss of {stage.name} waits: {again}"
+            assert not again, f"an update of {stage.name} waits: {again}"
             watched.append(stage.name)
-            return losses
+            return told
 
         return real(stage, part, seen, data, cfg, optimisers, number)
 

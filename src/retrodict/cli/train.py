@@ -48,10 +48,13 @@ class Train(Telling):
     """A setting of the recipe, such as --set fit.steps=200; may be repeated."""
     env: str = ""
     """A world to play in while it learns, as for `retrodict record` (default: it learns from the data alone)."""
+    copies: int = 1
+    """How many copies of --env are played side by side, all with the same weights."""
     device: str = "cpu"
     """Where it learns: cpu, cuda, or one of several, such as cuda:1."""
-    compile: Literal["none", "default", "graphs"] = "none"
-    """Compile nets while it learns: not, by torch's compiler, or as CUDA graphs besides."""
+    compile: Literal["none", "default", "graphs", "whole"] = "none"
+    """While it learns, compile nets: not, by torch's compiler, or as CUDA graphs besides; or replay the whole of an
+    update's loss and gradients as one CUDA graph, compiling nothing."""
     frame_size: str = ""
     """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, larger than 128 about 64 high)."""
     budget: str = ""
@@ -76,6 +79,8 @@ class Train(Telling):
 
         device = device_of(self.device)
         refuse_unfit(self.compile, device)
+        if self.copies < 1 or (self.copies > 1 and not self.env):
+            raise UnusableInput(f"--copies counts copies of --env, 1 or more; got {self.copies} of {self.env!r}")
         if self.labels and self.minutes:
             raise UnusableInput("give either --labels or --minutes: the first are drawn, the second are a stretch")
         train, needed, name = training(self.recipe, self.size, self.set, self.budget)
@@ -86,7 +91,7 @@ class Train(Telling):
         cached = (size(self.frame_size), self.out / "cache", self.cache_gb)
         data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0, needed=needed)
         origin = origin_of(source)
-        world = None if not self.env else partial(played_in, self.env, origin)
+        world = None if not self.env else partial(played_in, self.env, origin, self.copies)
         with Run(
             self.out, data, self.seed, device, log, self.restart, resume=line, world=world, compile=self.compile
         ) as run:
@@ -125,11 +130,11 @@ def refuse_other_recipe(run: Path, recipe: str) -> None:
         raise UnusableInput(f"{run} holds a finished run of {done}; name another folder for {recipe} with --out")
 
 
-def played_in(env: str, origin: Origin) -> World:
+def played_in(env: str, origin: Origin, copies: int = 1) -> World:
     """Makes the world that a recipe plays in while it learns, with the options under which the data was recorded."""
     from retrodict.envs.catalog import make
 
-    return make(env, 1, **(origin.options if origin.env == env else {}))
+    return make(env, copies, **(origin.options if origin.env == env else {}))
 
 
 def next_lines(run: Path, parts: Sequence[str], unlabelled: Path | None = None) -> list[str]:

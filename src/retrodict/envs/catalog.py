@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any
@@ -93,4 +95,5 @@ def _register_dm_control() -> None:
     """Makes Gymnasium know the DeepMind Control Suite."""
     if importlib.util.find_spec("shimmy") is None or importlib.util.find_spec("dm_control") is None:
         raise MissingPackage("dm_control", "the DeepMind Control Suite", "pip install 'shimmy[dm-control]'")
-    gymnasium.register_envs(import_module("shimmy"))
+    with redirect_stdout(sys.stderr):  # it prints what else it could not register
+        gymnasium.register_envs(import_module("shimmy"))

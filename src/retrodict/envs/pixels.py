@@ -19,34 +19,38 @@ class Pixels(World):
 
     `limit` defaults to the environment's own; success is `info["success"]` or `info["is_success"]` where it is given,
     and otherwise false, with `tells_success` false as well. With `numbers` the environment's observation is told beside
-    the pictures, as `proprio`. An action lasts `repeat` of its steps, whose rewards are added up. Further options go
-    to `gymnasium.make`.
+    the pictures, as `proprio`; without `pictures`, which takes `numbers`, nothing is drawn and frames stay black, as a
+    machine without a display wants it. An action lasts `repeat` of its steps, whose rewards are added up. Further
+    options go to `gymnasium.make`.
 
     Raises:
         UnknownName: no such id.
-        UnusableInput: it renders no pictures, its actions have no layout, or its observations are no numbers.
+        UnusableInput: it renders no pictures, its actions have no layout, its observations are no numbers, or neither
+            pictures nor numbers are asked for.
     """
 
     told_by: tuple[str, ...] = ("success", "is_success")  # what in `info` says that an episode succeeded
 
     def __init__(
         self, n: int, id: str, size: int = 64, limit: int | None = None, fps: int | None = None, numbers: bool = False,
-        repeat: int = 1, **options: Any,
+        pictures: bool = True, repeat: int = 1, **options: Any,
     ) -> None:  # fmt: skip
         if id not in gymnasium.registry:
             raise UnknownName("Gymnasium id", id, list(gymnasium.registry))
         if size < 1 or repeat < 1:
             raise UnusableInput(f"size and repeat must be 1 or more; got {size} and {repeat}")
+        if not (pictures or numbers):
+            raise UnusableInput(f"{id} shows nothing with pictures=false; ask for its observations with numbers=true")
         if taken := {"render_mode", "disable_env_checker"} & set(options):
             raise UnusableInput(f"{id}: {sorted(taken)} cannot be set, since frames have to be rendered as arrays")
+        mode = "rgb_array" if pictures else None
         try:
-            self._envs = [
-                gymnasium.make(id, render_mode="rgb_array", disable_env_checker=True, **options) for _ in range(n)
-            ]
+            self._envs = [gymnasium.make(id, render_mode=mode, disable_env_checker=True, **options) for _ in range(n)]
             self._envs[0].reset(seed=0)
-            self._envs[0].render()  # says at once what is missing to draw it
+            if pictures:
+                self._envs[0].render()  # says at once what is missing to draw it
         except (gymnasium.error.Error, ImportError) as error:  # of a simulator that is old, or not installed
-            raise UnusableInput(f"{id} cannot be made with render_mode='rgb_array': {error}") from error
+            raise UnusableInput(f"{id} cannot be made with render_mode={mode!r}: {error}") from error
         first = self._envs[0]
         if limit is None:
             spec = first.spec
@@ -55,7 +59,7 @@ class Pixels(World):
         fps = max(1, round((first.metadata.get("render_fps") or 15) / repeat)) if fps is None else fps
         native = first.action_space
         super().__init__(id, n, (size, size), layout(native), fps, limit, native)
-        self._pictures = np.zeros((n, size, size, 3), np.uint8)
+        self._drawn, self._pictures = pictures, np.zeros((n, size, size, 3), np.uint8)
         self.repeat, self.proprio = repeat, _names(id, first.observation_space) if numbers else ()
         self._told = np.zeros((n, len(self.proprio)), np.float32)
         self.tells_success = False  # until it does
@@ -104,6 +108,8 @@ class Pixels(World):
         return self._envs[row].render()
 
     def _draw(self, row: int) -> None:
+        if not self._drawn:
+            return
         picture = self._picture(row)
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3:
             met = getattr(picture, "shape", type(picture).__name__)

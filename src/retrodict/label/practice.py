@@ -8,14 +8,15 @@ from retrodict import rng
 from retrodict.models.imagination import Dreamer
 from retrodict.nn.conv import patch_for
 from retrodict.roles import System, View
-from retrodict.run import loop
+from retrodict.run.loop import Fit
 from retrodict.run.run import Run
+from retrodict.run.update import Loss
 from retrodict.spaces import ActionSpace
 
 Make = Callable[[View, ActionSpace, int], Dreamer]  # of what it sees, its actions, and pixels of a patch
 
 
-def practised(run: Run, make: Make, loss: loop.Loss, frames: int, patch: int, steps: int, fit: loop.Fit) -> System:
+def practised(run: Run, make: Make, loss: Loss, frames: int, patch: int, steps: int, fit: Fit) -> System:
     """Trains an agent on sequences of `frames`; in a run that has a world it plays `steps` steps there meanwhile.
 
     It sees numbers where the recording has some, else frames; a `patch` of 0 is the largest that gives 4 a side.

@@ -306,7 +306,7 @@ def learning(
     alive = F.pad(counts * (1 - ends), (1, 0), value=1.0)  # b h+1
     worth, unsure = _worth(part, path.detach(), noise, target=False)
     with torch.no_grad():
-        low, high = torch.quantile(worth[:, 0].detach(), torch.tensor([0.05, 0.95], device=z.device))
+        low, high = (torch.quantile(worth[:, 0].detach(), share) for share in (0.05, 0.95))
         part.scale.lerp_((high - low).clamp_min(1.0), 0.01)
     policy = -((worth / part.scale + entropy * unsure) * fading * alive).mean()
     return {"encoder": whole, "world": whole, "policy": policy}

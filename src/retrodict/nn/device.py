@@ -28,8 +28,16 @@ def device_of(device: str) -> str:
 
 
 def number_in(module: nn.Module, name: str) -> float:
-    """Returns the number in a buffer of a module. Its device is asked once, and again after the buffer changed."""
+    """Returns the number in a buffer of a module. Its device is asked once, and again after the buffer changed.
+
+    Raises:
+        UnusableInput: a CUDA graph is being recorded, which would go on with this number when it has changed.
+    """
     buffer = module.get_buffer(name)
+    if buffer.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise UnusableInput(
+            f"{type(module).__name__} asks for its {name!r}, which no graph does; use --compile default"
+        )
     if buffer.is_inference():  # which does not tell when it changes
         return float(buffer)
     answers: dict[str, tuple[int, Tensor, int, float]] = module.__dict__.setdefault("_numbers", {})

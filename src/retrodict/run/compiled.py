@@ -19,6 +19,7 @@ from retrodict.errors import UnknownName, UnusableInput
 from retrodict.nn.part import Part
 
 EAGER = "none"
+WHOLE = "whole"  # no net is compiled, and a whole update is one graph (`run.captured`)
 # What torch.compile is told. Random numbers are drawn as without it; "graphs" is the mode "reduce-overhead".
 WAYS: dict[str, dict[str, Any]] = {
     "default": {"options": {"fallback_random": True}},
@@ -30,11 +31,11 @@ def refuse_unfit(how: str, device: str) -> None:
     """Raises UnusableInput where nets cannot be compiled in this way on this device."""
     if how == EAGER:
         return
-    if how not in WAYS:
-        raise UnknownName("way to compile", how, (EAGER, *WAYS))
-    if how == "graphs" and not device.startswith("cuda"):
-        raise UnusableInput(f"expected a CUDA device for --compile graphs; got {device!r}. Use --compile default")
-    if compiler() is None:
+    if how not in (*WAYS, WHOLE):
+        raise UnknownName("way to compile", how, (EAGER, *WAYS, WHOLE))
+    if how != "default" and not device.startswith("cuda"):
+        raise UnusableInput(f"expected a CUDA device for --compile {how}; got {device!r}. Use --compile default")
+    if how != WHOLE and compiler() is None:
         raise UnusableInput("--compile needs a C++ compiler and none was found: install g++, or name one in CXX")
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,12 +23,12 @@ from retrodict.errors import Interrupted, UnusableInput
 from retrodict.nn.laprop import LaProp
 from retrodict.nn.part import Part
 from retrodict.run import checkpoint, finite
-from retrodict.run.compiled import EAGER, Compiled
+from retrodict.run.captured import Captured
+from retrodict.run.compiled import EAGER, WHOLE, Compiled
 from retrodict.run.log import Log
 from retrodict.run.replay import Replay
+from retrodict.run.update import Loss, Update, laid_out_like
 
-Losses = Mapping[str, Tensor]
-Loss = Callable[[Any, Any, torch.Generator], Losses]
 Data = Steps | Replay | Mapping[str, tuple[Steps, int]]
 
 
@@ -158,14 +158,14 @@ def fit(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) ->
     stage.folder.mkdir(parents=True, exist_ok=True)
     part.to(stage.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     part.train()
-    loss = loss if stage.compile == EAGER else Compiled(loss, stage.compile)
-    cfg = _within_time(stage, part, loss, data, cfg, log)
+    update = _update(stage, loss, cfg.clip)
+    cfg = _within_time(stage, part, update, data, cfg, log)
     optimisers = _optimisers(part, cfg)
     start = _restore(stage, part, optimisers, log)
     log.begin(stage.folder / "metrics.jsonl", start, cfg.steps, stage.name)
     try:
         with rng.isolated(stage.seed, stage.name):
-            _steps(stage, part, loss, data, cfg, optimisers, start, log)
+            _steps(stage, part, update, data, cfg, optimisers, start, log)
     finally:
         log.end()
     if alarm := part.alarm():
@@ -176,7 +176,7 @@ def fit(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) ->
 def _steps(
     stage: Stage,
     part: Part,
-    loss: Loss,
+    update: Update | Captured,
     data: Data,
     cfg: Fit,
     optimisers: Mapping[str, torch.optim.Optimizer],
@@ -185,7 +185,7 @@ def _steps(
 ) -> None:
     committed, alarmed = time.monotonic(), False
     for step in range(start, cfg.steps):
-        values = _step(stage, part, loss, data, cfg, optimisers, step)
+        values = _step(stage, part, update, data, cfg, optimisers, step)
         if isinstance(data, Replay):
             values["played/return"] = data.returns()
         log.step(step, {**values, **part.gauges(), "rate": cfg.rate_at(step)})
@@ -208,7 +208,7 @@ def _steps(
 def _step(
     stage: Stage,
     part: Part,
-    loss: Loss,
+    update: Update | Captured,
     data: Data,
     cfg: Fit,
     optimisers: Mapping[str, torch.optim.Optimizer],
@@ -219,8 +219,11 @@ def _step(
     rng.seed_layers(rng.key(*address, "layers"))  # dropout and the like; isolated by the caller
     batch = _draw(stage, part, data, cfg, step)
     with finite.guarded(part, step, lambda: episodes(data, batch)):
-        losses = loss(part, batch, rng.torch_rng(*address, "noise", device=stage.device))
-        values = _gradients(part, losses, cfg)
+        told = update(part, batch, rng.torch_rng(*address, "noise", device=stage.device))
+        numbers = torch.stack(list(told.values())).tolist()  # the device is waited for here, once
+        values = dict(zip(told, numbers, strict=True))
+        if not all(math.isfinite(value) for name, value in values.items() if not name.endswith("/gradient")):
+            part.zero_grad(set_to_none=True)  # a loss is to blame, and not the gradients that come of it
         finite.refuse(part, batch, values, optimisers)
     for optimiser in optimisers.values():
         for settings in optimiser.param_groups:
@@ -231,33 +234,11 @@ def _step(
     return values
 
 
-def _gradients(part: Part, losses: Losses, cfg: Fit) -> dict[str, float]:
-    """Fills every parameter's gradient from its own group's loss; returns losses and gradient norms."""
-    groups = part.groups()
-    if set(losses) != set(groups):
-        raise UnusableInput(f"the loss returned {sorted(losses)} and the part's groups are {sorted(groups)}")
-    values = {name: float(value.detach()) for name, value in losses.items()}
-    if not all(math.isfinite(value) for value in values.values()):
-        return values
-    alike: dict[int, list[str]] = {}  # groups that share a loss share its backward pass
-    for name in groups:
-        alike.setdefault(id(losses[name]), []).append(name)
-    for names in alike.values():
-        parameters, last = [p for name in names for p in groups[name]], names is list(alike.values())[-1]
-        gradients = torch.autograd.grad(losses[names[0]], parameters, retain_graph=not last, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = None if gradient is None else _laid_out_like(parameter, gradient)
-    for name, parameters in groups.items():
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if cfg.clip > 0 and bool(norm.isfinite()):  # scaled by a norm that is not finite, all would be blamed
-            torch.nn.utils.clip_grads_with_norm_(parameters, cfg.clip, norm)
-        values[f"{name}/gradient"] = float(norm)
-    return values
-
-
-def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """Returns the value in the parameter's memory layout: fused AdamW walks memory, not axes."""
-    return value if value.stride() == parameter.stride() else torch.empty_like(parameter).copy_(value)
+def _update(stage: Stage, loss: Loss, limit: float) -> Update | Captured:
+    """An update in this stage's way."""
+    whole = stage.compile == WHOLE
+    update = Update(loss if whole or stage.compile == EAGER else Compiled(loss, stage.compile), limit)
+    return Captured(update) if whole else update
 
 
 def _draw(stage: Stage, part: Part, data: Data, cfg: Fit, step: int) -> Any:
@@ -277,7 +258,7 @@ def _optimisers(part: Part, cfg: Fit) -> dict[str, torch.optim.Optimizer]:
     return {name: cfg.optimiser(group, paces.get(name, 1.0)) for name, group in part.groups().items()}
 
 
-def _within_time(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log: Log) -> Fit:
+def _within_time(stage: Stage, part: Part, update: Update | Captured, data: Data, cfg: Fit, log: Log) -> Fit:
     """Turns a time share into steps, once: the number is recorded and used by every resume."""
     if not stage.seconds:
         return cfg
@@ -287,10 +268,10 @@ def _within_time(stage: Stage, part: Part, loss: Loss, data: Data, cfg: Fit, log
         optimisers = _optimisers(trial, cfg)
         with rng.isolated(stage.seed, stage.name):
             for step in range(2):
-                _step(stage, trial, loss, data, cfg, optimisers, step)
+                _step(stage, trial, update, data, cfg, optimisers, step)
             began = time.monotonic()
             for step in range(few):
-                _step(stage, trial, loss, data, cfg, optimisers, step)
+                _step(stage, trial, update, data, cfg, optimisers, step)
         fitting = int(stage.seconds * few / (time.monotonic() - began))
         checkpoint.sync_write(
             record, json.dumps({"steps": min(cfg.steps, max(20, fitting)), "asked": cfg.steps}).encode()
@@ -330,7 +311,7 @@ def _restore(stage: Stage, part: Part, optimisers: Mapping[str, torch.optim.Opti
         for parameter, entry in optimiser.state.items():
             for kind, value in entry.items():
                 if value.shape == parameter.shape:
-                    entry[kind] = _laid_out_like(parameter, value)
+                    entry[kind] = laid_out_like(parameter, value)
     log.say(f"{stage.name}: going on from step {step}")
     return step
 

@@ -33,6 +33,7 @@ from retrodict.run.loop import Stage, Stop
 from retrodict.run.repeat import Body, repeat
 from retrodict.run.replay import Replay
 from retrodict.run.spending import Spending
+from retrodict.run.update import Loss
 
 if TYPE_CHECKING:
     from retrodict.envs.rollout import Actor
@@ -109,7 +110,7 @@ class Run:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def fit(self, name: str, part: P, loss: loop.Loss, data: loop.Data, cfg: loop.Fit) -> P:
+    def fit(self, name: str, part: P, loss: Loss, data: loop.Data, cfg: loop.Fit) -> P:
         """Trains a part (`run.loop.fit`) and keeps it under this name."""
         described: dict[str, Any] = {
             "part": part.describe(),

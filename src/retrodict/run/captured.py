@@ -1,0 +1,93 @@
+"""Updates that are replayed: an update's loss and gradients as one CUDA graph, recorded at the first batch.
+
+Nothing is compiled: the same kernels run one after the other, and only the calls are saved, which take longer than the
+kernels where nets are small. Optimisers and what a part does after a step stay outside.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrodict.clip import Clip
+from retrodict.errors import UnusableInput
+from retrodict.nn.part import Part
+from retrodict.run import finite
+from retrodict.run.update import Update
+
+WARM = 3  # updates before the recording, in which libraries choose their kernels
+
+
+class Captured:
+    """An update as one CUDA graph.
+
+    It is recorded anew for another part, or for batches of other shapes.
+
+    Raises:
+        UnusableInput: the loss waits for a number or reads memory of the CPU, or batches differ in their words.
+    """
+
+    def __init__(self, update: Update) -> None:
+        self.update = update
+        self._part: Part | None = None
+        self._shapes: list[Any] = []
+        self._words: list[Any] = []
+
+    def __call__(self, part: Part, batch: Any, noise: torch.Generator) -> dict[str, Tensor]:
+        """Returns what the update returns; the same memory holds it each time."""
+        given = [tensor for _, tensor in finite.inputs(batch)]
+        shapes = [(tuple(tensor.shape), tensor.dtype) for tensor in given]
+        if part is not self._part or shapes != self._shapes:
+            self._record(part, batch, noise.device)
+            self._part, self._shapes, self._words = part, shapes, _words(batch)
+        if _words(batch) != self._words:
+            raise UnusableInput("batches differ in their words, which no graph takes in; use --compile default or none")
+        for mine, one in zip(self._inputs, given, strict=True):
+            mine.copy_(one)
+        self._noise.manual_seed(noise.initial_seed())
+        self._graph.replay()
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
+        return self._numbers
+
+    def _record(self, part: Part, batch: Any, device: torch.device) -> None:
+        """Records the update on a copy of the batch; the part and torch's own generator stay as they are."""
+        mine = _copied(batch)
+        self._inputs = [tensor for _, tensor in finite.inputs(mine)]
+        self._noise, self._graph = torch.Generator(device).manual_seed(0), torch.cuda.CUDAGraph()
+        self._graph.register_generator_state(self._noise)
+        buffers, layers = [buffer.clone() for buffer in part.buffers()], torch.cuda.get_rng_state(device)
+        own = torch.cuda.current_stream(device)
+        aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        aside.wait_stream(own)
+        with torch.cuda.stream(aside):
+            for _ in range(WARM):
+                self.update(part, mine, self._noise)
+        own.wait_stream(aside)
+        try:
+            with torch.cuda.graph(self._graph):
+                self._numbers = self.update(part, mine, self._noise)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UnusableInput(f"this loss is no graph of kernels alone ({reason}); use --compile default") from error
+        self._gradients: list[tuple[nn.Parameter, Tensor]] = [
+            (parameter, parameter.grad) for parameter in part.parameters() if parameter.grad is not None
+        ]
+        torch.cuda.set_rng_state(layers, device)
+        with torch.no_grad():
+            for buffer, old in zip(part.buffers(), buffers, strict=True):
+                buffer.copy_(old)
+
+
+def _copied(batch: Any) -> Any:
+    if isinstance(batch, dict):
+        return {name: _copied(clip) for name, clip in batch.items()}
+    assert isinstance(batch, Clip), "a batch is a clip or a dict of them"
+    fields = {name.rsplit(".", 1)[1]: tensor.clone() for name, tensor in finite.inputs(batch)}
+    return batch.with_(**fields)
+
+
+def _words(batch: Any) -> list[Any]:
+    return [clip.text for clip in finite.clips_of(batch).values()]
