@@ -20,7 +20,7 @@ task() {
     "$python" -m retrodict record "$world" "${options[@]}" --policy random --episodes 5 --out "$run/data"
     "$python" -m retrodict train tdmpc2 --data "$run/data" --out "$run/run" --size paper --env "$world" --copies 4 \
         --device cuda --compile whole --set played=47500 --set fit.steps=47500
-    "$python" -m retrodict act "$run/run" --env "$world" "${options[@]}" --episodes 10 --json > "$run/act.json"
+    "$python" -m retrodict act "$run/run" --env "$world" "${options[@]}" --episodes 10 --device cuda --json > "$run/act.json"
     "$python" scripts/gpu_check.py "$out" published "$1" > "$out/$1.json"
 }
 export MUJOCO_GL=disabled

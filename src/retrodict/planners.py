@@ -7,6 +7,7 @@ seed, episode (`Clip.segment`) and decision, so a row's answer does not depend o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +17,7 @@ from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.models.wordless import wordless
+from retrodict.nn.graph import Graph
 from retrodict.rng import torch_rng
 from retrodict.roles import ForwardModel, Memory, Score, State, join
 from retrodict.segments import GAUSSIAN, normaliser
@@ -26,18 +28,22 @@ REACH = 3.0  # standard deviations of a latent vector that count as its range
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What a decision starts from: the world's state, and of each row its decision number and its noise."""
+    """What a decision starts from: the world's state, of each row its decision number and its noise, and noise for a
+    world that draws none. Scores are looked at as they come, or kept as `unseen` until the decision is made."""
 
     state: State
     count: list[int]
     rngs: list[torch.Generator]
+    spare: torch.Generator
+    unseen: list[Tensor] | None = None
 
 
 class Planner:
     """A Policy that imagines `samples` futures of `horizon` steps at once; a subclass says which.
 
     Words that the world takes stay unsaid. Its answer is certain. Its memory is the world's state, the number of
-    decisions in this episode, and the last plan.
+    decisions in this episode, and the last plan. On a CUDA device decisions are replayed as one graph, with the same
+    answers, where `replayed` is set to true.
 
     Raises:
         Incompatible: the score reads other actions or frames than the world makes.
@@ -54,6 +60,8 @@ class Planner:
         self.inner, self.score, self.horizon, self.samples, self.seed = forward, score, horizon, samples, seed
         self.space, self.view = forward.space, replace(forward.view, before=forward.view.frames - 1)
         self.middle, self.half = _range(forward.space)
+        self.replayed = False
+        self._replays: _Replays | None = None
         self._draws = False
 
     def think(
@@ -65,7 +73,8 @@ class Planner:
     def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
         """Answers for the last frame."""
         rows, device = past.rows, past.device
-        blank = self.middle.to(device).expand(rows, self.horizon, -1)
+        self.middle, self.half = self.middle.to(device), self.half.to(device)
+        blank = self.middle.expand(rows, self.horizon, -1)
         if memory is None:
             state, count = self.inner.observe(past), torch.zeros(rows, dtype=torch.long, device=device)
             plan, kept = blank, blank.unsqueeze(1).repeat(1, self.kept, 1, 1)
@@ -82,8 +91,19 @@ class Planner:
         episodes = [0] * rows if past.segment is None else past.segment[:, -1].tolist()
         numbers = count.tolist()
         rngs = [torch_rng(self.seed, "plan", e, n, device=device) for e, n in zip(episodes, numbers, strict=True)]
-        belief, plan, kept = self.think(Moment(state, numbers, rngs), plan, kept, count == 0)
+        now = Moment(state, numbers, rngs, torch_rng(self.seed, "plan/unused", device=device))
+        belief, plan, kept = self._thought(now, plan, kept, count == 0)
         return belief, {"state": state, "count": count + 1, "plan": plan, "kept": kept}
+
+    def _thought(self, now: Moment, plan: Tensor, kept: Tensor, young: Tensor) -> tuple[Distribution, Tensor, Tensor]:
+        """What `think` answers, by a replay where it may: the first decision of so many rows is recorded after it."""
+        if not (self.replayed and plan.is_cuda):
+            return self.think(now, plan, kept, young)
+        if self._replays is not None and self._replays.rows == len(plan):
+            return self._replays(now, plan, kept, young) or self.think(now, plan, kept, young)
+        answer = self.think(now, plan, kept, young)
+        self._replays = _Replays(self, now, plan, kept, young)
+        return answer
 
     def worth(self, now: Moment, plans: Float[Tensor, "b n k d"]) -> Float[Tensor, "b n"]:
         """Imagines and scores plans: all rows together, or one by one where the world draws.
@@ -91,18 +111,14 @@ class Planner:
         Raises:
             UnusableInput: the score is not one finite number for each future.
         """
-        rows, device = len(plans), plans.device
+        rows = len(plans)
         if rows > 1 and not self._draws:
-            noise = torch_rng(self.seed, "plan/unused", device=device)
-            unused = noise.get_state()
-            found = self._worth(now.state, plans, noise)
-            if torch.equal(unused, noise.get_state()):
+            unused = None if now.unseen is not None else now.spare.get_state()
+            found = self._worth(now.state, plans, now.spare)
+            if unused is None or torch.equal(unused, now.spare.get_state()):
                 return self._finite(found, plans, now)
             self._draws = True  # what was imagined with shared noise is thrown away
-        each = [
-            self._worth(tree.pick(now.state, torch.tensor([row])), plans[row : row + 1], now.rngs[row])
-            for row in range(rows)
-        ]
+        each = [self._worth(tree.row(now.state, row), plans[row : row + 1], now.rngs[row]) for row in range(rows)]
         return self._finite(torch.cat(each), plans, now)
 
     def _worth(self, state: State, plans: Float[Tensor, "b n k d"], rng: torch.Generator) -> Float[Tensor, "b n"]:
@@ -114,6 +130,9 @@ class Planner:
         return found.view(plans.shape[:2])
 
     def _finite(self, found: Tensor, plans: Tensor, now: Moment) -> Tensor:
+        if now.unseen is not None:
+            now.unseen.append(found)
+            return found
         bad = (~found.isfinite()).nonzero()
         if len(bad):
             row, number = bad[0].tolist()
@@ -124,6 +143,42 @@ class Planner:
                 "world imagines there"
             )
         return found
+
+
+class _Replays:
+    """A planner's decisions for so many rows, replayed as one CUDA graph."""
+
+    def __init__(self, planner: Planner, now: Moment, plan: Tensor, kept: Tensor, young: Tensor) -> None:
+        self.rows, device = len(plan), plan.device
+        self._inputs = [tensor.clone() for tensor in tree.leaves((now.state, plan, kept, young))]
+        self._rngs = [torch.Generator(device).manual_seed(0) for _ in now.rngs]
+        spare = torch.Generator(device).manual_seed(0)
+
+        def work() -> tuple[Distribution, Tensor, Tensor, Tensor]:
+            state, mine, held, new = _filled((now.state, plan, kept, young), self._inputs)
+            moment = Moment(state, now.count, self._rngs, spare, [])
+            belief, planned, keep = planner.think(moment, mine, held, new)
+            assert moment.unseen, "a planner scores what it imagines"
+            return belief, planned, keep, torch.stack([found.isfinite().all() for found in moment.unseen]).all()
+
+        self._graph = Graph(work, device, [*self._rngs, spare])
+
+    def __call__(
+        self, now: Moment, plan: Tensor, kept: Tensor, young: Tensor
+    ) -> tuple[Distribution, Tensor, Tensor] | None:
+        """Returns the answer, the plan and the plans to keep; None where a score is not finite."""
+        for mine, given in zip(self._inputs, tree.leaves((now.state, plan, kept, young)), strict=True):
+            mine.copy_(given)
+        for generator, wanted in zip(self._rngs, now.rngs, strict=True):
+            generator.manual_seed(wanted.initial_seed())
+        belief, planned, keep, good = self._graph.replay()
+        return (replace(belief, params=belief.params.clone()), planned.clone(), keep.clone()) if bool(good) else None
+
+
+def _filled(shape: tree.Tree, leaves: list[Tensor]) -> Any:
+    """The same tree with other tensors, in their order."""
+    left = iter(leaves)
+    return tree.map_tensors(lambda _: next(left), shape)
 
 
 def seen(forward: ForwardModel, clip: Clip, score: Score) -> Clip:
@@ -160,7 +215,7 @@ class GradientPlanner(Planner):
         self, now: Moment, plan: Float[Tensor, "b k d"], kept: Float[Tensor, "b e k d"], young: Bool[Tensor, "b"]
     ) -> tuple[Distribution, Float[Tensor, "b k d"], Float[Tensor, "b e k d"]]:
         """Starts from the last plan and from random ones; answers the best that was met."""
-        middle, half = self.middle.to(plan), self.half.to(plan)
+        middle, half = self.middle, self.half
         shape = (self.samples - 1, *plan.shape[1:])
         noise = torch.stack([torch.rand(shape, generator=rng, device=plan.device) for rng in now.rngs]) * 2 - 1
         at = torch.cat([((plan - middle) / half).unsqueeze(1), noise], 1).detach().requires_grad_()

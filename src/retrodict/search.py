@@ -70,7 +70,7 @@ class SearchPlanner(Planner):
     ) -> tuple[Distribution, Float[Tensor, "b k d"], Float[Tensor, "b e k d"]]:
         """Draws, imagines, scores, and moves the belief to the elites; answers the best plan, under a temperature an
         elite that is drawn by its weight."""
-        how, middle, half = self.how, self.middle.to(plan), self.half.to(plan)
+        how, middle, half = self.how, self.middle, self.half
         mean = torch.where(half > 0, plan, (plan + middle) / 2)  # a choice is open again by half
         spread = (how.largest * half).expand_as(mean)
         proposed = self._proposed(now, plan)
@@ -103,15 +103,15 @@ class SearchPlanner(Planner):
         """New plans of every row."""
         shape = (self.fresh, *mean.shape[1:])
         noise = torch.stack([torch.randn(shape, generator=rng, device=mean.device) for rng in rngs])
-        middle, half = self.middle.to(mean), self.half.to(mean)
+        middle, half = self.middle, self.half
         if self.how.uniform:
             plans = drawn(self.space, middle.expand_as(mean), torch.zeros_like(mean), noise)
             return plans.where(half == 0, middle + half * (2 * torch.special.ndtr(noise) - 1))
         return self._bounded(drawn(self.space, mean, spread, coloured(noise, self.how.colour)))
 
     def _bounded(self, plans: Float[Tensor, "b n k d"]) -> Float[Tensor, "b n k d"]:
-        middle, half = self.middle.to(plans), self.half.to(plans)
-        return plans.where(half == 0, plans.clamp(middle - half, middle + half))
+        low, high = self.middle - self.half, self.middle + self.half
+        return plans.where(self.half == 0, plans.clamp(low, high))
 
     def _proposed(self, now: Moment, plan: Tensor) -> Float[Tensor, "b p k d"]:
         """What the policy does in the world, a few times over."""
@@ -119,7 +119,7 @@ class SearchPlanner(Planner):
             return plan.new_zeros(len(plan), 0, *plan.shape[1:])
         found = []
         for row, rng in enumerate(now.rngs):
-            wide = tree.repeat(tree.pick(now.state, torch.tensor([row])), self.proposals)
+            wide = tree.repeat(tree.row(now.state, row), self.proposals)
             clip, _ = self.inner.imagine(wide, self.policy, self.horizon, rng)
             assert clip.actions is not None, "a world tells what a policy did in it"
             found.append(clip.actions)

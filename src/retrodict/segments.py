@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from retrodict.errors import UnknownName, UnusableInput
+from retrodict.nn.device import constant
 
 Kind = Literal["categorical", "binary", "continuous", "text", "code", "vector"]
 KINDS: tuple[Kind, ...] = ("categorical", "binary", "continuous", "text", "code", "vector")
@@ -196,9 +197,8 @@ def by_class(segment: Segment, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
     """Center and scale of a continuous segment, one a column: a normalised number is (number - center) / scale."""
-    center = like.new_tensor(segment.center) if segment.center else like.new_zeros(segment.width)
-    scale = like.new_tensor(segment.scale) if segment.scale else like.new_ones(segment.width)
-    return center, scale
+    center, scale = segment.center or (0.0,) * segment.width, segment.scale or (1.0,) * segment.width
+    return constant(center, like.device, like.dtype), constant(scale, like.device, like.dtype)
 
 
 def within_reach(values: Tensor, low: float, high: float) -> Tensor:

@@ -38,6 +38,18 @@ def pick(tree: Tree, index: Tensor) -> Tree:
     return map_tensors(lambda tensor: tensor[index.to(tensor.device)], tree)
 
 
+def row(tree: Tree, number: int) -> Tree:
+    """Keeps one row."""
+    return map_tensors(lambda tensor: tensor[number : number + 1], tree)
+
+
+def leaves(tree: Tree) -> list[Tensor]:
+    """Returns all tensors, in the order of `map_tensors`."""
+    found: list[Tensor] = []
+    map_tensors(lambda tensor: found.append(tensor) or tensor, tree)  # type: ignore[func-returns-value]
+    return found
+
+
 def concatenate(trees: Sequence[Tree]) -> Tree:
     """Puts the rows of trees of one structure one after the other: rows a and b become a b.
 

@@ -55,6 +55,8 @@ class Act(Loading):
     """Which levels (900,000,000 + seed x 1,000,000 and up), 0..999."""
     video: Path | None = None
     """Write the first three episodes of the first row as an mp4 file."""
+    device: str = "cpu"
+    """Where a run thinks: cpu, cuda, or one of several, such as cuda:1."""
     set: UseAppendAction[tuple[str, ...]] = ()
     """An option of the world, such as --set size=54; may be repeated."""
 
@@ -98,19 +100,25 @@ class Act(Loading):
     def _of_run(self, world: World) -> list[Way]:
         """The planner first, then the run's policy where it has one, drawing and by mode."""
         from retrodict.envs.rollout import policy_actor
+        from retrodict.nn.device import device_of
+        from retrodict.nn.part import Part
         from retrodict.run.checkpoint import load_system
 
-        system, ways = load_system(self.policy).decoded(), list[Way]()
+        system, ways, device = load_system(self.policy), list[Way](), device_of(self.device)
+        for part in system.parts().values():
+            if isinstance(part, Part):
+                part.to(device)
+        system = system.decoded()
         if self.planner:
             if system.forward is None:
                 raise UnusableInput(
                     f"{self.policy} has no world to think in; train a recipe that has one, such as iris"
                 )
             planner = thinking(self.planner, system.forward, self.horizon, self.samples)
-            ways.append((self.policy, self.planner, lambda: policy_actor(planner, world)))
+            ways.append((self.policy, self.planner, lambda: policy_actor(planner, world, device=device)))
         if (policy := system.policy) is not None:
-            ways.append((self.policy, "sampled", lambda: policy_actor(policy, world, mode=False)))
-            ways.append((self.policy, "mode", lambda: policy_actor(policy, world)))
+            ways.append((self.policy, "sampled", lambda: policy_actor(policy, world, mode=False, device=device)))
+            ways.append((self.policy, "mode", lambda: policy_actor(policy, world, device=device)))
         if not ways:
             raise UnusableInput(
                 f"{self.policy} has no policy to act with; train one that has, such as vpt, lapo or bc, or, where its "

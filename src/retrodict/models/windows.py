@@ -8,12 +8,13 @@ from torch import Tensor
 
 from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
+from retrodict.nn.device import constant
 from retrodict.roles import View
 
 
 def window_index(clip: Clip, view: View, points: int) -> Int[Tensor, "b n f"]:
     """Frame numbers shown for each of the first `points` frames of a clip; an episode's edge frame repeats."""
-    offsets = torch.tensor(view.offsets(), device=clip.device)
+    offsets = constant(tuple(view.offsets()), clip.device, torch.long)
     index = torch.arange(points, device=clip.device).view(1, -1, 1) + offsets  # 1 n f
     first, last = _edges(clip)
     return torch.minimum(torch.maximum(index, first[:, :points, None]), last[:, :points, None])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -25,6 +27,13 @@ def device_of(device: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError):
         pass
     raise UnusableInput(f"expected the device to be one of {', '.join(known)}, as torch has here; got {device!r}")
+
+
+@lru_cache(maxsize=1024)
+def constant(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Returns numbers that never change as a tensor, made once on each device. It is not to be written to."""
+    with torch.inference_mode(False):  # it outlives who asks
+        return torch.tensor(numbers, device=device, dtype=dtype)
 
 
 def number_in(module: nn.Module, name: str) -> float:

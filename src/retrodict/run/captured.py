@@ -1,7 +1,6 @@
 """Updates that are replayed: an update's loss and gradients as one CUDA graph, recorded at the first batch.
 
-Nothing is compiled: the same kernels run one after the other, and only the calls are saved, which take longer than the
-kernels where nets are small. Optimisers and what a part does after a step stay outside.
+Nothing is compiled. Optimisers and what a part does after a step stay outside.
 """
 
 from __future__ import annotations
@@ -9,15 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
+from retrodict.nn.graph import Graph
 from retrodict.nn.part import Part
 from retrodict.run import finite
 from retrodict.run.update import Update
-
-WARM = 3  # updates before the recording, in which libraries choose their kernels
 
 
 class Captured:
@@ -47,35 +45,19 @@ class Captured:
         for mine, one in zip(self._inputs, given, strict=True):
             mine.copy_(one)
         self._noise.manual_seed(noise.initial_seed())
-        self._graph.replay()
+        numbers = self._graph.replay()
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
-        return self._numbers
+        return numbers
 
     def _record(self, part: Part, batch: Any, device: torch.device) -> None:
-        """Records the update on a copy of the batch; the part and torch's own generator stay as they are."""
+        """Records the update on a copy of the batch; the part stays as it is."""
         mine = _copied(batch)
         self._inputs = [tensor for _, tensor in finite.inputs(mine)]
-        self._noise, self._graph = torch.Generator(device).manual_seed(0), torch.cuda.CUDAGraph()
-        self._graph.register_generator_state(self._noise)
-        buffers, layers = [buffer.clone() for buffer in part.buffers()], torch.cuda.get_rng_state(device)
-        own = torch.cuda.current_stream(device)
-        aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        aside.wait_stream(own)
-        with torch.cuda.stream(aside):
-            for _ in range(WARM):
-                self.update(part, mine, self._noise)
-        own.wait_stream(aside)
-        try:
-            with torch.cuda.graph(self._graph):
-                self._numbers = self.update(part, mine, self._noise)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise UnusableInput(f"this loss is no graph of kernels alone ({reason}); use --compile default") from error
-        self._gradients: list[tuple[nn.Parameter, Tensor]] = [
-            (parameter, parameter.grad) for parameter in part.parameters() if parameter.grad is not None
-        ]
-        torch.cuda.set_rng_state(layers, device)
+        self._noise = torch.Generator(device).manual_seed(0)
+        buffers = [buffer.clone() for buffer in part.buffers()]
+        self._graph = Graph(lambda: self.update(part, mine, self._noise), device, [self._noise])
+        self._gradients = [(p, p.grad) for p in part.parameters() if p.grad is not None]
         with torch.no_grad():
             for buffer, old in zip(part.buffers(), buffers, strict=True):
                 buffer.copy_(old)

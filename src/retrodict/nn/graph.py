@@ -1,0 +1,49 @@
+"""Work on a CUDA device that is recorded once and replayed: calls of small kernels take longer than the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import torch
+
+from retrodict.errors import UnusableInput
+
+WARM = 3  # times that the work is done before it is recorded, while libraries choose their kernels
+
+T = TypeVar("T")
+
+
+class Graph(Generic[T]):
+    """Records `work()`, which reads and writes memory that stays where it is, and what it returned, `result`.
+
+    Each replay does the same with what lies there then, and writes `result` anew. The same kernels run as without, so
+    that numbers are the same. Random numbers come from the generators `noise`, and from torch's own, which is left as
+    it was; what else the work changes, such as buffers, is the caller's to put back.
+
+    Raises:
+        UnusableInput: the work waits for a number or reads memory of the CPU.
+    """
+
+    def __init__(self, work: Callable[[], T], device: torch.device, noise: Sequence[torch.Generator] = ()) -> None:
+        self._graph, drawn = torch.cuda.CUDAGraph(), torch.cuda.get_rng_state(device)
+        for generator in noise:
+            self._graph.register_generator_state(generator)
+        own = torch.cuda.current_stream(device)
+        aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        aside.wait_stream(own)
+        with torch.cuda.stream(aside):
+            for _ in range(WARM):
+                work()
+        own.wait_stream(aside)
+        try:
+            with torch.cuda.graph(self._graph):
+                self.result = work()
+        except RuntimeError as error:
+            raise UnusableInput(f"this cannot be replayed as one graph: {str(error).splitlines()[0]}") from error
+        torch.cuda.set_rng_state(drawn, device)
+
+    def replay(self) -> T:
+        """Does the work again; returns `result`."""
+        self._graph.replay()
+        return self.result
