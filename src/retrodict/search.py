@@ -8,6 +8,7 @@ range.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from retrodict import tree
 from retrodict.errors import UnusableInput
+from retrodict.nn.graph import side_by_side
 from retrodict.planners import Moment, Planner, better, rows_of
 from retrodict.roles import ForwardModel, Policy, Score, join
 from retrodict.segments import GAUSSIAN, normaliser
@@ -117,12 +119,14 @@ class SearchPlanner(Planner):
         """What the policy does in the world, a few times over."""
         if self.policy is None:
             return plan.new_zeros(len(plan), 0, *plan.shape[1:])
-        found = []
-        for row, rng in enumerate(now.rngs):
+
+        def of(row: int, rng: torch.Generator) -> Tensor:
             wide = tree.repeat(tree.row(now.state, row), self.proposals)
             clip, _ = self.inner.imagine(wide, self.policy, self.horizon, rng)
             assert clip.actions is not None, "a world tells what a policy did in it"
-            found.append(clip.actions)
+            return clip.actions
+
+        found = side_by_side([partial(of, row, rng) for row, rng in enumerate(now.rngs)])
         return self._bounded(torch.stack(found))
 
     def _loosened(self, belief: Distribution, spread: Float[Tensor, "b d"]) -> Distribution:
@@ -216,11 +220,19 @@ def coloured(noise: Float[Tensor, "b n k d"], colour: float) -> Float[Tensor, "b
     The lowest frequency, 0, counts as that of one turn in the horizon.
     """
     steps = noise.shape[-2]
-    turns = torch.fft.rfftfreq(steps, device=noise.device).clamp_min(1 / steps)
-    gain = turns ** (-colour / 2)
-    whole = torch.cat([gain, gain[1 : (steps + 1) // 2]])  # negative frequencies as well
-    spectrum = torch.fft.rfft(noise, dim=-2) * (gain / (whole**2).mean().sqrt()).unsqueeze(-1)
+    spectrum = torch.fft.rfft(noise, dim=-2) * _gain(steps, colour, noise.device).unsqueeze(-1)
     return torch.fft.irfft(spectrum, steps, dim=-2)  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def _gain(steps: int, colour: float, device: torch.device) -> Float[Tensor, "f"]:
+    """How much of each frequency goes into noise of a colour."""
+    with torch.inference_mode(False):  # it outlives who asks
+        turns = torch.fft.rfftfreq(steps, device=device).clamp_min(1 / steps)
+        gain = turns ** (-colour / 2)
+        whole = torch.cat([gain, gain[1 : (steps + 1) // 2]])  # negative frequencies as well
+        scaled: Tensor = gain / (whole**2).mean().sqrt()
+        return scaled
 
 
 def _one_of(plans: Tensor, weight: Float[Tensor, "b e"], rngs: list[torch.Generator]) -> Float[Tensor, "b k d"]:

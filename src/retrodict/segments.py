@@ -203,7 +203,7 @@ def normaliser(segment: Segment, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def within_reach(values: Tensor, low: float, high: float) -> Tensor:
     """Numbers beyond a bound do what the bound does; those that are not finite stay, as they must show."""
-    return torch.where(values.isfinite(), values.clamp(low, high), values)
+    return torch.where(values.abs() == torch.inf, values, values.clamp(low, high))
 
 
 def uncertainty(segment: Segment, given: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from retrodict.errors import UnusableInput
 
@@ -47,3 +48,18 @@ class Graph(Generic[T]):
         """Does the work again; returns `result`."""
         self._graph.replay()
         return self.result
+
+
+def side_by_side(works: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
+    """Does works that do not need each other: one after the other, and at once in the replays of a `Graph`."""
+    if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+        return [work() for work in works]
+    own, found = torch.cuda.current_stream(), []
+    streams = [torch.cuda.Stream() for _ in works]  # type: ignore[no-untyped-call]
+    for stream, work in zip(streams, works, strict=True):
+        stream.wait_stream(own)
+        with torch.cuda.stream(stream):
+            found.append(work())
+    for stream in streams:
+        own.wait_stream(stream)
+    return found

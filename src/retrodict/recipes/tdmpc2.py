@@ -24,7 +24,6 @@ from retrodict.models.tdmpc_weights import from_published
 from retrodict.nn.part import Part
 from retrodict.plan import Rewards, mppi
 from retrodict.roles import Memory, System
-from retrodict.run.compiled import WHOLE
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run
 from retrodict.spaces import Distribution
@@ -105,6 +104,7 @@ class Planned(Part):
             world, Rewards(discount, Bootstrap(world)), horizon, samples, iterations, elites, temperature,
             policy=self.prior, proposals=proposals, explore=explore, seed=seed,
         )  # fmt: skip
+        self.planner.replayed = True
 
     def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
         """Answers for the last frame."""
@@ -139,12 +139,7 @@ def train(cfg: Config, run: Run) -> System:
     )
     seen = steps.shown(cache.view(stacked + cfg.horizon, stacked - 1))
     world = run.fit("recorded", world, loss, seen, cfg.before)
-
-    def playing(part: LatentWorld) -> Planned:
-        player = planned(part, cfg, discount, run.seed, explore=True)
-        player.planner.replayed = run.compile == WHOLE
-        return player
-
+    playing = partial(planned, cfg=cfg, discount=discount, seed=run.seed, explore=True)
     world = run.fit("played", world, loss, run.replay(seen, playing, cfg.played, whole=False), cfg.fit)
     return System(forward=world, policy=planned(world, cfg, discount, run.seed))
 
