@@ -40,6 +40,7 @@ from retrodict.spaces import ActionSpace, categorical
 
 SIZE, CELL = 36, 4
 UPDATES = 48  # in each stage of a world
+BEFORE = 2_500  # random actions of a task of the published tier, each of two steps
 SPACE = ActionSpace((categorical("move", ("stay", "up", "down", "left", "right")),))
 MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]])
 
@@ -187,13 +188,18 @@ def updates(name: str, how: str) -> tuple[dict[str, Any], dict[str, bool]]:
     return {key: found}, {key: found["relative error"] < 5e-2}  # rounding may turn draws
 
 
-def published(task: str) -> dict[str, Any]:
-    """What a run of the published tier came to: returns while it played, and of its plans in the end."""
-    run = Path("runs/published") / task / "run"
-    lines = [json.loads(line) for line in (run / "stages/played/metrics.jsonl").read_text().splitlines()]
-    every = {line["step"] + 1: round(line["played/return"], 1) for line in lines if (line["step"] + 1) % 2500 == 0}
-    played = json.loads((run.parent / "act.json").read_text())
-    return {"task": task, "seeds": 1, "updates": len(lines), "return of the last 20 episodes": every, **played}
+def published(out: Path, task: str) -> dict[str, Any]:
+    """What a run of the published tier came to: mean returns of the 20 episodes that it had played last, exploring, by
+    the task's steps so far, those of random actions among them; and its plans in the end, where it got so far."""
+    run, found = Path("runs/published") / task, json.loads((out / "gpu.json").read_text())
+    lines = [json.loads(line) for line in (run / "run/stages/played/metrics.jsonl").read_text().splitlines()]
+    every = {f"{2 * (BEFORE + line['step'] + 1)}": round(line["played/return"], 1) for line in lines}
+    last = list(every)[-1]
+    return {
+        "task": task, "seeds": 1, "device": found["device"], "torch": found["versions"]["torch"], "steps": int(last),
+        "mean return of the last 20 episodes": {k: v for k, v in every.items() if int(k) % 5000 == 0 or k == last},
+        "acting": json.loads((run / "act.json").read_text()) if (run / "act.json").exists() else None,
+    }  # fmt: skip
 
 
 PARTS: dict[str, Callable[[], tuple[dict[str, Any], dict[str, bool]]]] = {"numbers": numbers, "training": training} | {
@@ -220,6 +226,6 @@ def main(out: Path, parts: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     if sys.argv[2:3] == ["published"]:
-        print(json.dumps(published(sys.argv[3]), indent=1))
+        print(json.dumps(published(Path(sys.argv[1]), sys.argv[3]), indent=1))
         sys.exit(0)
     sys.exit(main(Path(sys.argv[1]), sys.argv[2:] or list(PARTS)))

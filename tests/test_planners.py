@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from retrodict import planners
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.plan import CycleScore, Rewards, WeightedScore, cem, gradient, icem, mppi, random_shooting
@@ -249,6 +250,55 @@ def test_scores_that_are_not_finite_are_refused(name: str, bad: float) -> None:
     told = rf"1 of \d+ imagined futures .* not finite.* is {bad}, of plan 3 in row 1 at decision 0"
     with pytest.raises(UnusableInput, match=told):
         PLANNERS[name](Point(), broken).act(at(1.0, 2.0))
+
+
+class Again:
+    """Stands in for a CUDA graph where there is no such device: it does the work anew, from the same memory."""
+
+    def __init__(self, work: Callable[[], Any], device: torch.device, noise: Any = ()) -> None:
+        self.work, self.device = work, device
+        self.work()
+
+    def replay(self) -> Any:
+        return self.work()
+
+
+@every_search
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_decisions_are_replayed_with_the_same_answers(name: str, noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[Again] = []
+    monkeypatch.setattr(planners, "recordable", lambda device: True)
+    monkeypatch.setattr(planners, "Graph", lambda *given: recorded.append(Again(*given)) or recorded[-1])
+    told: list[list[Tensor]] = []
+    for replayed in (False, True):
+        planner, memory, answers = PLANNERS[name](Point(noise=noise), Rewards(0.9)), None, []
+        planner.replayed = replayed
+        for step in range(4):
+            episodes = [[7, 7], [3, 3 + step // 2]]  # the second row begins anew
+            past = later([[1.0, 1.5 - step], [0.4, 0.1 * step]], episodes)
+            belief, memory = planner.act(past if step else past.pick([0, 1]), memory)
+            answers += [belief.params, memory["plan"], memory["kept"]]
+        belief, _ = planner.act(at(1.0))  # another number of rows is recorded apart
+        told.append([*answers, belief.params])
+    assert all(torch.equal(one, other) for one, other in zip(*told, strict=True))
+    assert len(recorded) == 2
+
+
+@every_search
+def test_a_replay_says_what_is_not_finite_as_a_decision_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planners, "recordable", lambda device: True)
+    monkeypatch.setattr(planners, "Graph", Again)
+    bad = [0.0]
+
+    def breaking(clip: Clip) -> Tensor:
+        return near(0.0)(clip) + torch.tensor(bad[0])
+
+    planner = PLANNERS[name](Point(), breaking)
+    planner.replayed = True
+    _, memory = planner.act(at(1.0, 2.0))
+    bad[0] = torch.nan
+    with pytest.raises(UnusableInput, match="not finite"):
+        planner.act(at(1.0, 2.0), memory)
 
 
 def test_gradients_that_do_not_come_are_refused() -> None:

@@ -17,7 +17,7 @@ from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.models.wordless import wordless
-from retrodict.nn.graph import Graph
+from retrodict.nn.graph import Graph, recordable
 from retrodict.rng import torch_rng
 from retrodict.roles import ForwardModel, Memory, Score, State, join
 from retrodict.segments import GAUSSIAN, normaliser
@@ -97,7 +97,7 @@ class Planner:
 
     def _thought(self, now: Moment, plan: Tensor, kept: Tensor, young: Tensor) -> tuple[Distribution, Tensor, Tensor]:
         """What `think` answers, by a replay where it may: the first decision of so many rows is recorded after it."""
-        if not (self.replayed and plan.is_cuda):
+        if not (self.replayed and recordable(plan.device)):
             return self.think(now, plan, kept, young)
         if self._replays is not None and self._replays.rows == len(plan):
             return self._replays(now, plan, kept, young) or self.think(now, plan, kept, young)
@@ -132,7 +132,7 @@ class Planner:
     def _finite(self, found: Tensor, plans: Tensor, now: Moment) -> Tensor:
         if now.unseen is not None:
             now.unseen.append(found)
-            return found
+            return found.where(found.isfinite(), 0)  # no more than a way on: such an answer is not used
         bad = (~found.isfinite()).nonzero()
         if len(bad):
             row, number = bad[0].tolist()

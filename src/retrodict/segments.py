@@ -189,7 +189,7 @@ def _number(segment: Segment, value: str | float) -> float:
 
 def by_class(segment: Segment, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Splits logits into that of each value within its merged class and that of its class; they add up again."""
-    same = torch.tensor(segment.merged, device=logits.device)
+    same = constant(segment.merged, logits.device, torch.long)
     alike = same.unsqueeze(-1) == same  # value k, value j
     whole = logits.unsqueeze(-2).masked_fill(~alike, -torch.inf).logsumexp(-1)
     return logits - whole, whole
@@ -228,6 +228,6 @@ def left_open(segment: Segment, given: Tensor, limits: Tensor, top: Tensor) -> t
     if segment.kind == "binary":
         on, off = (given.sigmoid() >= limits) | (top > 0.5), ((-given).sigmoid() >= limits) | (top <= 0.5)
         return (on & ~off).to(top.dtype), on.to(top.dtype)
-    same = torch.tensor(segment.merged, device=top.device)
+    same = constant(segment.merged, top.device, torch.long)
     inside = (given[..., same] >= limits) | (same == same[top.argmax(-1)].unsqueeze(-1))
     return (inside & (inside.sum(-1, keepdim=True) == 1)).to(top.dtype), inside.to(top.dtype)

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from retrodict.errors import Incompatible, UnknownName, UnusableInput
+from retrodict.nn.device import constant
 from retrodict.segments import (
     GAUSSIAN,
     KINDS,
@@ -123,7 +124,7 @@ class ActionSpace:
         index = self.index(actions)
         segment = self.discrete
         assert segment is not None  # index() raised otherwise
-        return torch.tensor(segment.merged, device=actions.device)[index]
+        return constant(segment.merged, actions.device, torch.long)[index]
 
     def describe(self, action: Float[Tensor, "d"]) -> dict[str, str | list[float]]:
         """Turns one action vector into {segment: value} for people."""
@@ -218,7 +219,7 @@ class Distribution:
     def merged(self, name: str | None = None) -> Float[Tensor, "*n k"]:
         """Returns class probabilities after merging indistinguishable values."""
         segment, _ = self._segment(name)
-        index = torch.tensor(segment.merged, device=self.params.device)
+        index = constant(segment.merged, self.params.device, torch.long)
         probabilities = self.probabilities(name)
         out = probabilities.new_zeros(*probabilities.shape[:-1], max(segment.merged) + 1)
         return out.index_add(-1, index, probabilities)
@@ -234,7 +235,7 @@ class Distribution:
             if segment.kind in ONE_HOT:
                 logs = part.log_softmax(-1)
                 if merge and segment.groups:
-                    same = torch.tensor(segment.merged, device=part.device)
+                    same = constant(segment.merged, part.device, torch.long)
                     alike = same[value.argmax(-1)].unsqueeze(-1) == same  # *n k
                     total = total + logs.masked_fill(~alike, -torch.inf).logsumexp(-1)
                 else:
@@ -261,7 +262,7 @@ class Distribution:
             if segment.kind in ONE_HOT:
                 best = part.softmax(-1)
                 if segment.groups:
-                    same = torch.tensor(segment.merged, device=part.device)
+                    same = constant(segment.merged, part.device, torch.long)
                     top = self.merged(segment.name).argmax(-1, keepdim=True)
                     best = best.masked_fill(same != top, -1.0)
                 parts.append(F.one_hot(best.argmax(-1), segment.width).to(part.dtype))

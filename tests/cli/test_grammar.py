@@ -17,8 +17,8 @@ COMMON = "[--threads] [--json]"
 LOADING = f"{COMMON} [--code]"
 INTAKE = "[--labels] [--schema] [--label-clock=video] [--camera] [--join] [--format] [--fps] [--fit]"
 GRAMMAR = {
-    "act": "POLICY --env [--planner] [--horizon=8] [--samples=64] [--episodes=100] [--seed] [--video] [--set] "
-    f"{LOADING}",
+    "act": "POLICY --env [--planner] [--horizon=8] [--samples=64] [--episodes=100] [--seed] [--video] "
+    f"[--device=cpu] [--set] {LOADING}",
     "check": f"RECIPE [--claim] [--seeds=3] [--out=runs/claims] {COMMON}",
     "data check": f"FOLDER [--with] [--html] [--precision=0.8] [--strict] {COMMON}",
     "data convert-checkpoint": f"KIND FILE --out {COMMON}",
@@ -36,8 +36,9 @@ GRAMMAR = {
     "play": f"[FOLDER] [--from] [--image] [--env] [--port] [--out] [--no-browser] {LOADING}",
     "recipes": COMMON,
     "record": f"ENV --out [--episodes] [--frames] [--policy=expert] [--random] [--seed] [--set] {LOADING}",
-    "train": "RECIPE --data --out [--size=tiny] [--labels] [--minutes] [--seed] [--set] [--env] [--device=cpu] "
-    f"[--compile=none] [--frame-size] [--budget] [--restart] [--cache-gb=20.0] [--track=nothing] {COMMON}",
+    "train": "RECIPE --data --out [--size=tiny] [--labels] [--minutes] [--seed] [--set] [--env] [--copies=1] "
+    "[--device=cpu] [--compile=none] [--frame-size] [--budget] [--restart] [--cache-gb=20.0] [--track=nothing] "
+    f"{COMMON}",
 }
 
 

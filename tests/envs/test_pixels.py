@@ -125,6 +125,22 @@ def test_numbers_have_the_names_of_their_parts() -> None:
         Pixels(1, "RetrodictTestLamp-v0", repeat=0)
 
 
+def test_nothing_is_drawn_where_numbers_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, blind = (Pixels(2, "RetrodictTestLamp-v0", size=8, numbers=True, pictures=p) for p in (True, False))
+    monkeypatch.setattr(Lamp, "render", lambda self: pytest.fail("it was drawn"))
+    with pytest.raises(pytest.fail.Exception, match="it was drawn"):
+        seen.reset(seed=3)
+    frames, _ = blind.reset(seed=3)
+    told = blind.sensed()
+    after, rewards, *_ = blind.step(np.array([[2, 0], [1, 0]]))
+    assert frames.shape == after.shape == (2, 8, 8, 3)
+    assert frames.max() == after.max() == 0
+    assert rewards.tolist() == [0.5, 0.5]
+    assert (blind.sensed() - told).ravel().tolist() == [50, 0]
+    with pytest.raises(UnusableInput, match="numbers=true"):
+        Pixels(1, "RetrodictTestLamp-v0", pictures=False)
+
+
 def test_the_control_suite_says_how_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackage, match="shimmy"):

@@ -13,6 +13,7 @@ from retrodict.clip import Clip
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.models.filtered import Filtered
 from retrodict.models.rssm import RSSM, explained, spread_out
+from retrodict.nn.device import constant
 from retrodict.nn.heads import ActorHead
 from retrodict.nn.part import Part
 from retrodict.nn.recurrent import dense
@@ -211,7 +212,9 @@ def _range(agent: Dreamer, returns: Float[Tensor, "n h"], here: Float[Tensor, "n
     """Follows the range of returns; at least 1."""
     if agent.training:
         counted = torch.where(here.unsqueeze(1) > 0.5, returns, math.nan).flatten()
-        ends = torch.nanquantile(counted[:: max(1, len(counted) // 100_000)], counted.new_tensor([0.05, 0.95]))
+        ends = torch.nanquantile(
+            counted[:: max(1, len(counted) // 100_000)], constant((0.05, 0.95), counted.device, counted.dtype)
+        )
         far = ends[1] - ends[0]
         agent.spread.lerp_(torch.where(far.isnan(), agent.spread, far), 0.01)  # where nothing counts, nothing moves
     return agent.spread.clamp_min(1.0)

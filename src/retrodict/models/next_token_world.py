@@ -12,6 +12,7 @@ from retrodict.errors import UnusableInput
 from retrodict.models.token_world import TokenWorld
 from retrodict.models.tokenizers import Tokenizer
 from retrodict.nn.decoding import draw
+from retrodict.nn.device import constant
 from retrodict.nn.masks import Mask
 from retrodict.nn.transformer import SpaceTime
 from retrodict.spaces import ActionSpace
@@ -70,7 +71,7 @@ class NextTokenWorld(TokenWorld):
     ) -> tuple[Int[Tensor, "b k"], Tree, dict[str, Tensor]]:  # fmt: skip
         """Says the next frame, one token after the other."""
         lead, cells, rows = self.act_tokens.count, self.tokenizer.cells, len(action)
-        words = known & ~self.act_tokens.silent(action) & torch.tensor(self.spoken, device=known.device)
+        words = known & ~self.act_tokens.silent(action) & constant(self.spoken, known.device, torch.bool)
         guided = self.guidance != 0 and bool(words.any())
         if guided:  # the same rows once more, without this frame's words
             wordless = known & ~words
@@ -116,7 +117,7 @@ class NextTokenWorld(TokenWorld):
 
 def _outcomes(logits: Float[Tensor, "b o"]) -> dict[str, Tensor]:
     """Expected sign of the reward, and the probability of an end."""
-    signs = logits.new_tensor(SIGNS)
+    signs = constant(SIGNS, logits.device, logits.dtype)
     return {"rewards": (logits[:, :-1].softmax(-1) * signs).sum(-1), "ends": logits[:, -1].sigmoid()}
 
 

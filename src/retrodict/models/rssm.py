@@ -269,7 +269,7 @@ class RSSM(Part):
 def _begins(clip: Clip) -> Bool[Tensor, "b t"]:
     """True at the first frame of every episode, and of the clip."""
     begins = torch.zeros(clip.rows, clip.length, dtype=torch.bool, device=clip.device)
-    begins[:, 0] = True
+    begins[:, 0].fill_(True)
     if clip.segment is not None:
         begins[:, 1:] = clip.segment[:, 1:] != clip.segment[:, :-1]
     return begins

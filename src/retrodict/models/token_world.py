@@ -19,7 +19,7 @@ from retrodict.models.action_tokens import ActionTokens
 from retrodict.models.tokenizers import Tokenizer
 from retrodict.models.windows import continued, frame_windows
 from retrodict.nn.decoding import schedule, settle
-from retrodict.nn.device import refuse_unless
+from retrodict.nn.device import constant, refuse_unless
 from retrodict.nn.masks import Mask
 from retrodict.nn.part import Part
 from retrodict.nn.transformer import SpaceTime
@@ -179,7 +179,7 @@ class TokenWorld(Part):
 
     def _worded(self, known: Bool[Tensor, "b s"], first: Bool[Tensor, "b"]) -> Bool[Tensor, "b s"]:
         """Nothing led to a first frame; only words tell of it."""
-        return known & (~first.unsqueeze(1) | torch.tensor(self.spoken, device=known.device))
+        return known & (~first.unsqueeze(1) | constant(self.spoken, known.device, torch.bool))
 
     def decode(self, clip: Clip) -> Clip:
         """Returns the clip as it is: its frames are pixels already."""
@@ -215,7 +215,7 @@ class TokenWorld(Part):
         assert clip.frames is not None
         tokens = self.tokenizer.tokens(frame_windows(clip, self.view)).view(clip.rows, clip.length, -1)
         actions, known = self.led(clip)
-        shares = torch.tensor(self.withheld, device=known.device)
+        shares = constant(tuple(self.withheld), known.device, torch.float32)
         known = known & (torch.rand(known.shape, generator=rng, device=known.device) >= shares)
         times = self.times(clip)
         if self.begun and clip.length > 1:

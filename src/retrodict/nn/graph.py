@@ -15,6 +15,11 @@ WARM = 3  # times that the work is done before it is recorded, while libraries c
 T = TypeVar("T")
 
 
+def recordable(device: torch.device) -> bool:
+    """Whether graphs can be recorded on a device."""
+    return device.type == "cuda"
+
+
 class Graph(Generic[T]):
     """Records `work()`, which reads and writes memory that stays where it is, and what it returned, `result`.
 

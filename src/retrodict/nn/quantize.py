@@ -215,7 +215,7 @@ class GroupedVQ(Codes):
     def _place(self, b: int, number: int, value: Tensor) -> None:
         """Averages move the book, so they restart with it; else it would return to where it was dead."""
         self.book[b, number] = self.total[b, number] = value
-        self.count[b, number] = 1.0
+        self.count[b, number].fill_(1.0)
 
     def _follow(self, b: int, values: Tensor, one_hot: Tensor) -> None:
         self.count[b].mul_(self.decay).add_(one_hot.sum(0), alpha=1 - self.decay)

@@ -45,8 +45,8 @@ class Captured:
         for mine, one in zip(self._inputs, given, strict=True):
             mine.copy_(one)
         self._noise.manual_seed(noise.initial_seed())
-        numbers = self._graph.replay()
-        for parameter, gradient in self._gradients:
+        numbers, gradients = self._graph.replay()
+        for parameter, gradient in gradients:
             parameter.grad = gradient
         return numbers
 
@@ -56,8 +56,11 @@ class Captured:
         self._inputs = [tensor for _, tensor in finite.inputs(mine)]
         self._noise = torch.Generator(device).manual_seed(0)
         buffers = [buffer.clone() for buffer in part.buffers()]
-        self._graph = Graph(lambda: self.update(part, mine, self._noise), device, [self._noise])
-        self._gradients = [(p, p.grad) for p in part.parameters() if p.grad is not None]
+
+        def work() -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor | None]]]:
+            return self.update(part, mine, self._noise), [(p, p.grad) for p in part.parameters()]
+
+        self._graph = Graph(work, device, [self._noise])
         with torch.no_grad():
             for buffer, old in zip(part.buffers(), buffers, strict=True):
                 buffer.copy_(old)
