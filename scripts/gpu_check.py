@@ -1,6 +1,6 @@
 """Checks on a CUDA machine; see gpu_check.sh.
 
-Usage: python scripts/gpu_check.py OUT [PART ...]    parts: numbers, training, tdmpc2/whole, … (default: all)
+Usage: python scripts/gpu_check.py OUT [PART ...]    parts: numbers, training, replays, tdmpc2/whole, … (default: all)
        python scripts/gpu_check.py OUT published TASK    tells what runs/published/TASK came to
 """
 
@@ -29,6 +29,7 @@ from retrodict.data.schema import Schema
 from retrodict.errors import UnusableInput
 from retrodict.models.inverse import Inverse
 from retrodict.models.losses import labelled
+from retrodict.models.tdmpc import LatentWorld
 from retrodict.nn.part import Part
 from retrodict.recipes import dreamer_v3, tdmpc2
 from retrodict.roles import View
@@ -36,7 +37,7 @@ from retrodict.run.compiled import EAGER, WAYS, WHOLE
 from retrodict.run.log import Log
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views, versions
-from retrodict.spaces import ActionSpace, categorical
+from retrodict.spaces import ActionSpace, categorical, continuous
 
 SIZE, CELL = 36, 4
 UPDATES = 48  # in each stage of a world
@@ -188,6 +189,41 @@ def updates(name: str, how: str) -> tuple[dict[str, Any], dict[str, bool]]:
     return {key: found}, {key: found["relative error"] < 5e-2}  # rounding may turn draws
 
 
+def replays(rows: int = 4, decisions: int = 40) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Milliseconds of a decision of TD-MPC2's published planner for some rows, as it is and replayed, and the largest
+    difference of what it answers."""
+    numbers, dice = 24, torch.Generator().manual_seed(0)
+    space = ActionSpace((continuous("push", tuple("abcdef")),))
+    with rng.isolated(0, "replays"):
+        forward = LatentWorld(View(1, 0, size=(8, 8), proprio=numbers), space).cuda().eval()
+        torch.nn.init.normal_(forward.reward[-1].weight, std=0.05)  # it begins at 0, where all plans are alike
+    shown = [
+        Clip(
+            frames=torch.zeros(rows, 2, 3, 8, 8, dtype=torch.uint8),
+            proprio=torch.randn(rows, 2, numbers, generator=dice),
+            actions=torch.zeros(rows, 1, 6), source=torch.full((rows, 1), RECORDED, dtype=torch.uint8),
+            segment=torch.arange(rows, dtype=torch.int32).unsqueeze(1).repeat(1, 2),
+        ).to("cuda")
+        for _ in range(decisions)
+    ]  # fmt: skip
+    spent, answers = dict[str, float](), list[torch.Tensor]()
+    for name in ("as it is", "replayed"):
+        player, memory, told = tdmpc2.planned(forward, tdmpc2.paper(), 0.99, 0), None, []
+        player.planner.replayed = name == "replayed"
+        began = 0.0
+        with torch.no_grad():
+            for number, clip in enumerate(shown):
+                if number == decisions // 2:  # what comes before warms up
+                    torch.cuda.synchronize()
+                    began = time.perf_counter()
+                belief, memory = player.act(clip, memory)
+                told.append(belief.params.cpu())
+        spent[name] = round((time.perf_counter() - began) / (decisions - decisions // 2) * 1e3, 2)
+        answers.append(torch.stack(told))
+    apart = float((answers[0] - answers[1]).abs().max())
+    return {f"decisions of {rows} rows": {"ms": spent, "largest difference": apart}}, {"replays": apart < 1e-3}
+
+
 def published(out: Path, task: str) -> dict[str, Any]:
     """What a run of the published tier came to: mean returns of the 20 episodes that it had played last, exploring, by
     the task's steps so far, those of random actions among them; and its plans in the end, where it got so far."""
@@ -202,9 +238,11 @@ def published(out: Path, task: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-PARTS: dict[str, Callable[[], tuple[dict[str, Any], dict[str, bool]]]] = {"numbers": numbers, "training": training} | {
-    f"{name}/{how}": partial(updates, name, how) for how in (WHOLE, *WAYS) for name in ("tdmpc2", "dreamer_v3")
-}
+PARTS: dict[str, Callable[[], tuple[dict[str, Any], dict[str, bool]]]] = {
+    "numbers": numbers,
+    "training": training,
+    "replays": replays,
+} | {f"{name}/{how}": partial(updates, name, how) for how in (WHOLE, *WAYS) for name in ("tdmpc2", "dreamer_v3")}
 
 
 def main(out: Path, parts: Sequence[str]) -> int:

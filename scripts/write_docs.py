@@ -14,13 +14,14 @@ from typing import Any
 from retrodict.check import header, load_recipe, recipes
 from retrodict.cli.recipes import described
 from retrodict.report import recipe_pages
+from retrodict.report.gpu_table import gpu_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"
 OBEYS, JUDGED = "docs/obedience.md", "results/comparisons/obedience.json"
 PLAY, SPEED = "docs/play.md", "results/comparisons/play.json"
 COST = "results/comparisons/imagine.json"
-WORLDS = "docs/worlds.md"
+WORLDS, GPU = "docs/worlds.md", "results/gpu"
 COMPARED = ("model_free", "suite", "worlds", "scaling", "steered")  # marks in it, and results/comparisons/NAME.json
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
 
@@ -62,6 +63,10 @@ def documents() -> dict[Path, str]:
     for name in COMPARED:
         result, shown = ROOT / "results/comparisons" / f"{name}.json", getattr(recipe_pages, f"{name}_table")
         worlds = recipe_pages.between(worlds, name, shown(json.loads(result.read_text())) if result.is_file() else NONE)
+    if (ROOT / GPU / "gpu.json").is_file():
+        tasks = [json.loads(path.read_text()) for path in sorted((ROOT / GPU).glob("*-*.json"))]
+        found = gpu_tables(json.loads((ROOT / GPU / "gpu.json").read_text()), tasks)
+        worlds = recipe_pages.between(worlds, "gpu", found)
     made[Path(WORLDS)] = worlds
     readme = (ROOT / "README.md").read_text()
     readme = recipe_pages.between(readme, "recipes", recipe_pages.recipe_table(entries, "docs/recipes"))

@@ -17,6 +17,7 @@ from retrodict.check import header, load_recipe, recipes
 from retrodict.errors import UnusableInput
 from retrodict.figures.claims import Figure
 from retrodict.report import recipe_pages
+from retrodict.report.gpu_table import gpu_tables
 from retrodict.run.loop import Fit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,3 +280,23 @@ def test_a_committed_demo_result_becomes_the_readmes_figure(tmp_path: Path, monk
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert writing.main() == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_gpu_check_is_told_with_what_was_refused_left_out_and_steps_that_all_tasks_have() -> None:
+    speeds = {"float32": 453108, "bfloat16": 1196486}
+    found = {
+        "device": "A card", "inverse frames per second": speeds, "relative error": {"float32": 6.6e-08},
+        "training": {"steps": 2000, "batch": 256, "seconds": 19.5, "accuracy": 0.9086},
+        "updates of tdmpc2, whole": {"updates per second": {"none": 29.9, "whole": 82.1}, "relative error": 8.2e-06},
+        "updates of dreamer_v3, whole": {"refused": "it waits"},
+    }  # fmt: skip
+    tasks = [
+        {"task": "walker-walk", "mean return of the last 20 episodes": {"5000": 1.0, "10000": 56.8, "15000": 76.3}},
+        {"task": "ball_in_cup-catch", "mean return of the last 20 episodes": {"10000": 478.2, "15472": 400.0}},
+    ]  # fmt: skip
+    told = gpu_tables(found, tasks)
+    assert "| updates of tdmpc2, whole (--compile), a second | 82.1 instead of 29.9, relative error 8e-06 |" in told
+    assert "dreamer_v3" not in told
+    assert "| TD-MPC2, steps of the task | 10,000 | 15,000 | published, at 100,000 |" in told
+    assert "| walker-walk | 57 | 76 | 962 |" in told
+    assert "| ball_in_cup-catch | 478 |  | 981 |" in told
