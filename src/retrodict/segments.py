@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from retrodict.constants import constant
 from retrodict.errors import UnknownName, UnusableInput
-from retrodict.nn.device import constant
 
 Kind = Literal["categorical", "binary", "continuous", "text", "code", "vector"]
 KINDS: tuple[Kind, ...] = ("categorical", "binary", "continuous", "text", "code", "vector")

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from retrodict.constants import constant
 from retrodict.errors import Incompatible, UnknownName, UnusableInput
-from retrodict.nn.device import constant
 from retrodict.segments import (
     GAUSSIAN,
     KINDS,
@@ -121,8 +121,7 @@ class ActionSpace:
 
     def classes(self, actions: Float[Tensor, "*n d"]) -> Int[Tensor, "*n"]:
         """Returns value numbers after merging indistinguishable values."""
-        index = self.index(actions)
-        segment = self.discrete
+        index, segment = self.index(actions), self.discrete
         assert segment is not None  # index() raised otherwise
         return constant(segment.merged, actions.device, torch.long)[index]
 

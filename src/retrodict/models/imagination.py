@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from retrodict.clip import Clip
+from retrodict.constants import constant
 from retrodict.errors import UnknownName, UnusableInput
 from retrodict.models.filtered import Filtered
 from retrodict.models.rssm import RSSM, explained, spread_out
-from retrodict.nn.device import constant
 from retrodict.nn.heads import ActorHead
 from retrodict.nn.part import Part
 from retrodict.nn.recurrent import dense

@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from retrodict.clip import Clip
+from retrodict.constants import constant
 from retrodict.errors import UnusableInput
 from retrodict.models.token_world import TokenWorld
 from retrodict.models.tokenizers import Tokenizer
 from retrodict.nn.decoding import draw
-from retrodict.nn.device import constant
 from retrodict.nn.masks import Mask
 from retrodict.nn.transformer import SpaceTime
 from retrodict.spaces import ActionSpace

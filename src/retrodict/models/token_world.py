@@ -14,12 +14,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from retrodict.clip import Clip
+from retrodict.constants import constant
 from retrodict.errors import Incompatible, NoLikelihood, UnusableInput
 from retrodict.models.action_tokens import ActionTokens
 from retrodict.models.tokenizers import Tokenizer
 from retrodict.models.windows import continued, frame_windows
 from retrodict.nn.decoding import schedule, settle
-from retrodict.nn.device import constant, refuse_unless
+from retrodict.nn.device import refuse_unless
 from retrodict.nn.masks import Mask
 from retrodict.nn.part import Part
 from retrodict.nn.transformer import SpaceTime

@@ -7,8 +7,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from retrodict.clip import Clip
+from retrodict.constants import constant
 from retrodict.errors import UnusableInput
-from retrodict.nn.device import constant
 from retrodict.roles import View
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -27,19 +25,6 @@ def device_of(device: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError):
         pass
     raise UnusableInput(f"expected the device to be one of {', '.join(known)}, as torch has here; got {device!r}")
-
-
-def constant(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Returns numbers that never change as a tensor, made once on each device. It is not to be written to."""
-    if torch.compiler.is_compiling():  # a trace has tensors of its own
-        return torch.tensor(numbers, device=device, dtype=dtype)
-    return _constant(numbers, device, dtype)
-
-
-@lru_cache(maxsize=1024)
-def _constant(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):  # it outlives who asks
-        return torch.tensor(numbers, device=device, dtype=dtype)
 
 
 def number_in(module: nn.Module, name: str) -> float:
