@@ -17,7 +17,7 @@ from torch import Tensor
 from retrodict import planners
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
-from retrodict.plan import CycleScore, Rewards, WeightedScore, cem, gradient, icem, mppi, random_shooting
+from retrodict.plan import CycleScore, Reach, Rewards, WeightedScore, cem, gradient, icem, mppi, random_shooting
 from retrodict.roles import Policy, View, next_action
 from retrodict.search import coloured
 from retrodict.segments import Segment, vector
@@ -443,6 +443,20 @@ class Reads:
     def infer(self, clip: Clip) -> Distribution:
         assert clip.actions is not None
         return Distribution(self.space, torch.tensor([0.7, 0.2, 0.1]).log().expand(*clip.actions.shape[:2], 3))
+
+
+def test_a_picture_is_reached_by_the_last_frame() -> None:
+    goal = torch.tensor([[[0, 255], [100, 100]]], dtype=torch.uint8)
+    frames = torch.stack([goal, goal, goal]).unsqueeze(1).repeat(1, 2, 1, 1, 1)
+    frames[0, 0] = 0  # the first frame does not count
+    frames[1, -1, 0, 0, 0] = 51  # a fifth of the range, in one pixel of four
+    frames[2, -1, 0, 0] = torch.tensor([255, 0], dtype=torch.uint8)
+    found = Reach(goal)(Clip(frames=frames))
+    assert torch.allclose(found, torch.tensor([0.0, -0.01, -0.5]))
+    with pytest.raises(UnusableInput, match="no frames"):
+        Reach(goal)(Clip(features=torch.zeros(1, 2, 3)))
+    with pytest.raises(UnusableInput, match=r"\(1, 2, 2\) cannot reach a picture of \(3, 2, 2\)"):
+        Reach(goal.repeat(3, 1, 1))(Clip(frames=frames))
 
 
 def test_a_plan_scores_by_how_likely_its_actions_are_read_back() -> None:

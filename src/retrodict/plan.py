@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from retrodict import tree
@@ -21,7 +21,7 @@ from retrodict.spaces import Distribution
 from retrodict.tree import Tree
 
 __all__ = [
-    "BayesInverse", "BestOfN", "CycleScore", "GenerateThenInfer", "Rewards", "Uniform", "WeightedScore",
+    "BayesInverse", "BestOfN", "CycleScore", "GenerateThenInfer", "Reach", "Rewards", "Uniform", "WeightedScore",
     "bayes_inverse", "best_of_n", "cem", "generate_then_infer", "gradient", "icem", "mppi", "random_shooting",
     "self_inverse",
 ]  # fmt: skip
@@ -82,6 +82,26 @@ class CycleScore:
         logs = self.inverse.infer(clip).log_prob(clip.actions, merge=True)
         real = clip.real.to(logs.dtype)
         return (logs * real).sum(1) / real.sum(1).clamp_min(1.0)
+
+
+class Reach:
+    """Scores a clip by how near its last frame comes to a picture, `goal`: minus the mean square of the differences of
+    pixels, in units of their range."""
+
+    def __init__(self, goal: UInt8[Tensor, "c h w"]) -> None:
+        self.goal = goal
+
+    def __call__(self, clip: Clip) -> Float[Tensor, "b"]:
+        """The score of each row."""
+        if clip.frames is None:
+            raise UnusableInput("a picture is to be reached, and what was imagined has no frames")
+        if clip.frames.shape[2:] != self.goal.shape:
+            raise UnusableInput(
+                f"frames of {tuple(clip.frames.shape[2:])} cannot reach a picture of {tuple(self.goal.shape)}; "
+                "give both as channels x height x width"
+            )
+        far = clip.frames[:, -1].float() - self.goal.to(clip.device).float()
+        return -(far / 255).square().flatten(1).mean(1)
 
 
 class BestOfN:

@@ -300,3 +300,14 @@ def test_a_gpu_check_is_told_with_what_was_refused_left_out_and_steps_that_all_t
     assert "| TD-MPC2, steps of the task | 10,000 | 15,000 | published, at 100,000 |" in told
     assert "| walker-walk | 57 | 76 | 962 |" in told
     assert "| ball_in_cup-catch | 478 |  | 981 |" in told
+
+
+def test_what_was_reached_is_told_with_intervals() -> None:
+    shares = {
+        name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("planned", "names exchanged", "random", "recorded")
+    }
+    told = recipe_pages.reach_table(
+        {"settings": {"sprites": {**shares, "starts": 100, "labels": 200}}, "command": "reach"}
+    )
+    cell = "0.50 (0.40 to 0.60)"
+    assert told.splitlines()[2] == f"| sprites | {cell} | {cell} | {cell} | {cell} | 100 | 200 |"

@@ -15,7 +15,7 @@ from typing import Any
 
 from retrodict.errors import UnusableInput
 from retrodict.report import charts, style
-from retrodict.report.result import ONE_SEED, is_one_seed, number
+from retrodict.report.result import ONE_SEED, interval, is_one_seed, number
 from retrodict.run.loop import Fit
 
 Entry = Mapping[str, Any]  # a recipe as `retrodict recipes --json` describes it
@@ -316,6 +316,21 @@ def scaling_table(result: Entry) -> str:
     return "\n".join([*lines, "", f"({told}; {ONE_SEED}; `{result['command']}`)"])
 
 
+def reach_table(result: Entry) -> str:
+    """Returns how often a picture is reached by planning in a world of latent actions (`benchmarks/reach.py`)."""
+    head = ["world", "planned", "names exchanged", "random", "recorded", "starts", "labels"]
+    rows = [
+        [
+            where,
+            *(f"{number(at['value'])} ({interval(at['low'], at['high'])})" for at in (one[name] for name in head[1:5])),
+            str(one["starts"]),
+            str(one["labels"]),
+        ]
+        for where, one in result["settings"].items()
+    ]
+    return "\n".join([*table(head, rows), "", f"({ONE_SEED}; `{result['command']}`)"])
+
+
 def steered_table(result: Entry) -> str:
     """Returns how worlds obey codes, recorded and shuffled actions (`benchmarks/steered.py`), with intervals; what was
     not measured is empty."""
@@ -326,9 +341,8 @@ def steered_table(result: Entry) -> str:
         for world, found in worlds.items():
             for kind in ("codes", "recorded", "shuffled"):
                 cells = [
-                    f"{number(found[kind][name])} ({number(found[kind][f'{name}.low'])} to "
-                    f"{number(found[kind][f'{name}.high'])})" if name in found[kind] else ""
-                    for name in told
+                    f"{number(at[name])} ({interval(at[f'{name}.low'], at[f'{name}.high'])})" if name in at else ""
+                    for at in (found[kind],) for name in told
                 ]  # fmt: skip
                 rows.append([where, world, kind, *cells, str(found["seeds"])])
     lines = table(["setting", "world", "actions", *told.values(), "seeds"], rows)
