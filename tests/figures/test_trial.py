@@ -175,6 +175,15 @@ def test_the_gain_of_planning_is_beside_the_likeliest_actions_of_the_prior() -> 
         measured(System(policy=acting(0.0, 0.0, 0.0)), chosen, moving(), ["planning_gain"])
 
 
+def test_cloning_of_as_many_labels_stands_beside_a_success(tmp_path: Path) -> None:
+    (tmp_path / "bc").mkdir()
+    for name, value in (("success_64", 0.3), ("success_200", 0.5), ("success_all", 1.0)):
+        (tmp_path / "bc" / f"{name}.json").write_text(json.dumps({"value": value}))
+    assert beside("success", "sprites", tmp_path) == {"cloning the 64": 0.3, "cloning all labels": 1.0}
+    assert beside("success", "sprites", tmp_path, labels=200) == {"cloning the 200": 0.5, "cloning all labels": 1.0}
+    assert beside("success", "sprites", tmp_path, labels=32) == {"cloning all labels": 1.0}
+
+
 def test_learners_without_a_model_stand_beside_figures_of_as_many_steps(tmp_path: Path) -> None:
     (tmp_path / "comparisons").mkdir()
     (tmp_path / "worlds").mkdir()

@@ -103,7 +103,7 @@ def _declared(name: str, figure: Figure) -> dict[str, Any]:
 
     home = next((home for home in RESULTS if home.is_dir()), RESULTS[-1])
     return {"name": name, "tier": figure.tier, "target": figure.target, "at_most": figure.at_most, "seeds": [],
-            "baselines": beside(figure.measure, figure.setting, home, figure.steps)}  # fmt: skip
+            "baselines": beside(figure.measure, figure.setting, home, figure.steps, figure.labels)}  # fmt: skip
 
 
 def _committed(recipe: str, figure: str) -> dict[str, Any]:

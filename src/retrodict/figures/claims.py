@@ -174,16 +174,17 @@ def world_floor(name: str, chosen: Setting, results: Path) -> dict[str, Any]:
     return floor
 
 
-def beside(measure: str, where: str, results: Path, steps: int = 0) -> dict[str, float]:
-    """The baselines of a figure, by name, from what is committed: what learns nothing, cloning, and learners without a
-    model after as many `steps`."""
+def beside(measure: str, where: str, results: Path, steps: int = 0, labels: int = 0) -> dict[str, float]:
+    """The baselines of a figure, by name, from what is committed: what learns nothing, cloning as many `labels` (64
+    where it sees all), and learners without a model after as many `steps`."""
     prefix = "" if where == "sprites" else f"{where}_"
     found: dict[str, float | None] = {}
     path = results / "worlds" / f"{where}.json"
     floor = json.loads(path.read_text()) if path.exists() else {}
     if measure == "success":
         found = {name: row["value"] for name, row in floor.get("success", {}).items()}
-        budgets = {"64": "cloning the 64", "1min": "cloning the 1 minute", "all": "cloning all labels"}
+        few = labels or 64
+        budgets = {str(few): f"cloning the {few}", "1min": "cloning the 1 minute", "all": "cloning all labels"}
         for budget, name in budgets.items():
             found[name] = _value(results / "bc" / f"{prefix}success_{budget}.json")
     elif measure == "return":

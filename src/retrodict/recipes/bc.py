@@ -18,8 +18,10 @@ from retrodict.run.run import LATER, Run
 
 FIGURES = {
     "babyai_success_64": Figure("babyai", "success"),
+    "babyai_success_200": Figure("babyai", "success", 200),
     "babyai_success_all": Figure("babyai", "success", labels=0, target=0.95),
     "success_64": Figure("sprites", "success", preset="equivariant", seeds=5),
+    "success_200": Figure("sprites", "success", 200, "equivariant"),
     "success_64_flat": Figure("sprites", "success", seeds=5),
     "success_all": Figure("sprites", "success", labels=0, seeds=5),
     "state_only_all": Figure("sprites", "state_only", labels=0, seeds=5),
