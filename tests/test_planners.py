@@ -6,6 +6,7 @@ best is the solution of linear equations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,7 @@ from retrodict.tree import concatenate, pick
 PUSH = ActionSpace((continuous("push", ("x",), -2.0, 2.0),))
 MIXED = ActionSpace((categorical("way", ("left", "stay", "right")), Segment("fast", "binary", ("on",)),
                      continuous("more", ("x",), 0.0, 0.5)))  # fmt: skip
+SPOKEN = ActionSpace((*PUSH.segments, Segment("words", "text", ("0", "1"))))
 COST = 0.5
 
 
@@ -44,6 +46,8 @@ class Point:
 
     def imagine(self, state: Any, actions: Any, steps: int, rng: torch.Generator) -> tuple[Clip, Any]:
         self.asked += 1
+        if not steps:
+            return Clip(features=state["x"].unsqueeze(1)), state
         xs, taken, memory = [state["x"]], [], None
         for step in range(steps):
             action, memory = next_action(actions, step, Clip(proprio=xs[-1].unsqueeze(1)), memory, rng)
@@ -172,6 +176,16 @@ def test_choices_and_keys_and_axes_are_searched_together(name: str) -> None:
     belief, _ = PLANNERS[name](Point(MIXED), near(-1.0), 1).act(at(0.0))
     told = MIXED.describe(belief.mode()[0])
     assert (told["way"], told["fast"]) == ("left", "none")
+
+
+@every_planner
+def test_words_stay_unsaid_and_the_plan_is_that_of_a_world_without_them(name: str) -> None:
+    quiet, spoken = (PLANNERS[name](Point(space), Rewards(1.0)) for space in (PUSH, SPOKEN))
+    assert spoken.space == PUSH
+    belief, memory = spoken.act(at(1.5, -0.7))
+    wanted, kept = quiet.act(at(1.5, -0.7))
+    assert torch.allclose(belief.params, wanted.params, atol=1e-4)
+    assert torch.allclose(memory["plan"], kept["plan"], atol=1e-4)
 
 
 def test_a_latent_vector_is_planned_within_its_reach() -> None:
@@ -396,6 +410,23 @@ def test_mppi_answers_elites_by_weight_and_explores_by_the_spread_that_is_left()
 
     assert (answers(1e-6) - 0.5).abs().max() < 0.05
     assert float(answers(9.0).std()) > 0.05
+
+
+@pytest.mark.parametrize("largest", [0.25, 0.5, 2.0])
+def test_mppi_begins_every_decision_with_its_largest_spread(largest: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    planner = mppi(Point(), near(0.0), samples=4096, iterations=2, **({} if largest == 2.0 else {"largest": largest}))
+    real, tried, memory = planner.worth, list[Tensor](), None
+
+    def noted(now: Any, plans: Tensor) -> Tensor:
+        tried.append(plans[:, 1:, -1])  # the last step, of which the decision before has no plan
+        return real(now, plans)
+
+    monkeypatch.setattr(planner, "worth", noted)
+    for _ in range(2):
+        _, memory = planner.act(at(0.0), memory)
+    share = math.erf(0.5 / largest / math.sqrt(2))  # that lies within a quarter of the range to either side
+    for plans in tried[::2]:
+        assert float((plans.abs() < 1).float().mean()) == pytest.approx(share, abs=0.03)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 8])

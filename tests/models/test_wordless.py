@@ -14,9 +14,20 @@ from retrodict import rng, tree
 from retrodict.clip import MISSING, PREDICTED, Clip
 from retrodict.dream import dream
 from retrodict.errors import Incompatible, UnusableInput
+from retrodict.models.inverse import Inverse
 from retrodict.models.policy import ClipPolicy
 from retrodict.models.wordless import Silence, Wordless, respoken, wordless
-from retrodict.plan import CycleScore, bayes_inverse, best_of_n, cem, icem, mppi, random_shooting
+from retrodict.plan import (
+    CycleScore,
+    bayes_inverse,
+    best_of_n,
+    cem,
+    generate_then_infer,
+    gradient,
+    icem,
+    mppi,
+    random_shooting,
+)
 from retrodict.recipes import gaia1, genie_play
 from retrodict.roles import ForwardModel, compatible
 from retrodict.run.run import Run, Views
@@ -144,6 +155,28 @@ def test_whatever_speaks_actions_alone_meets_it(world: ForwardModel, sprites: Vi
         belief, memory = planner.act(before)
         again, _ = planner.act(clip.only("frames").cut(0, 2), memory)
         assert belief.params.shape == again.params.shape == (2, quiet.space.parameters)
+    with pytest.raises(Incompatible, match="this world takes choices or keys"):
+        gradient(world, score)
+
+
+@torch.no_grad()
+def test_a_plan_imagined_without_words_is_read_by_an_inverse_that_knows_none(
+    world: ForwardModel, sprites: Views
+) -> None:
+    quiet, before = wordless(world), past(sprites)
+    with rng.isolated(0, "inverse"):
+        inverse = Inverse(
+            replace(quiet.view, frames=2, before=0), quiet.space, patch=4, width=4, depth=1, hidden=8
+        ).eval()
+    first, memory = generate_then_infer(world, inverse, 2, 5).act(before)
+    same, _ = generate_then_infer(quiet, inverse, 2, 5).act(before)
+    assert first.space == quiet.space
+    assert first.params.equal(same.params)
+    noise = torch.Generator().manual_seed(5 * 1_000_003)
+    dreamt, _ = world.imagine(world.observe(before), None, 2, noise)
+    assert first.params.equal(inverse.infer(world.decode(dreamt).only("frames")).params[:, 0])
+    assert isinstance(memory, dict)
+    assert memory["count"].tolist() == [1, 1]  # type: ignore[union-attr]
 
 
 def test_a_world_without_words_stays_as_it_is(world: ForwardModel) -> None:
