@@ -14,14 +14,10 @@ from types import FrameType
 
 import numpy as np
 import pytest
+from pendulum_samples import short, swings
 
 from retrodict import rng
 from retrodict.check import load_recipe, recipes
-from retrodict.data.batch import Steps
-from retrodict.data.cache import Cache
-from retrodict.data.memory import MemoryStore
-from retrodict.envs.pendulum import Pendulum
-from retrodict.envs.rollout import rollout, uniform
 from retrodict.envs.sprites import Sprites
 from retrodict.envs.world import World
 from retrodict.models.inverse import Inverse
@@ -29,7 +25,6 @@ from retrodict.models.losses import cloning, labelled
 from retrodict.models.policy import ClipPolicy
 from retrodict.roles import System, View
 from retrodict.run import checkpoint
-from retrodict.run.collect import schema_of
 from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views
 
@@ -148,21 +143,6 @@ def test_killed_training_that_plays_ends_as_if_nothing_had_happened(tmp_path: Pa
     killed_at_random(tmp_path, sprites, recipe(name, partial(Sprites, 2, 36)), ONLINE[name], f"{name} online")
     curves = [path.read_text() for path in (tmp_path / "whole" / "stages").rglob("metrics.jsonl")]
     assert any("played/return" in curve for curve in curves)
-
-
-def short() -> Pendulum:
-    """A pendulum in episodes of 24 steps."""
-    world = Pendulum(2)
-    world.limit = 24
-    return world
-
-
-def swings() -> Views:
-    """Its numbers and torques, at random."""
-    world = short()
-    clips = [clip for clip, _, _ in rollout(world, range(6), uniform(world, 0))]
-    cache = Cache.build(MemoryStore(schema_of(world), clips))
-    return Views(Steps.all(cache, hidden=True), Steps.all(cache).known())
 
 
 def test_killed_training_that_plays_by_numbers_and_axes_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:

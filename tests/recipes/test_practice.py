@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from pendulum_samples import swings
 from torch import nn
 
 from retrodict.check import load_recipe
+from retrodict.data.batch import Steps
 from retrodict.models.imagination import Dreamer, dreaming
 from retrodict.models.tdmpc import learning
 from retrodict.roles import View
@@ -110,3 +113,26 @@ def test_tdmpc2_hands_its_settings_to_its_loss(
     told = settings(found.value.args[0], learning)
     assert (told["rho"], told["consistency"], told["entropy"]) == (0.5, consistency, cfg.entropy)
     assert told["shift"] == cfg.shift
+
+
+def test_tdmpc2_explores_while_it_plays_and_its_policy_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    played: list[Any] = []
+
+    def replay(run: Run, recorded: Steps, policy: Any, steps: int, whole: bool = True) -> Steps:
+        played.append(policy)
+        return recorded
+
+    module, data = load_recipe("tdmpc2"), swings()
+    monkeypatch.setattr(Run, "replay", replay)
+    monkeypatch.setattr(Run, "fit", lambda run, stage, part, *rest: part.eval())
+    with Run(tmp_path, data) as run:
+        system = module.train(module.micro(), run)
+    past = data.unlabelled.draw(1, 0).only("proprio").cut(0, 1)
+    assert len(played) == 1
+    with torch.no_grad():
+        plays, told = (policy.act(past)[0] for policy in (played[0](system.forward), system.policy))
+    noise = torch.Generator().manual_seed(0)
+    assert float(torch.cat([told.sample(noise) for _ in range(50)]).std()) < 1e-3
+    assert float(torch.cat([plays.sample(noise) for _ in range(50)]).std()) > 0.05  # 0.05 of half its range is 0.1
