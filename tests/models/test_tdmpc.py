@@ -435,6 +435,25 @@ def test_critics_at_once_are_critics_one_by_one_and_targets_follow() -> None:
     assert not part.targets.training
 
 
+def test_critics_drop_features_of_their_first_layer_in_training_and_their_targets_never_do() -> None:
+    part = world(dropout=0.3, episodic=True)
+    part.train()
+    first = part.critics.layers[0]
+    assert [layer.dropout for layer in part.critics.layers] == [0.3, 0.0, 0.0]
+    first.weight.data.zero_()
+    first.bias.data.fill_(5.0)  # what is dropped stands out of the mean, what is kept does not
+    first.ln["weight"].data.fill_(1.0)
+    first.ln["bias"].data.zero_()
+    x = torch.randn(2000, 18, generator=noise())
+    with rng.isolated("dropout"):
+        said = first(x, None)
+        targets = part.targets(x)
+    assert float((said < 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert targets.equal(part.targets(x))
+    part.eval()
+    assert torch.equal(first(x, None), torch.zeros_like(said))  # all features alike
+
+
 def test_rewards_belong_to_the_step_in_which_they_are_got() -> None:
     """The reward is the action itself: it is learnt, and from rewards moved by a step to either side it is not."""
 
