@@ -287,6 +287,19 @@ def test_a_dream_tells_features_rewards_and_ends_and_frames_when_asked() -> None
     assert silent.ends is None
 
 
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 4.0])
+def test_a_dream_is_drawn_at_its_temperature(temperature: float) -> None:
+    """With a silent head every latent has a standard normal ahead."""
+    world = small(temperature=temperature)
+    world.head.weight.data.zero_()
+    world.head.bias.data.zero_()
+    state, actions = world.observe(video(1000, 2)), MOVES.one_hot(torch.ones(1000, 3, dtype=torch.long))
+    with torch.no_grad():
+        dream, _ = world.imagine(state, actions, 3, rng.torch_rng("temperature"))
+    assert dream.features is not None
+    assert dream.features[:, 1:, :3].std(0).flatten().tolist() == pytest.approx([math.sqrt(temperature)] * 9, rel=0.1)
+
+
 def test_controllers_side_by_side_answer_as_each_alone() -> None:
     shown = replace(VIEW, features=2)
     mixed = ActionSpace((

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ def caught(monkeypatch: pytest.MonkeyPatch, folder: Path, views: Views, name: st
     with Run(folder, views) as run, pytest.raises(Caught) as found:
         module.train(module.paper(), run)
     return found.value.args
+
+
+def untrained(run: Run, stage: str, part: Any, *rest: Any) -> Any:
+    """Stands in for `Run.fit` where weights do not matter."""
+    return part.eval()
 
 
 def settings(loss: partial[Any], function: Any) -> dict[str, Any]:
@@ -126,7 +132,7 @@ def test_tdmpc2_explores_while_it_plays_and_its_policy_does_not(
 
     module, data = load_recipe("tdmpc2"), swings()
     monkeypatch.setattr(Run, "replay", replay)
-    monkeypatch.setattr(Run, "fit", lambda run, stage, part, *rest: part.eval())
+    monkeypatch.setattr(Run, "fit", untrained)
     with Run(tmp_path, data) as run:
         system = module.train(module.micro(), run)
     past = data.unlabelled.draw(1, 0).only("proprio").cut(0, 1)
@@ -136,3 +142,19 @@ def test_tdmpc2_explores_while_it_plays_and_its_policy_does_not(
     noise = torch.Generator().manual_seed(0)
     assert float(torch.cat([told.sample(noise) for _ in range(50)]).std()) < 1e-3
     assert float(torch.cat([plays.sample(noise) for _ in range(50)]).std()) > 0.05  # 0.05 of half its range is 0.1
+
+
+@pytest.mark.parametrize(("preset", "temperature"), [("tiny", 1.0), ("cool", 0.5), ("warm", 1.25), ("paper", 1.15)])
+def test_the_controller_of_world_models_evolves_in_a_dream_of_the_set_temperature(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sprites: Views, preset: str, temperature: float
+) -> None:
+    def stop(run: Run, stage: str, part: Any, body: Any, *rest: Any) -> None:
+        raise Caught(body)
+
+    module = load_recipe("world_models")
+    cfg = replace(module.micro(), temperature=getattr(module, preset)().temperature)
+    monkeypatch.setattr(Run, "fit", untrained)
+    monkeypatch.setattr(Run, "loop", stop)
+    with Run(tmp_path, sprites) as run, pytest.raises(Caught) as found:
+        module.train(cfg, run)
+    assert found.value.args[0].keywords["world"].temperature == temperature
