@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from retrodict import rng
@@ -91,6 +93,26 @@ def test_the_rate_rises_linearly_then_falls_as_a_cosine() -> None:
     assert table == [0.5, 1.0, *(round(c, 4) for c in cosine)]
     assert table[2] == 1.0
     assert table[-1] == 0.1
+
+
+fits = st.builds(
+    Fit, steps=st.integers(1, 300), rate=st.floats(1e-6, 10.0), warmup=st.floats(0.0, 1.0), floor=st.floats(0.0, 1.0)
+)
+
+
+@given(fits)
+def test_whatever_its_settings_a_rate_rises_in_a_line_to_its_peak_and_then_falls_to_its_floor(fit: Fit) -> None:
+    rates = np.array([fit.rate_at(step) for step in range(fit.steps)]) / fit.rate
+    assert rates.min() > 0
+    assert rates.max() == pytest.approx(1)
+    warm = int((rates > 1 - 1e-9).argmax()) + 1  # the first steps, the last of which is at the peak
+    assert abs(warm - max(1, fit.warmup * fit.steps)) <= 0.5 + 1e-9
+    assert rates[:warm] == pytest.approx(np.arange(1, warm + 1) / warm)
+    assert (np.diff(rates[warm - 1 :]) <= 1e-12).all()
+    fallen = fit.rate_at(fit.steps) / fit.rate  # where all steps are done
+    assert fallen == pytest.approx(fit.floor if warm < fit.steps else 1)
+    near = 2.5 / max(1, fit.steps - warm) ** 2  # a cosine is flat at its end
+    assert -1e-9 <= rates[-1] - fallen <= near
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"batch": 0}, {"rate": 0.0}])
