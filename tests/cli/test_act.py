@@ -19,6 +19,8 @@ from retrodict import cli
 from retrodict.clip import MISSING, Clip
 from retrodict.data.store import Store
 from retrodict.envs import catch
+from retrodict.envs.catalog import make
+from retrodict.envs.rollout import policy_actor, rollout
 from retrodict.errors import NoFrames
 from retrodict.rng import torch_rng
 from retrodict.roles import System, View
@@ -140,6 +142,27 @@ def test_a_video_shows_the_first_episodes_of_who_was_asked_for(
     last = slice(catch.FALL, None, catch.FALL + 1)
     assert found["paddle"][last].tolist() == found["column"][last].tolist()  # the expert catches
     assert [file.name for file in path.parent.iterdir()] == ["expert.mp4"]
+
+
+def test_a_video_of_a_run_shows_what_its_first_row_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its policy, which draws its actions, stands above its mode, chance and the expert."""
+    pretend(monkeypatch, System(policy=Wavering()))
+    path = tmp_path / "policy.mp4"
+    line = ["act", "runs/x", "--env", "catch", "--episodes", "4", "--seed", "7", "--video", str(path), "--json"]
+    assert cli.main(line) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["policies"][0]["policy"], told["policies"][0]["actions"]) == ("runs/x", "sampled")
+    frames = film(path)
+    assert frames.shape == (3 * (catch.FALL + 1), 288, 288, 3)  # of the four episodes
+    levels, world = range(told["first_level"], told["first_level"] + 3), make("catch", 3)
+    played = rollout(world, levels, policy_actor(Wavering(), world, mode=False))
+    wanted = torch.cat([clip.frames[0] for clip, _, _ in played])  # type: ignore[index]
+    seen, right = catch.read(frames), catch.read(wanted.permute(0, 2, 3, 1).numpy())
+    assert all(seen[name].tolist() == right[name].tolist() for name in NAMES)
+    last = slice(catch.FALL, None, catch.FALL + 1)
+    assert (seen["paddle"][last] != seen["column"][last]).any()  # the mode and the expert catch them all
 
 
 def test_what_cannot_act_says_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
