@@ -1,8 +1,9 @@
 """N1 and N2: a number that is not finite stops training before it is taken in; the same seed gives the same bits.
 
 Six places are spoiled, in parts by hand and in every recipe: actions and rewards of the input, weight, loss, gradient,
-optimiser state; in loops without gradients inputs, buffers and figures. What planners imagine is spoiled in
-test_planners. Frames are bytes, which are always finite. Batches have no look-ahead.
+optimiser state; in recipes that learn from recorded numbers those too; in loops without gradients inputs, buffers and
+figures. What planners imagine is spoiled in test_planners. Frames are bytes, which are always finite. Batches have no
+look-ahead.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pendulum_samples import swings
 from torch import Tensor
 
 from retrodict import rng
@@ -40,6 +42,7 @@ from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views
 from retrodict.run.update import Loss, Update
 
+PLAYING = ("dreamer_v1", "dreamer_v2", "dreamer_v3", "tdmpc2")  # recipes that may play, and learn from numbers
 AT = 3  # the step that meets the bad number
 SIZE = (36, 36)
 
@@ -171,8 +174,11 @@ def test_a_bad_optimiser_state_is_named(
 
 
 def inputs_of(batch: Any, place: str) -> list[Tensor]:
-    """Actions or rewards of a batch that a loss may look at; frames are bytes, and hidden actions are no input."""
+    """Actions, rewards or recorded numbers of a batch that a loss may look at; frames are bytes, and hidden actions are
+    no input."""
     clips = batch.values() if isinstance(batch, dict) else [batch]
+    if place == "input proprio":
+        return [clip.proprio for clip in clips if clip.proprio is not None]
     if place == "input rewards":
         return [clip.rewards for clip in clips if clip.rewards is not None and clip.rewards.numel()]
     return [clip.actions for clip in clips if clip.actions is not None and bool(clip.known.any())]
@@ -209,6 +215,18 @@ def spoil(
 def test_every_recipe_stops_within_the_step(
     tmp_path: Path, sprites: Views, monkeypatch: pytest.MonkeyPatch, name: str, place: str
 ) -> None:
+    stops(tmp_path, sprites, monkeypatch, name, place)
+
+
+@pytest.mark.parametrize("name", PLAYING)
+def test_a_recipe_that_learns_from_numbers_stops_at_a_bad_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stops(tmp_path, swings(), monkeypatch, name, "input proprio")
+
+
+def stops(folder: Path, views: Views, monkeypatch: pytest.MonkeyPatch, name: str, place: str) -> None:
+    """A recipe whose step meets a bad number in this place names it, and has taken nothing in."""
     module, real, draw, spoiled = load_recipe(name), loop._step, loop._draw, list[str]()
     at = int(rng.numpy_rng("N1", name, place).integers(1, 3))
     value = BAD[int(rng.numpy_rng("N1 value", name, place).integers(3))]
@@ -230,13 +248,17 @@ def test_every_recipe_stops_within_the_step(
             assert weights_hash(part) == before
 
     monkeypatch.setattr(loop, "_step", step)
-    with Run(tmp_path, sprites) as run, pytest.raises(NonFinite) as caught:
+    with Run(folder, views) as run, pytest.raises(NonFinite) as caught:
         module.train(module.micro(), run)
     assert len(spoiled) == 1
-    assert caught.value.tensor.startswith("input" if place == "input rewards" else place)
-    assert place != "input rewards" or caught.value.tensor.endswith(".rewards")
+    kind, _, field = place.partition(" ")
+    if kind == "input":
+        assert caught.value.tensor.startswith("input ")
+        assert caught.value.tensor.endswith(f".{field or 'actions'}")
+    else:
+        assert caught.value.tensor.startswith(place)
     assert caught.value.step == at
-    assert set(caught.value.episodes) <= set(sprites.labelled.cache.ids)
+    assert set(caught.value.episodes) <= set(views.labelled.cache.ids)
     assert caught.value.episodes
 
 
@@ -327,7 +349,7 @@ class Poisoned(Sprites):
         return np.where(live, math.nan, rewards), terminated, success
 
 
-@pytest.mark.parametrize("name", ["dreamer_v1", "dreamer_v2", "dreamer_v3", "tdmpc2"])
+@pytest.mark.parametrize("name", PLAYING)
 def test_a_bad_reward_of_the_world_that_is_played_in_stops_the_step_that_draws_it(
     tmp_path: Path, sprites: Views, name: str
 ) -> None:
