@@ -32,9 +32,11 @@ from retrodict.roles import System
 from retrodict.run.log import Log
 from retrodict.run.loop import Fit, weights_hash
 from retrodict.run.run import Run, Views
+from retrodict.segments import segment_vector
 from retrodict.spaces import ActionSpace, Distribution
 from retrodict.tree import Tree, flatten, repeat
 
+WORDS = "go left"  # that are said to a world of words
 LEARNING_STEPS = 80  # steps after which a loss must have fallen
 _SHAPES = ((1, 1), (1, 2), (3, 5))  # rows and frames: no step, one step, odd numbers
 
@@ -203,12 +205,13 @@ def _expect_rows(where: str, tree: Tree, rows: int) -> None:
             raise Broken(f"{where}: {path} must have first axis {rows}; got {tuple(tensor.shape)}")
 
 
-def _some_actions(space: ActionSpace, rows: int, steps: int) -> torch.Tensor:
-    """Draws actions evenly; text, which has no distribution, stays empty."""
+def _some_actions(space: ActionSpace, rows: int, steps: int, words: str = "") -> torch.Tensor:
+    """Draws actions evenly; every text, which has no distribution, says these words, as many as it has room for."""
     noise, parts = rng.torch_rng("check", "actions"), []
     for segment in space.segments:
         if segment.kind == "text":
-            parts.append(torch.full((rows, steps, segment.width), -1.0))
+            said = segment_vector(segment, words[: segment.width])
+            parts.append(said.expand(rows, steps, -1))
         else:
             even = Distribution(ActionSpace((segment,)), torch.zeros(rows, steps, segment.parameters))
             parts.append(even.sample(noise))
@@ -235,6 +238,15 @@ def _try_policy(part: Any, clip: Clip, where: str) -> None:
     _expect(f"{where}, going on", part.act(following, memory)[0].params, clip.rows, part.space.parameters)
 
 
+def _expect_one_dream(where: str, dream: Clip, again: Clip) -> None:
+    for name in ("frames", "features", "proprio", "rewards", "ends"):
+        one, other = getattr(dream, name), getattr(again, name)
+        if one is not None and not bool(torch.isfinite(one).all()):
+            raise Broken(f"{where}: it imagines {name} that are not finite")
+        if (one is None) != (other is None) or (one is not None and not torch.equal(one, other)):
+            raise Broken(f"{where}: one state, the same actions and the same noise gave two dreams; {name} differ")
+
+
 def _try_forward(part: Any, clip: Clip, where: str) -> None:
     state = part.observe(clip)
     _expect_rows(f"state of {where}", state, clip.rows)
@@ -248,10 +260,11 @@ def _try_forward(part: Any, clip: Clip, where: str) -> None:
     if changed:
         raise Broken(f"{where}: a state must stay as it is when it is gone on from, to branch there; {changed} changed")
     again, _ = part.imagine(state, actions, 2, rng.torch_rng("check", "imagine"))
-    for name in ("frames", "features", "proprio", "rewards", "ends"):
-        one, other = getattr(dream, name), getattr(again, name)
-        if (one is None) != (other is None) or (one is not None and not torch.equal(one, other)):
-            raise Broken(f"{where}: one state, the same actions and the same noise gave two dreams; {name} differ")
+    _expect_one_dream(where, dream, again)
+    if any(segment.kind == "text" for segment in part.space.segments):
+        told = _some_actions(part.space, clip.rows, 2, WORDS)
+        one, other = (part.imagine(state, told, 2, rng.torch_rng("check", "imagine"))[0] for _ in range(2))
+        _expect_one_dream(f"{where} that is told words", one, other)
     assert clip.frames is not None
     following = Clip(frames=clip.frames[:, -1:].repeat(1, 2, 1, 1, 1), actions=actions[:, :1])
     _expect_rows(f"state of {where} that goes on", part.observe(following, state), clip.rows)

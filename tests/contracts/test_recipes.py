@@ -256,6 +256,32 @@ def test_a_world_that_cannot_be_branched_repeated_or_widened_is_found(flaw: str)
         contract._try_forward(Drifting(flaw), clip, "forward")
 
 
+class Spoken(Drifting):
+    """The same, and it takes words; its flaws show where some are said."""
+
+    space = ActionSpace((*Drifting.space.segments, Segment("caption", "text", tuple("0123"))))
+
+    def imagine(self, state: Any, actions: Any, steps: int, noise: torch.Generator) -> tuple[Clip, Any]:
+        dream, after = super().imagine(state, actions, steps, noise)
+        heard = bool((actions[..., 2:] >= 0).any())
+        rewards = torch.zeros(dream.rows, steps)
+        if heard and self.flaw == "rewards that are not finite":
+            rewards[-1, -1] = torch.inf
+        if heard and self.flaw == "gave two dreams":
+            rewards += self.calls
+        return dream.with_(rewards=rewards), after
+
+
+@pytest.mark.parametrize("flaw", ["", "rewards that are not finite", "gave two dreams"])
+def test_a_world_that_errs_where_words_are_said_is_found(flaw: str) -> None:
+    clip = Clip(frames=torch.zeros(2, 3, 3, 8, 8, dtype=torch.uint8))
+    if not flaw:
+        contract._try_forward(Spoken(), clip, "forward")
+        return
+    with pytest.raises(Broken, match=f"told words: .*{flaw}"):
+        contract._try_forward(Spoken(flaw), clip, "forward")
+
+
 def test_results_of_other_settings_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "_HOME", tmp_path / "src" / "retrodict")
     file = tmp_path / "small.py"
@@ -307,7 +333,7 @@ def test_a_recipe_that_cannot_even_train_fails_rule_by_rule(tmp_path: Path) -> N
     assert "KeyError: 'labels'" in found["system"].detail
 
 
-def test_actions_of_a_space_with_words_are_drawn_with_empty_words() -> None:
+def test_actions_of_a_space_with_words_are_drawn_with_empty_words_or_given_ones() -> None:
     words = Segment("caption", "text", ("0", "1"))
     space = ActionSpace((categorical("key", ("a", "b")), words, continuous("drive", ("x",))))
     drawn = contract._some_actions(space, 3, 4)
@@ -315,5 +341,7 @@ def test_actions_of_a_space_with_words_are_drawn_with_empty_words() -> None:
     assert bool((drawn[..., 2:4] == -1).all())
     assert bool((drawn[..., :2].sum(-1) == 1).all())
     assert len(set(drawn[..., 4].flatten().tolist())) > 1
+    assert space.describe(contract._some_actions(space, 3, 4, "go")[2, 3])["caption"] == "go"
+    assert space.describe(contract._some_actions(space, 3, 4, "goes")[0, 0])["caption"] == "go"  # it has two columns
     plain = contract._some_actions(ActionSpace(space.segments[:1]), 3, 4)
     assert bool((plain.sum(-1) == 1).all())
