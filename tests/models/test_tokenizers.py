@@ -70,6 +70,17 @@ def test_a_full_book_says_what_share_is_unlike_all_of_it() -> None:
     told = tokenizer.learn(clip_of(tiled(0, 50, 200, 0, 0, 0)), rng.torch_rng(0))
     assert told["codes/filled"] == 2
     assert told["codes/unlike"] == pytest.approx(2 / 3)  # of its three different patches
+    assert tokenizer.alarm().startswith("its book of 2 patches is full, and 67% of the different ones seen last are")
+    tokenizer.learn(clip_of(tiled(0, 100, 0, 0, 0, 0)), rng.torch_rng(0))
+    assert tokenizer.alarm() == ""  # what is seen now is known
+
+
+def test_a_book_that_has_room_or_lacks_little_gives_no_alarm() -> None:
+    assert learnt(4, tiled(0, 50, 100, 150, 150, 150)).alarm() == ""  # full, and whole
+    shown = [tiled(*[20 * number] * 6) for number in range(11)]
+    assert learnt(10, *shown).alarm() == ""  # one in eleven is unlike all
+    assert "18%" in learnt(9, *shown).alarm()
+    assert learnt(12, *shown).alarm() == ""
 
 
 @pytest.mark.parametrize("kind", ["conv", "video"])

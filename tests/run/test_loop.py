@@ -354,6 +354,18 @@ def test_an_alarm_is_said_once_while_a_part_trains_and_again_at_the_end(tmp_path
         assert log.said == [f"dial, step {early} of {steps}: it turned too far", "dial: it turned too far"]
 
 
+def test_an_alarm_of_what_learns_without_gradients_is_said_at_its_end(tmp_path: Path, sprites: Views) -> None:
+    def turn(part: Gauged, step: int, noise: torch.Generator) -> dict[str, float]:
+        part.seen += 1
+        return {}
+
+    for steps, told in ((3, []), (4, ["dial: it turned too far"])):
+        log = Listening()
+        with Run(tmp_path / str(steps), sprites, log=log) as run:
+            run.loop("dial", Gauged(), turn, steps)
+        assert log.said == told
+
+
 def test_restarted_codes_are_counted_in_the_metrics_also_after_an_interruption(tmp_path: Path, sprites: Views) -> None:
     def starving(part: LearnedTokenizer, clip: Clip, noise: torch.Generator) -> dict[str, Tensor]:
         found = tokenizing(part, clip, noise)

@@ -32,6 +32,7 @@ from retrodict.nn.transformer import SpaceTime
 from retrodict.roles import View
 
 FEW = 0.02  # of the codes in use (perplexity), below which a codebook counts as collapsed
+UNKNOWN = 0.1  # of the patches that are seen, above which a full book counts as too small
 FAINT = 0.002  # variance of a window, of a range of 1, below which its structure hardly counts
 MOST = 300.0  # times the average, that a pixel's change counts as where what moves is weighed
 
@@ -103,6 +104,7 @@ class PatchTokenizer(Tokenizer):
         if view.frames != 1:
             raise UnusableInput(f"a patch tokenizer sees one frame; got a view of {view.frames}")
         self.codes, self.apart = codes, apart
+        self.unknown = 0.0  # share of the patches that were seen last and are unlike the book; told, and not kept
         self.register_buffer("book", torch.zeros(codes, view.channels * patch * patch))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
@@ -140,7 +142,17 @@ class PatchTokenizer(Tokenizer):
             self.book[int(self.filled)] = new
             self.filled += 1
             far = torch.minimum(far, (patches - new).square().sum(1))
-        return {"codes/filled": float(self.filled), "codes/unlike": float((far > limit).float().mean())}
+        self.unknown = float((far > limit).float().mean())
+        return {"codes/filled": float(self.filled), "codes/unlike": self.unknown}
+
+    def alarm(self) -> str:
+        """Says that the book is full and many patches that are seen are not in it, if it is so."""
+        if self.unknown <= UNKNOWN:  # while there is room, none stays unknown
+            return ""
+        return (
+            f"its book of {self.codes} patches is full, and {self.unknown:.0%} of the different ones seen last are "
+            "unlike all of them; allow more patches, or let apart be larger"
+        )
 
 
 class LearnedTokenizer(Tokenizer):

@@ -46,6 +46,8 @@ def repeat(stage: Stage, part: P, body: Body[P], steps: int, data: Steps | None,
                     stage.stop.leave(f"{stage.name} is committed at step {step + 1} of {steps}.", stage.resume)
     finally:
         log.end()
+    if alarm := part.alarm():
+        log.say(f"{stage.name}: {alarm}")
 
 
 def _step(stage: Stage, part: P, body: Body[P], step: int, data: Steps | None, batch: int) -> dict[str, float]:
