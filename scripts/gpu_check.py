@@ -1,6 +1,6 @@
 """Checks on a CUDA machine; see gpu_check.sh.
 
-Usage: python scripts/gpu_check.py OUT [PART ...]    parts: numbers, training, replays, tdmpc2/whole, … (default: all)
+Usage: python scripts/gpu_check.py OUT [PART ...]    parts: numbers, training, decisions, tdmpc2/whole, … (default: all)
        python scripts/gpu_check.py OUT published TASK    tells what runs/published/TASK came to
 """
 
@@ -189,12 +189,12 @@ def updates(name: str, how: str) -> tuple[dict[str, Any], dict[str, bool]]:
     return {key: found}, {key: found["relative error"] < 5e-2}  # rounding may turn draws
 
 
-def replays(rows: int = 4, decisions: int = 40) -> tuple[dict[str, Any], dict[str, bool]]:
-    """Milliseconds of a decision of TD-MPC2's published planner for some rows, as it is and replayed, and the largest
+def decisions(rows: int = 4, count: int = 40) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Milliseconds of a decision of TD-MPC2's published planner for some rows, as it is and captured, and the largest
     difference of what it answers."""
     numbers, dice = 24, torch.Generator().manual_seed(0)
     space = ActionSpace((continuous("push", tuple("abcdef")),))
-    with rng.isolated(0, "replays"):
+    with rng.isolated(0, "decisions"):
         forward = LatentWorld(View(1, 0, size=(8, 8), proprio=numbers), space).cuda().eval()
         torch.nn.init.normal_(forward.reward[-1].weight, std=0.05)  # it begins at 0, where all plans are alike
     shown = [
@@ -204,24 +204,24 @@ def replays(rows: int = 4, decisions: int = 40) -> tuple[dict[str, Any], dict[st
             actions=torch.zeros(rows, 1, 6), source=torch.full((rows, 1), RECORDED, dtype=torch.uint8),
             segment=torch.arange(rows, dtype=torch.int32).unsqueeze(1).repeat(1, 2),
         ).to("cuda")
-        for _ in range(decisions)
+        for _ in range(count)
     ]  # fmt: skip
     spent, answers = dict[str, float](), list[torch.Tensor]()
-    for name in ("as it is", "replayed"):
+    for name in ("as it is", "captured"):
         player, memory, told = tdmpc2.planned(forward, tdmpc2.paper(), 0.99, 0), None, []
-        player.planner.replayed = name == "replayed"
+        player.planner.captured = name == "captured"
         began = 0.0
         with torch.no_grad():
             for number, clip in enumerate(shown):
-                if number == decisions // 2:  # what comes before warms up
+                if number == count // 2:  # what comes before warms up
                     torch.cuda.synchronize()
                     began = time.perf_counter()
                 belief, memory = player.act(clip, memory)
                 told.append(belief.params.cpu())
-        spent[name] = round((time.perf_counter() - began) / (decisions - decisions // 2) * 1e3, 2)
+        spent[name] = round((time.perf_counter() - began) / (count - count // 2) * 1e3, 2)
         answers.append(torch.stack(told))
     apart = float((answers[0] - answers[1]).abs().max())
-    return {f"decisions of {rows} rows": {"ms": spent, "largest difference": apart}}, {"replays": apart < 1e-3}
+    return {f"decisions of {rows} rows": {"ms": spent, "largest difference": apart}}, {"decisions": apart < 1e-3}
 
 
 def published(out: Path, task: str) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def published(out: Path, task: str) -> dict[str, Any]:
 PARTS: dict[str, Callable[[], tuple[dict[str, Any], dict[str, bool]]]] = {
     "numbers": numbers,
     "training": training,
-    "replays": replays,
+    "decisions": decisions,
 } | {f"{name}/{how}": partial(updates, name, how) for how in (WHOLE, *WAYS) for name in ("tdmpc2", "dreamer_v3")}
 
 

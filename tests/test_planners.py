@@ -273,34 +273,34 @@ class Again:
         self.work, self.device = work, device
         self.work()
 
-    def replay(self) -> Any:
+    def launch(self) -> Any:
         return self.work()
 
 
 @every_search
 @pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_decisions_are_replayed_with_the_same_answers(name: str, noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded: list[Again] = []
-    monkeypatch.setattr(planners, "recordable", lambda device: True)
-    monkeypatch.setattr(planners, "Graph", lambda *given: recorded.append(Again(*given)) or recorded[-1])
+def test_decisions_are_captured_with_the_same_answers(name: str, noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Again] = []
+    monkeypatch.setattr(planners, "capturable", lambda device: True)
+    monkeypatch.setattr(planners, "Graph", lambda *given: made.append(Again(*given)) or made[-1])
     told: list[list[Tensor]] = []
-    for replayed in (False, True):
+    for captured in (False, True):
         planner, memory, answers = PLANNERS[name](Point(noise=noise), Rewards(0.9)), None, []
-        planner.replayed = replayed
+        planner.captured = captured
         for step in range(4):
             episodes = [[7, 7], [3, 3 + step // 2]]  # the second row begins anew
             past = later([[1.0, 1.5 - step], [0.4, 0.1 * step]], episodes)
             belief, memory = planner.act(past if step else past.pick([0, 1]), memory)
             answers += [belief.params, memory["plan"], memory["kept"]]
-        belief, _ = planner.act(at(1.0))  # another number of rows is recorded apart
+        belief, _ = planner.act(at(1.0))  # another number of rows is captured apart
         told.append([*answers, belief.params])
     assert all(torch.equal(one, other) for one, other in zip(*told, strict=True))
-    assert len(recorded) == 2
+    assert len(made) == 2
 
 
 @every_search
-def test_a_replay_says_what_is_not_finite_as_a_decision_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planners, "recordable", lambda device: True)
+def test_a_captured_decision_says_what_is_not_finite_as_others_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planners, "capturable", lambda device: True)
     monkeypatch.setattr(planners, "Graph", Again)
     bad = [0.0]
 
@@ -308,7 +308,7 @@ def test_a_replay_says_what_is_not_finite_as_a_decision_does(name: str, monkeypa
         return near(0.0)(clip) + torch.tensor(bad[0])
 
     planner = PLANNERS[name](Point(), breaking)
-    planner.replayed = True
+    planner.captured = True
     _, memory = planner.act(at(1.0, 2.0))
     bad[0] = torch.nan
     with pytest.raises(UnusableInput, match="not finite"):

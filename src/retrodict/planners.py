@@ -17,7 +17,7 @@ from retrodict import tree
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
 from retrodict.models.wordless import wordless
-from retrodict.nn.graph import Graph, recordable
+from retrodict.nn.graph import Graph, capturable
 from retrodict.rng import torch_rng
 from retrodict.roles import ForwardModel, Memory, Score, State, join
 from retrodict.segments import GAUSSIAN, normaliser
@@ -42,8 +42,8 @@ class Planner:
     """A Policy that imagines `samples` futures of `horizon` steps at once; a subclass says which.
 
     Words that the world takes stay unsaid. Its answer is certain. Its memory is the world's state, the number of
-    decisions in this episode, and the last plan. On a CUDA device decisions are replayed as one graph, with the same
-    answers, where `replayed` is set to true.
+    decisions in this episode, and the last plan. On a CUDA device decisions are captured as one graph, with the same
+    answers, where `captured` is set to true.
 
     Raises:
         Incompatible: the score reads other actions or frames than the world makes.
@@ -60,8 +60,8 @@ class Planner:
         self.inner, self.score, self.horizon, self.samples, self.seed = forward, score, horizon, samples, seed
         self.space, self.view = forward.space, replace(forward.view, before=forward.view.frames - 1)
         self.middle, self.half = _range(forward.space)
-        self.replayed = False
-        self._replays: _Replays | None = None
+        self.captured = False
+        self._decisions: _Captured | None = None
         self._draws = False
 
     def think(
@@ -96,13 +96,13 @@ class Planner:
         return belief, {"state": state, "count": count + 1, "plan": plan, "kept": kept}
 
     def _thought(self, now: Moment, plan: Tensor, kept: Tensor, young: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """What `think` answers, by a replay where it may: the first decision of so many rows is recorded after it."""
-        if not (self.replayed and recordable(plan.device)):
+        """What `think` answers, as a graph where it may: one is captured after the first decision of so many rows."""
+        if not (self.captured and capturable(plan.device)):
             return self.think(now, plan, kept, young)
-        if self._replays is not None and self._replays.rows == len(plan):
-            return self._replays(now, plan, kept, young) or self.think(now, plan, kept, young)
+        if self._decisions is not None and self._decisions.rows == len(plan):
+            return self._decisions(now, plan, kept, young) or self.think(now, plan, kept, young)
         answer = self.think(now, plan, kept, young)
-        self._replays = _Replays(self, now, plan, kept, young)
+        self._decisions = _Captured(self, now, plan, kept, young)
         return answer
 
     def worth(self, now: Moment, plans: Float[Tensor, "b n k d"]) -> Float[Tensor, "b n"]:
@@ -145,8 +145,8 @@ class Planner:
         return found
 
 
-class _Replays:
-    """A planner's decisions for so many rows, replayed as one CUDA graph."""
+class _Captured:
+    """A planner's decisions for so many rows, captured as one CUDA graph."""
 
     def __init__(self, planner: Planner, now: Moment, plan: Tensor, kept: Tensor, young: Tensor) -> None:
         self.rows, device = len(plan), plan.device
@@ -171,7 +171,7 @@ class _Replays:
             mine.copy_(given)
         for generator, wanted in zip(self._rngs, now.rngs, strict=True):
             generator.manual_seed(wanted.initial_seed())
-        belief, planned, keep, good = self._graph.replay()
+        belief, planned, keep, good = self._graph.launch()
         return (replace(belief, params=belief.params.clone()), planned.clone(), keep.clone()) if bool(good) else None
 
 

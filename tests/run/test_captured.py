@@ -1,4 +1,4 @@
-"""Replayed updates: those of an eager run, on a stand-in for a CUDA graph and, where there is one, on the device."""
+"""Captured updates: those of an eager run, on a stand-in for a CUDA graph and, where there is one, on the device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from retrodict.run.update import Losses, Update
 
 
 class Again:
-    """Stands in for a CUDA graph: does the work when it is recorded, so that the part changes, and at each replay."""
+    """Stands in for a CUDA graph: does the work when it is captured, so that the part changes, and at each launch."""
 
     made = 0
 
@@ -38,7 +38,7 @@ class Again:
         work()
         torch.set_rng_state(drawn)
 
-    def replay(self) -> Any:
+    def launch(self) -> Any:
         return self.work()
 
 
@@ -77,7 +77,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.usefixtures("standing_in")
-def test_replayed_updates_give_the_weights_of_eager_ones(sprites: Views, tmp_path: Path) -> None:
+def test_captured_updates_give_the_weights_of_eager_ones(sprites: Views, tmp_path: Path) -> None:
     eager = trained(tmp_path / "eager", sprites.labelled, "none")
     assert Again.made == 0
     assert equal(eager, trained(tmp_path / "whole", sprites.labelled, "whole"))
@@ -86,7 +86,7 @@ def test_replayed_updates_give_the_weights_of_eager_ones(sprites: Views, tmp_pat
 
 
 @pytest.mark.usefixtures("standing_in")
-def test_a_planner_learns_by_replays_as_without(tmp_path: Path) -> None:
+def test_a_planner_learns_by_captured_updates_as_without(tmp_path: Path) -> None:
     views, states = sprite_views(episodes=12, labels=64), []
     for how in ("none", "whole"):
         with Run(tmp_path / how, views, compile=how) as run:
@@ -97,7 +97,7 @@ def test_a_planner_learns_by_replays_as_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("standing_in")
-def test_another_part_and_another_shape_are_recorded_anew_and_other_words_refused(sprites: Views) -> None:
+def test_another_part_and_another_shape_are_captured_anew_and_other_words_refused(sprites: Views) -> None:
     part, other, noise = Counting(), Counting(), rng.torch_rng(0)
     update = Captured(Update(mean, 0.0))
     batch = sprites.labelled.draw(8, "a")

@@ -53,7 +53,7 @@ class Train(Telling):
     device: str = "cpu"
     """Where it learns: cpu, cuda, or one of several, such as cuda:1."""
     compile: Literal["none", "default", "graphs", "whole"] = "none"
-    """While it learns, compile nets: not, by torch's compiler, or as CUDA graphs besides; or replay the whole of an
+    """While it learns, compile nets: not, by torch's compiler, or as CUDA graphs besides; or launch the whole of an
     update's loss and gradients as one CUDA graph, compiling nothing."""
     frame_size: str = ""
     """Let the model see frames of WIDTHxHEIGHT pixels (default: as stored, larger than 128 about 64 high)."""

@@ -1,4 +1,4 @@
-"""Work on a CUDA device that is recorded once and replayed: calls of small kernels take longer than the kernels."""
+"""Work on a CUDA device that is captured once and launched as a whole: calls of small kernels outlast the kernels."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor
 
 from retrodict.errors import UnusableInput
 
-WARM = 3  # times that the work is done before it is recorded, while libraries choose their kernels
+WARM = 3  # times that the work is done before it is captured, while libraries choose their kernels
 
 T = TypeVar("T")
 
 
-def recordable(device: torch.device) -> bool:
-    """Whether graphs can be recorded on a device."""
+def capturable(device: torch.device) -> bool:
+    """Whether graphs can be captured on a device."""
     return device.type == "cuda"
 
 
 class Graph(Generic[T]):
-    """Records `work()`, which reads and writes memory that stays where it is, and what it returned, `result`.
+    """Captures `work()`, which reads and writes memory that stays where it is, and what it returned, `result`.
 
-    Each replay does the same with what lies there then, and writes `result` anew. The same kernels run as without, so
+    Each launch does the same with what lies there then, and writes `result` anew. The same kernels run as without, so
     that numbers are the same. Random numbers come from the generators `noise`, and from torch's own, which is left as
     it was; what else the work changes, such as buffers, is the caller's to put back.
 
@@ -46,17 +46,17 @@ class Graph(Generic[T]):
             with torch.cuda.graph(self._graph):
                 self.result = work()
         except RuntimeError as error:
-            raise UnusableInput(f"this cannot be replayed as one graph: {str(error).splitlines()[0]}") from error
+            raise UnusableInput(f"this cannot be captured as one graph: {str(error).splitlines()[0]}") from error
         torch.cuda.set_rng_state(drawn, device)
 
-    def replay(self) -> T:
+    def launch(self) -> T:
         """Does the work again; returns `result`."""
         self._graph.replay()
         return self.result
 
 
 def side_by_side(works: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
-    """Does works that do not need each other: one after the other, and at once in the replays of a `Graph`."""
+    """Does works that do not need each other: one after the other, and at once in the launches of a `Graph`."""
     if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
         return [work() for work in works]
     own, found = torch.cuda.current_stream(), []

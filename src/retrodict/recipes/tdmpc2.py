@@ -104,7 +104,7 @@ class Planned(Part):
             world, Rewards(discount, Bootstrap(world)), horizon, samples, iterations, elites, temperature,
             policy=self.prior, proposals=proposals, explore=explore, seed=seed,
         )  # fmt: skip
-        self.planner.replayed = True
+        self.planner.captured = True
 
     def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
         """Answers for the last frame."""

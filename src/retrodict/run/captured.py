@@ -1,4 +1,4 @@
-"""Updates that are replayed: an update's loss and gradients as one CUDA graph, recorded at the first batch.
+"""Updates that are captured: an update's loss and gradients as one CUDA graph, from the first batch on.
 
 Nothing is compiled. Optimisers and what a part does after a step stay outside.
 """
@@ -21,7 +21,7 @@ from retrodict.run.update import Update
 class Captured:
     """An update as one CUDA graph.
 
-    It is recorded anew for another part, or for batches of other shapes.
+    It is captured anew for another part, or for batches of other shapes.
 
     Raises:
         UnusableInput: the loss waits for a number or reads memory of the CPU, or batches differ in their words.
@@ -38,20 +38,20 @@ class Captured:
         given = [tensor for _, tensor in finite.inputs(batch)]
         shapes = [(tuple(tensor.shape), tensor.dtype) for tensor in given]
         if part is not self._part or shapes != self._shapes:
-            self._record(part, batch, noise.device)
+            self._capture(part, batch, noise.device)
             self._part, self._shapes, self._words = part, shapes, _words(batch)
         if _words(batch) != self._words:
             raise UnusableInput("batches differ in their words, which no graph takes in; use --compile default or none")
         for mine, one in zip(self._inputs, given, strict=True):
             mine.copy_(one)
         self._noise.manual_seed(noise.initial_seed())
-        numbers, gradients = self._graph.replay()
+        numbers, gradients = self._graph.launch()
         for parameter, gradient in gradients:
             parameter.grad = gradient
         return numbers
 
-    def _record(self, part: Part, batch: Any, device: torch.device) -> None:
-        """Records the update on a copy of the batch; the part stays as it is."""
+    def _capture(self, part: Part, batch: Any, device: torch.device) -> None:
+        """Captures the update on a copy of the batch; the part stays as it is."""
         mine = _copied(batch)
         self._inputs = [tensor for _, tensor in finite.inputs(mine)]
         self._noise = torch.Generator(device).manual_seed(0)
