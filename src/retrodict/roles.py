@@ -174,6 +174,14 @@ class System:
         )
 
 
+def remembered(forward: Any) -> int:
+    """How many frames before the present one a world is to be shown, beyond its view, to know where it is: what it
+    `remembers`, or the world inside it does; 0 where neither says."""
+    if forward is None:
+        return 0
+    return getattr(forward, "remembers", 0) or remembered(getattr(forward, "inner", None))
+
+
 def compatible(a: Any, b: Any) -> str | None:
     """Returns the reason why two roles cannot be joined, or None when they can."""
     if getattr(a, "space", None) is not None and getattr(b, "space", None) is not None and a.space != b.space:

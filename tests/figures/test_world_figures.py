@@ -23,6 +23,8 @@ from retrodict.figures import judge, trial, world_figures
 from retrodict.figures.trial import Setting, ground, held_out, measured, setting
 from retrodict.label.infer import infer_steps
 from retrodict.measure.intervals import wilson
+from retrodict.models.rssm import RSSM
+from retrodict.models.wordless import wordless
 from retrodict.roles import System, View
 from retrodict.run.loop import Fit
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, code, continuous
@@ -277,3 +279,15 @@ def test_a_judge_of_numbers_is_told_with_its_r2_on_held_out_steps(tmp_path: Path
     by_hand = 1 - (read - true).square().sum(0) / (true - true.mean(0)).square().sum(0)
     assert made.accuracy.value == pytest.approx(float(by_hand.mean()), abs=1e-5)
     assert made.accuracy.count == len(true)
+
+
+def test_a_world_that_remembers_is_shown_what_came_before_and_others_what_they_look_at() -> None:
+    words = ActionSpace((*SPACE.segments, Segment("words", "text", tuple("abc"))))
+    recurrent = RSSM(View(size=(8, 8)), words, deter=16, hidden=8, stoch=2, classes=4, units=8, channels=4, bins=5)
+    for forward in (recurrent, wordless(recurrent)):
+        assert world_figures.context(System(forward=forward), forward) == RSSM.remembers
+    plain = Drawn()
+    assert world_figures.context(System(forward=plain), plain) == 0
+    longer = replace(plain.view, before=3, frames=4)
+    plain.view = longer
+    assert world_figures.context(System(forward=plain), plain) == 3

@@ -24,7 +24,7 @@ from retrodict.measure.inputs import Ints
 from retrodict.measure.intervals import Estimate
 from retrodict.measure.worlds import Control
 from retrodict.models.wordless import shared_columns, wordless
-from retrodict.roles import Adapter, ForwardModel, System
+from retrodict.roles import Adapter, ForwardModel, System, remembered
 from retrodict.segments import ONE_HOT
 from retrodict.spaces import ActionSpace, Distribution
 
@@ -90,9 +90,9 @@ def _ends(name: str, found: Estimate) -> dict[str, float]:
 
 
 def context(system: System, forward: ForwardModel) -> int:
-    """How many frames before the present one a world and the inverse that speaks its actions look at."""
+    """How many frames before the present one a world and the inverse that speaks its actions look at or remember."""
     views = [role.view for role in (forward, system.inverse) if role is not None]
-    return max(0, *(-view.offsets()[0] for view in views))
+    return max(remembered(forward), *(-view.offsets()[0] for view in views))
 
 
 def _windows(system: System, forward: ForwardModel, test: Cache, ahead: int, most: int = WINDOWS) -> tuple[Clip, int]:

@@ -61,6 +61,8 @@ class MDNRNN(Part):
     `cell` puts c between z and h in the features.
     """
 
+    remembers = 15  # frames, after which what is older hardly tells
+
     def __init__(
         self, vae: GaussianVAE, space: ActionSpace, hidden: int = 128, mixtures: int = 5, ends: bool = True,
         rewards: bool = True, temperature: float = 1.0, restarts: bool = False, cell: bool = False,

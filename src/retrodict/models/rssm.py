@@ -76,6 +76,8 @@ class RSSM(Part):
     as of video that has none.
     """
 
+    remembers = 15  # frames, after which what is older hardly tells
+
     def __init__(
         self, view: View, space: ActionSpace, cell: str = "blocks", latent: str = "categorical", deter: int = 256,
         hidden: int = 64, stoch: int = 16, classes: int = 8, units: int = 64, layers: int = 1, sight_layers: int = 3,
