@@ -150,7 +150,7 @@ class _Captured:
 
     def __init__(self, planner: Planner, now: Moment, plan: Tensor, kept: Tensor, young: Tensor) -> None:
         self.rows, device = len(plan), plan.device
-        self._inputs = [tensor.clone() for tensor in tree.leaves((now.state, plan, kept, young))]
+        self._inputs = [tensor.clone() for tensor in tree.flatten((now.state, plan, kept, young)).values()]
         self._rngs = [torch.Generator(device).manual_seed(0) for _ in now.rngs]
         spare = torch.Generator(device).manual_seed(0)
 
@@ -167,8 +167,9 @@ class _Captured:
         self, now: Moment, plan: Tensor, kept: Tensor, young: Tensor
     ) -> tuple[Distribution, Tensor, Tensor] | None:
         """Returns the answer, the plan and the plans to keep; None where a score is not finite."""
-        for mine, given in zip(self._inputs, tree.leaves((now.state, plan, kept, young)), strict=True):
-            mine.copy_(given)
+        given = tree.flatten((now.state, plan, kept, young)).values()
+        for mine, one in zip(self._inputs, given, strict=True):
+            mine.copy_(one)
         for generator, wanted in zip(self._rngs, now.rngs, strict=True):
             generator.manual_seed(wanted.initial_seed())
         belief, planned, keep, good = self._graph.launch()

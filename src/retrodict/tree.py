@@ -43,13 +43,6 @@ def row(tree: Tree, number: int) -> Tree:
     return map_tensors(lambda tensor: tensor[number : number + 1], tree)
 
 
-def leaves(tree: Tree) -> list[Tensor]:
-    """Returns all tensors, in the order of `map_tensors`."""
-    found: list[Tensor] = []
-    map_tensors(lambda tensor: found.append(tensor) or tensor, tree)  # type: ignore[func-returns-value]
-    return found
-
-
 def concatenate(trees: Sequence[Tree]) -> Tree:
     """Puts the rows of trees of one structure one after the other: rows a and b become a b.
 
@@ -79,7 +72,8 @@ def concatenate(trees: Sequence[Tree]) -> Tree:
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:
-    """Returns {path: tensor}, the form in which trees are saved; a name must not be empty or contain a dot."""
+    """Returns {path: tensor} in the order of `map_tensors`, the form in which trees are saved; a name must not be empty
+    or contain a dot."""
     if tree is None:
         return {}
     if isinstance(tree, Tensor):
