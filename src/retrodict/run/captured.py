@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrodict.clip import Clip
 from retrodict.errors import UnusableInput
 from retrodict.nn.graph import Graph
 from retrodict.nn.part import Part
@@ -52,7 +51,8 @@ class Captured:
 
     def _capture(self, part: Part, batch: Any, device: torch.device) -> None:
         """Captures the update on a copy of the batch; the part stays as it is."""
-        mine = _copied(batch)
+        copies = {name: clip.pick(range(clip.rows)) for name, clip in finite.clips_of(batch).items()}
+        mine = copies if isinstance(batch, dict) else copies["batch"]
         self._inputs = [tensor for _, tensor in finite.inputs(mine)]
         self._noise = torch.Generator(device).manual_seed(0)
         buffers = [buffer.clone() for buffer in part.buffers()]
@@ -64,14 +64,6 @@ class Captured:
         with torch.no_grad():
             for buffer, old in zip(part.buffers(), buffers, strict=True):
                 buffer.copy_(old)
-
-
-def _copied(batch: Any) -> Any:
-    if isinstance(batch, dict):
-        return {name: _copied(clip) for name, clip in batch.items()}
-    assert isinstance(batch, Clip), "a batch is a clip or a dict of them"
-    fields = {name.rsplit(".", 1)[1]: tensor.clone() for name, tensor in finite.inputs(batch)}
-    return batch.with_(**fields)
 
 
 def _words(batch: Any) -> list[Any]:
