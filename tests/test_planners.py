@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from graph_stand_in import Again
 from retrodict import planners
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
@@ -266,23 +267,12 @@ def test_scores_that_are_not_finite_are_refused(name: str, bad: float) -> None:
         PLANNERS[name](Point(), broken).act(at(1.0, 2.0))
 
 
-class Again:
-    """Stands in for a CUDA graph where there is no such device: it does the work anew, from the same memory."""
-
-    def __init__(self, work: Callable[[], Any], device: torch.device, noise: Any = ()) -> None:
-        self.work, self.device = work, device
-        self.work()
-
-    def launch(self) -> Any:
-        return self.work()
-
-
 @every_search
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_decisions_are_captured_with_the_same_answers(name: str, noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Again] = []
     monkeypatch.setattr(planners, "capturable", lambda device: True)
-    monkeypatch.setattr(planners, "Graph", lambda *given: made.append(Again(*given)) or made[-1])
+    monkeypatch.setattr(planners, "Graph", Again)
+    monkeypatch.setattr(Again, "made", 0)
     told: list[list[Tensor]] = []
     for captured in (False, True):
         planner, memory, answers = PLANNERS[name](Point(noise=noise), Rewards(0.9)), None, []
@@ -295,7 +285,7 @@ def test_decisions_are_captured_with_the_same_answers(name: str, noise: float, m
         belief, _ = planner.act(at(1.0))  # another number of rows is captured apart
         told.append([*answers, belief.params])
     assert all(torch.equal(one, other) for one, other in zip(*told, strict=True))
-    assert len(made) == 2
+    assert Again.made == 2
 
 
 @every_search

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from graph_stand_in import Again
 from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.contract import sprite_views
@@ -24,22 +23,6 @@ from retrodict.run.captured import Captured
 from retrodict.run.loop import Fit
 from retrodict.run.run import Run, Views
 from retrodict.run.update import Losses, Update
-
-
-class Again:
-    """Stands in for a CUDA graph: does the work when it is captured, so that the part changes, and at each launch."""
-
-    made = 0
-
-    def __init__(self, work: Callable[[], Any], device: torch.device, noise: Any = ()) -> None:
-        Again.made += 1
-        drawn = torch.get_rng_state()
-        self.work = work
-        work()
-        torch.set_rng_state(drawn)
-
-    def launch(self) -> Any:
-        return self.work()
 
 
 class Counting(Part):
@@ -108,6 +91,20 @@ def test_another_part_and_another_shape_are_captured_anew_and_other_words_refuse
         assert Again.made == made
     with pytest.raises(UnusableInput, match="words"):
         update(other, replace(batch, text=("go",) * 8), noise)
+
+
+@pytest.mark.usefixtures("standing_in")
+def test_several_clips_are_captured_by_name(sprites: Views) -> None:
+    def both(part: Counting, batch: dict[str, Clip], noise: torch.Generator) -> Losses:
+        return {"all": mean(part, batch["many"], noise)["all"] + 2 * mean(part, batch["few"], noise)["all"]}
+
+    part, update = Counting().eval(), Update(both, 0.0)
+    taken = Captured(update)
+    for step in range(2):
+        batch = {name: sprites.labelled.draw(rows, name, step) for name, rows in (("many", 8), ("few", 2))}
+        told = taken(part, batch, rng.torch_rng(step))["all"]
+        assert torch.equal(told, update(part, batch, rng.torch_rng(step))["all"])
+    assert Again.made == 1
 
 
 def test_a_whole_update_needs_a_cuda_device_and_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
