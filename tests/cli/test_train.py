@@ -50,6 +50,21 @@ def test_a_run_knows_what_it_was_made_of_and_the_same_command_again_does_nothing
     assert (tmp_path / "r/system/state.safetensors").read_bytes() == weights
 
 
+def test_copies_of_a_world_are_played_side_by_side(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded, out = tmp_path / "d", tmp_path / "r"
+    assert cli.main(["record", "catch", "--episodes", "4", "--policy", "random", "--out", str(recorded)]) == 0
+    line = ["train", "dreamer_v3", "--data", str(recorded), "--out", str(out), "--size", "micro"]
+    assert cli.main([*line, "--env", "catch", "--copies", "3"]) == 0
+    (played,) = out.glob("stages/*/episodes")
+    with Store.open(played) as store:
+        assert len(store.ids) == 6  # of 40 steps: games of 13, three at a time
+    for more in (("--copies", "3"), ("--env", "catch", "--copies", "0")):
+        assert train(data, tmp_path / "no", *more) == 2
+        assert "--copies counts copies of --env" in capsys.readouterr().err
+
+
 def test_a_device_that_is_not_there_is_refused_before_anything_is_made(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,6 +73,8 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_made(
     assert "one of cpu, as torch has here; got 'cuda'" in capsys.readouterr().err
     assert train(data, tmp_path / "r", "--compile", "graphs") == 2
     assert "expected a CUDA device for --compile graphs; got 'cpu'" in capsys.readouterr().err
+    assert cli.main(["act", "random", "--env", "catch", "--device", "cuda"]) == 2
+    assert "one of cpu, as torch has here; got 'cuda'" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [device_of(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]

@@ -67,9 +67,11 @@ class Act(Loading):
         if not self.planner and (self.horizon, self.samples) != (Act.horizon, Act.samples):
             raise UnusableInput("--horizon and --samples are those of a planner; name it with --planner")
         from retrodict.envs.catalog import make
+        from retrodict.nn.device import device_of
         from retrodict.report import film
         from retrodict.run.collect import LEVELS, UNSEEN
 
+        device_of(self.device)  # refuses what there is not, whoever acts
         if self.video is not None:
             film.refuse_unfit(self.video)
 
@@ -100,11 +102,10 @@ class Act(Loading):
     def _of_run(self, world: World) -> list[Way]:
         """The planner first, then the run's policy where it has one, drawing and by mode."""
         from retrodict.envs.rollout import policy_actor
-        from retrodict.nn.device import device_of
         from retrodict.nn.part import Part
         from retrodict.run.checkpoint import load_system
 
-        system, ways, device = load_system(self.policy), list[Way](), device_of(self.device)
+        system, ways, device = load_system(self.policy), list[Way](), self.device
         for part in system.parts().values():
             if isinstance(part, Part):
                 part.to(device)
