@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from retrodict import rng
-from retrodict.clip import Clip
+from retrodict.clip import RECORDED, Clip
 from retrodict.data.cache import Cache
 from retrodict.envs.rollout import expert, rollout
 from retrodict.envs.world import World
@@ -89,15 +89,15 @@ def reached(world: World, start: Start, actions: Tensor) -> bool:
 def planned(world: World, start: Start, forward: ForwardModel, seed: int) -> Tensor:
     """What a planner does, who looks after every step: actions "k d"."""
     begun(world, start)
-    past, taken = start.clip.cut(max(0, start.clip.length - SEEN), start.clip.length), list[Tensor]()
+    seen = start.clip.cut(max(0, start.clip.length - SEEN), start.clip.length)
+    past, taken = seen.only("frames", "actions", "source"), list[Tensor]()
     for left in range(len(start.way), 0, -1):
         planner = cem(forward, Reach(start.goal), left, SAMPLES, ITERATIONS, ELITES, seed=seed)
-        shown = Clip(frames=past.frames, actions=past.actions, source=past.source)
-        taken.append(planner.act(shown)[0].mode()[0])
+        taken.append(planner.act(past)[0].mode()[0])
         frames, *_ = world.step(world.native(taken[-1].unsqueeze(0)))
         new = torch.from_numpy(frames).permute(0, 3, 1, 2).unsqueeze(1)
         assert past.frames is not None
-        known = torch.ones(1, past.length, dtype=torch.uint8)
+        known = torch.full((1, past.length), RECORDED, dtype=torch.uint8)
         before = taken[-1].view(1, 1, -1)
         acted = before if past.actions is None else torch.cat([past.actions, before], 1)
         past = Clip(frames=torch.cat([past.frames, new], 1), actions=acted, source=known)
