@@ -22,14 +22,8 @@ OBEYS, JUDGED = "docs/obedience.md", "results/comparisons/obedience.json"
 PLAY, SPEED = "docs/play.md", "results/comparisons/play.json"
 COST = "results/comparisons/imagine.json"
 WORLDS, GPU = "docs/worlds.md", "results/gpu"
-COMPARED = (
-    "model_free",
-    "suite",
-    "worlds",
-    "scaling",
-    "steered",
-    "reach",
-)  # marks in it, and results/comparisons/NAME.json
+# marks in it, and results/comparisons/NAME.json
+COMPARED = ("model_free", "suite", "worlds", "scaling", "steered", "reach")
 DEMO, FIGURE = "results/demo/babyai.json", "docs/figures/label-curve.svg"
 
 TOKENS = ("gaia1", "genie", "genie_play", "iris")

@@ -289,6 +289,7 @@ def test_a_gpu_check_is_told_with_what_was_refused_left_out_and_steps_that_all_t
         "training": {"steps": 2000, "batch": 256, "seconds": 19.5, "accuracy": 0.9086},
         "updates of tdmpc2, whole": {"updates per second": {"none": 29.9, "whole": 82.1}, "relative error": 8.2e-06},
         "updates of dreamer_v3, whole": {"refused": "it waits"},
+        "decisions of 4 rows": {"ms": {"as it is": 43.25, "captured": 13.14}, "largest difference": 0.0},
     }  # fmt: skip
     tasks = [
         {"task": "walker-walk", "mean return of the last 20 episodes": {"5000": 1.0, "10000": 56.8, "15000": 76.3}},
@@ -297,6 +298,8 @@ def test_a_gpu_check_is_told_with_what_was_refused_left_out_and_steps_that_all_t
     told = gpu_tables(found, tasks)
     assert "| updates of tdmpc2, whole (--compile), a second | 82.1 instead of 29.9, relative error 8e-06 |" in told
     assert "dreamer_v3" not in told
+    assert "| decisions of 4 rows, captured, ms | 13.1 instead of 43.2 |" in told
+    assert "| 453,108; 1,196,486 |" in told
     assert "| TD-MPC2, steps of the task | 10,000 | 15,000 | published, at 100,000 |" in told
     assert "| walker-walk | 57 | 76 | 962 |" in told
     assert "| ball_in_cup-catch | 478 |  | 981 |" in told
