@@ -5,8 +5,8 @@
 # pyarrow, safetensors, einops and jaxtyping; not av, gymnasium or tyro.
 #        scripts/gpu_check.sh OUT published    the published tier alone, where the control suite and the command line are
 # installed (pip install 'shimmy[dm-control]'): TD-MPC2 with its published settings after 100,000 steps of walker-walk
-# and cup-catch, an action lasting two (published: 962 and 981). Writes OUT/TASK.json; goes on where it was stopped. Needs
-# OUT/gpu.json; both tasks together took 10 minutes for 55,000 steps on an H100 whose CPU was slow.
+# and cup-catch, an action lasting two (published: 962 and 981). Writes OUT/TASK.json; goes on where it was stopped.
+# Needs OUT/gpu.json.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-results/gpu} python=${PYTHON:-python3}

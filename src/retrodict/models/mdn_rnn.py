@@ -61,7 +61,7 @@ class MDNRNN(Part):
     `cell` puts c between z and h in the features.
     """
 
-    remembers = 15  # frames, after which what is older hardly tells
+    remembers = 15  # frames before the present one that it is shown where it is measured
 
     def __init__(
         self, vae: GaussianVAE, space: ActionSpace, hidden: int = 128, mixtures: int = 5, ends: bool = True,

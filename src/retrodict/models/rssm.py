@@ -76,7 +76,7 @@ class RSSM(Part):
     as of video that has none.
     """
 
-    remembers = 15  # frames, after which what is older hardly tells
+    remembers = 15  # frames before the present one that it is shown where it is measured
 
     def __init__(
         self, view: View, space: ActionSpace, cell: str = "blocks", latent: str = "categorical", deter: int = 256,

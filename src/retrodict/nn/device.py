@@ -31,7 +31,7 @@ def number_in(module: nn.Module, name: str) -> float:
     """Returns the number in a buffer of a module. Its device is asked once, and again after the buffer changed.
 
     Raises:
-        UnusableInput: a CUDA graph is being recorded, which would go on with this number when it has changed.
+        UnusableInput: a CUDA graph is being captured, which would go on with this number when it has changed.
     """
     buffer = module.get_buffer(name)
     if buffer.is_cuda and torch.cuda.is_current_stream_capturing():
