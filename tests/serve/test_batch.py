@@ -153,7 +153,7 @@ class Drawn:
 
 class Vectors(Drawn):
     def imagine(self, state: Any, actions: Any, steps: int, rng: torch.Generator) -> tuple[Clip, Any]:
-        return Clip(actions=torch.linspace(0, 1, 64)[:, None, None]), state
+        return Clip(actions=torch.linspace(0, 1, 64).square()[:, None, None]), state
 
 
 def test_whole_actions_are_the_commonest_codes_or_vectors_far_apart() -> None:

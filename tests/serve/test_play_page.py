@@ -133,12 +133,11 @@ def test_w4_names_captions_and_errors_are_shown_literally(tab: Callable[[], chro
         assert sorted(seen) == sorted(PAYLOADS[:5])
         for text in PAYLOADS:
             page.run(f"""(() => {{
-                document.querySelector('#branches .acts button:nth-child(2)').click();
-                const input = document.querySelector('#branches .naming');
+                const input = document.querySelector('#names input');
                 input.value = {json.dumps(text)};
                 input.dispatchEvent(new Event('change'));
             }})()""")
-            page.wait(f"document.querySelector('#branches .go').textContent === {json.dumps(text)}")
+            page.wait(f"document.querySelector('.key .name').textContent === {json.dumps(text)}")
         page.run("document.querySelectorAll('[name=speech]')[0].click()")
         page.wait("document.querySelector('.key .name').textContent === 'stay'")
         after = page.run("[...document.querySelectorAll('*')].map((e) => e.tagName).sort().join()")
@@ -243,8 +242,9 @@ def test_two_branches_are_compared_until_asked_no_longer(tab: Callable[[], chrom
     page.wait("document.querySelectorAll('#branches li').length === 2")
     button = "document.querySelectorAll('#branches .acts button:first-child')[0]"
     assert page.run("document.querySelector('#pane-other').hidden")
-    page.run(f"{button}.click()")
+    page.run(f"{button}.focus(); {button}.click()")
     page.wait("!document.querySelector('#pane-other').hidden")
+    assert page.run(f"document.activeElement === {button}"), "who presses it by keyboard stays there"
     page.wait("document.querySelector('#other-words').textContent.startsWith('differs in')")
     assert page.run(f"{button}.getAttribute('aria-pressed')") == "true"
     first = page.run("document.querySelectorAll('#branches .go')[0].textContent")
@@ -336,6 +336,10 @@ def test_fingers_and_gamepads_press_keys(tab: Callable[[], chromium.Page], serve
         page.wait("document.querySelectorAll('.key.down').length === 0")
     page.run("pad.buttons[4].pressed = true")
     page.wait(f"{where} === '2 / 3'")
+    page.run("pad.buttons[4].pressed = false; pad.buttons[12].pressed = true")
+    page.wait("document.querySelectorAll('.key.down').length === 1")
+    page.run("navigator.getGamepads = () => []")  # unplugged while it is held
+    page.wait("document.querySelectorAll('.key.down').length === 0")
 
 
 def test_a_pasted_picture_lands_where_the_brush_is(tab: Callable[[], chromium.Page], served: toy.Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -201,7 +202,7 @@ def test_codes_are_keys_of_their_own_and_the_adapter_moves_the_real_world(tmp_pa
         await page.press("0:1", "0:3")  # down, right
         assert page.last("frame")["differs"] == {"real": 0.0}
         assert page.last("judged")["share"] == 1.0
-        await page.tell("name", of="key", id="0:1", name="down")
+        await page.tell("name", key="0:1", name="down")
         named = page.last("keys")["keys"][1]
         assert (named["name"], named["place"], named["buttons"][0]) == ("down", "down", "ArrowDown")
         await page.tell("rewind", to=1)
@@ -268,9 +269,6 @@ def test_a_name_that_is_taken_back_leaves_the_first_one_and_an_empty_event_is_no
         await page.press(DOWN)
         await page.tell("rewind", to=0)
         await page.press(RIGHT)
-        await page.tell("name", of="branch", id="1", name="east")
-        assert [branch["name"] for branch in page.last("branches")["branches"]] == ["start 1", "east"]
-        await page.tell("name", of="branch", id="1", name="")
         assert [branch["name"] for branch in page.last("branches")["branches"]] == ["start 1", "branch 2"]
         await page.tell("compare", branch=0)
         assert page.last("frame")["other"] == 0
@@ -391,23 +389,28 @@ def test_an_event_is_typed_into_a_world_that_takes_text(tmp_path: Path) -> None:
         assert [world.space.describe(action)["event"] for action in actions[0]] == ["", "snow"]
 
 
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (OverflowError("simulator"), "the real world failed with OverflowError: simulator"),
+        (UnusableInput("no single player in this state"), "no single player in this state"),
+    ],
+)
 def test_a_real_world_that_fails_stays_behind_and_the_dream_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, why: str
 ) -> None:
     async def script(page: Page) -> None:
         await page.press(DOWN)
         monkeypatch.setattr(Sprites, "_advance", broken)
         await page.press(LEFT, LEFT)
         assert page.count("real") == 1
-        assert page.last("real") == {
-            "kind": "real", "name": None, "why": "the real world failed with OverflowError: simulator",
-        }  # fmt: skip
+        assert page.last("real") == {"kind": "real", "name": None, "why": why}
         assert page.last("frame")["panes"] == ["dream"]
         assert page.last("frame")["at"] == 3
         assert page.count("error") == 0
 
     def broken(self: Sprites, actions: np.ndarray, live: np.ndarray) -> None:
-        raise OverflowError("simulator")
+        raise fault
 
     play(toy.game(tmp_path), script)
 
@@ -480,7 +483,7 @@ def test_saving_keeps_every_step_once_as_a_dataset_whose_source_is_a_dream(tmp_p
         await page.press(LEFT, LEFT)
         await page.tell("speak", speech="codes")
         await page.press("0:3")
-        await page.tell("name", of="key", id="0:3", name="east")
+        await page.tell("name", key="0:3", name="east")
         await page.tell("save")
         assert page.last("saved")["steps"] == 5, "two more of the first branch, two and one of the second"
         await page.tell("save")
@@ -506,6 +509,45 @@ def test_saving_keeps_every_step_once_as_a_dataset_whose_source_is_a_dream(tmp_p
         assert origin_of(actions).env is None, "a dream is no recording of a world"
     videos = sorted((out / "videos").iterdir())
     assert [len(next(iter(decoder.frames(path)))[0]) for path in videos] == [6, 5]
+
+
+def test_videos_that_a_failed_save_owes_are_written_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, pictures: object, fps: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def script(page: Page) -> None:
+        await page.press(DOWN, LEFT)
+        with monkeypatch.context() as disk:
+            disk.setattr(saving.film, "write", full)
+            await page.tell("save")
+        assert "No space left" in page.last("error")["text"]
+        await page.tell("save")
+        assert (page.last("saved")["episodes"], page.last("saved")["videos"]) == (0, 1)
+        await page.tell("save")
+        assert page.last("saved")["videos"] == 0
+
+    play(toy.game(tmp_path), script)
+    (path,) = (tmp_path / "videos").iterdir()
+    assert len(next(iter(decoder.frames(path)))[0]) == 3
+
+
+def test_two_players_save_at_once_into_one_dataset(tmp_path: Path) -> None:
+    async def both(game: Game) -> None:
+        pages = [Page(game), Page(game)]
+        for page in pages:
+            await page.player.begin()
+            await page.press(DOWN, UP, DOWN)
+        await asyncio.gather(*[page.tell("save") for page in pages])
+        assert [page.last("saved")["steps"] for page in pages] == [3, 3]
+        for page in pages:
+            await page.player.close()
+        game.close()
+
+    asyncio.run(both(toy.game(tmp_path)))
+    with Store.open(tmp_path / "actions") as store:
+        assert len(store.ids) == 2
 
 
 def test_a_long_branch_becomes_episodes_that_share_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -544,9 +586,7 @@ def test_a_folder_of_another_run_is_refused_and_the_session_stays(tmp_path: Path
         ("rewind", {"to": 7}, "moments 0..0"),
         ("switch", {"branch": 3}, "no branch"),
         ("compare", {"branch": 3}, "no branch"),
-        ("name", {"of": "key", "id": "9:9", "name": "x"}, "no key"),
-        ("name", {"of": "branch", "id": "²", "name": "x"}, "no branch"),
-        ("name", {"of": "run", "id": "0", "name": "x"}, "can be named"),
+        ("name", {"key": "9:9", "name": "x"}, "no key"),
         ("speak", {"speech": "french"}, "actions and codes"),
         ("event", {"text": "rain"}, "no typed events"),
     ],
@@ -575,9 +615,9 @@ def test_what_cannot_be_done_is_told_and_changes_nothing(
         " " * (MOST_TEXT + 1),
         '{"do": "hold", "keys": ["a", 3], "press": 1}', '{"do": "hold", "keys": "a", "press": 1}',
         json.dumps({"do": "hold", "keys": ["a"] * 17, "press": 1}),
-        json.dumps({"do": "name", "of": "key", "id": "0", "name": "x" * (MOST_NAME + 1)}),
-        json.dumps({"do": "name", "of": "key", "id": "0", "name": "a\nb"}),
-        json.dumps({"do": "name", "of": "key", "id": "0", "name": "a\u202eb"}),
+        json.dumps({"do": "name", "key": "0", "name": "x" * (MOST_NAME + 1)}),
+        json.dumps({"do": "name", "key": "0", "name": "a\nb"}),
+        json.dumps({"do": "name", "key": "0", "name": "a\u202eb"}),
     ],
 )  # fmt: skip
 def test_messages_that_are_not_ours_are_refused(text: str) -> None:

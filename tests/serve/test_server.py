@@ -415,21 +415,36 @@ def test_four_players_sit_and_a_fifth_is_told(served: toy.Served) -> None:
             Honest(next_one).step()
 
 
-def test_a_page_that_comes_back_finds_its_session_and_a_second_tab_takes_it_over(served: toy.Served) -> None:
-    with served.connect() as line:
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[toy.Served]:
+    """A server on which nobody has played."""
+    with toy.serving(toy.game(tmp_path)) as running:
+        yield running
+
+
+def test_a_page_that_comes_back_finds_its_session_and_a_second_tab_takes_it_over(fresh: toy.Served) -> None:
+    with fresh.connect() as line:
         line.send('{"do": "sit", "seat": ""}')
         seat = json.loads(line.recv(timeout=10))["seat"]
         line.send('{"do": "step", "press": 1}')
         while at(line) != 1:
             pass
-    with served.connect() as again:
+    with fresh.connect() as again:
         again.send(json.dumps({"do": "sit", "seat": seat}))
         assert at(again) == 1
-        with served.connect() as tab:
+        with fresh.connect() as tab:
             tab.send(json.dumps({"do": "sit", "seat": seat}))
             assert at(tab) == 1
             with pytest.raises(ConnectionClosed, match="another tab"):
                 until(again, "never")
+            with fresh.connect() as beside:
+                beside.send('{"do": "sit", "seat": ""}')
+                assert at(beside) == 0, "a page beside another begins its own session"
+    while fresh.table.lines:
+        time.sleep(0.01)
+    with fresh.connect() as new:
+        new.send('{"do": "sit", "seat": ""}')
+        assert at(new) == 1, "what was closed last goes on"
 
 
 def until(line: ClientConnection, kind: str) -> None:
@@ -502,7 +517,7 @@ def test_w6_no_token_and_no_path_of_this_machine_is_written(tmp_path: Path, capf
         token, honest = served.guard.token, Honest(line)
         for _ in range(3):
             honest.step()
-        line.send('{"do": "name", "of": "key", "id": "0:1", "name": "jump"}')
+        line.send('{"do": "name", "key": "0:1", "name": "jump"}')
         line.send('{"do": "save"}')
         until(line, "saved")
         with suppress(InvalidStatus), served.connect(subprotocols=[PROTOCOL, "B" * 43]):

@@ -103,12 +103,12 @@ class Beside:
             return None
         here = session.number(session.branch, session.at)
         at, self.at = self.at, None  # until the step is done
-        true = await self._true(session, session.at, speech, action)
         try:
+            true = await self._true(session, session.at, speech, action)
             if true is None or (at != here and not await self._return(session)):
                 return None
             return await self._do(self._step, true)
-        except Failed as error:
+        except RetrodictError as error:
             self.stop(str(error))
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,7 @@ class Game:
     def __post_init__(self) -> None:
         self.names = _read(self.names_file, [speech.name for speech in self.speeches])
         self._wholes: dict[str, list[Tensor]] = {}
+        self.saving = asyncio.Lock()
 
     @property
     def view(self) -> View:

@@ -26,14 +26,14 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 # Every message and its fields; what is not listed is refused.
 COMMANDS: dict[str, dict[str, type]] = {
-    "sit": {"seat": str},  # "" for a new one
+    "sit": {"seat": str},  # "" where it had none
     "hold": {"keys": list, "press": int},
     "step": {"press": int},
     "run": {"on": bool},
     "rewind": {"to": int},
     "switch": {"branch": int},
     "compare": {"branch": int},  # -1 for none
-    "name": {"of": str, "id": str, "name": str},
+    "name": {"key": str, "name": str},
     "measure": {},
     "speak": {"speech": str},
     "event": {"text": str},

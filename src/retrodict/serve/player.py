@@ -308,15 +308,9 @@ class Player:
         await self._show()
         await self._measure()
 
-    async def _name(self, of: str, id: str, name: str) -> None:
-        if of == "branch":
-            self.session.known(int(id) if id.isdecimal() and len(id) < 4 else -1).named = name
-            await self._show_branches()
-        elif of == "key":
-            self.game.rename(self.speech, id, name)
-            await self.announce()
-        else:
-            raise UnusableInput("a key or a branch can be named")
+    async def _name(self, key: str, name: str) -> None:
+        self.game.rename(self.speech, key, name)
+        await self.announce()
 
     async def _speak(self, speech: str) -> None:
         known = [spoken.name for spoken in self.game.speeches]
@@ -333,7 +327,8 @@ class Player:
         await self.tell("saving")
         names = {name: names for name, names in self.game.names.items() if names}
         more = {"names": names} if names else {}
-        wrote = await asyncio.to_thread(save, self.session, self.game.shelf, self.name, more)
+        async with self.game.saving:  # a dataset has one writer
+            wrote = await asyncio.to_thread(save, self.session, self.game.shelf, self.name, more)
         await self.tell("saved", **wrote, folder=str(self.game.shelf.out))
 
     async def _measure(self) -> None:

@@ -82,6 +82,8 @@ class _Part:
 def save(session: Session, shelf: Shelf, name: str, more: Mapping[str, Any]) -> dict[str, Any]:
     """Commits what is not saved yet, group by group, and writes the videos; returns what was written.
 
+    What an earlier call committed before it failed lies in the dataset already; videos that it owed are written now.
+
     Raises:
         UnusableInput: the folder holds a dataset of something else.
         Locked: another process saves there now.
@@ -95,9 +97,10 @@ def save(session: Session, shelf: Shelf, name: str, more: Mapping[str, Any]) -> 
         }
         for part in parts:
             _commit(session, stores[part.speech], part, name, {**shelf.provenance, **more})
-    grown = sorted({part.branch for part in parts})
+    grown = [i for i, branch in enumerate(session.branches) if branch.saved > branch.filmed]
     for i in grown:
         _video(session, shelf, i, f"{name}-{i}.mp4")
+        session.branches[i].filmed = session.branches[i].saved
     return {"episodes": len(parts), "steps": sum(part.last - part.first for part in parts), "videos": len(grown)}
 
 

@@ -65,7 +65,7 @@ class Line:
 
 
 class Table:
-    """The players around one model. A player's session waits for its page to come back until its seat is needed."""
+    """The players around one model. A session whose page is gone waits for it, or for the next page without one."""
 
     def __init__(self, game: Game) -> None:
         self.game = game
@@ -91,25 +91,19 @@ class Table:
         await self._play(seat, line)
 
     def _seat(self, wanted: str) -> str | None:
-        """Returns the seat that a page had, else a free one; None where all are taken, or a crowd comes in."""
+        """Returns the seat that a page had, else the one that was left last, else a new one; None where all are taken,
+        or a crowd comes in."""
         if wanted in self.seats:
             return wanted
         if not self.arrivals.take(time.monotonic()):
             return None
+        if left := [seat for seat in self.seats if seat not in self.lines]:
+            return left[-1]
         if len(self.seats) >= PLAYERS:
-            left = next((seat for seat in self.seats if seat not in self.lines), None)
-            if left is None:
-                return None
-            self._forget(left)
+            return None
         seat = secrets.token_hex(8)
         self.seats[seat] = Player(self.game, Beside(self.game), self.announce)
         return seat
-
-    def _forget(self, seat: str) -> None:
-        if telling := self.telling.pop(seat, None):
-            telling.cancel()
-        task = asyncio.create_task(self.seats.pop(seat).close())
-        task.add_done_callback(lambda done: done.exception())
 
     async def _play(self, seat: str, line: Line) -> None:
         player, before = self.seats[seat], self.lines.get(seat)
@@ -127,6 +121,7 @@ class Table:
             pace.cancel()
             if self.lines.get(seat) is line:
                 del self.lines[seat]
+                self.seats[seat] = self.seats.pop(seat)  # the last one that was left
                 player.leave()
 
     async def _take(self, player: Player, message: str | bytes) -> None:

@@ -93,19 +93,17 @@ class Spool:
 
 @dataclass(slots=True)
 class Branch:
-    """A row of moments: the first `fork` of its parent's, then its own; `saved` of its own lie in the dataset."""
+    """A row of moments: the first `fork` of its parent's, then its own.
 
-    given: str  # a name, until a person gives another
+    `saved` of its own lie in the dataset, and its video shows `filmed` of those.
+    """
+
+    name: str
     parent: int | None = None
     fork: int = 0
     own: array[int] = field(default_factory=lambda: array("I"))
     saved: int = 0
-    named: str = ""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        return self.named or self.given
+    filmed: int = 0
 
     def __len__(self) -> int:
         return self.fork + len(self.own)

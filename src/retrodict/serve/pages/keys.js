@@ -139,7 +139,7 @@ export class Keys {
   // Reads gamepads once a frame, as browsers tell nothing by themselves.
   poll() {
     const pads = navigator.getGamepads().filter(Boolean);
-    if (!pads.length) return;
+    if (!pads.length && !this.padWas.size) return; // the last one that was unplugged has let its keys go
     const now = new Set();
     for (const pad of pads) {
       pad.buttons.forEach((button, i) => button.pressed && now.add(i));

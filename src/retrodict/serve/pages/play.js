@@ -109,13 +109,14 @@ function showNames(list) {
   if ($("names").contains(document.activeElement)) return; // someone is writing there
   $("names").replaceChildren(...list.map((key) => {
     const input = made("input", { type: "text", value: key.name === key.label ? "" : key.name, maxLength: 40, placeholder: key.label, autocomplete: "off" });
-    input.addEventListener("change", () => wire.tell("name", { of: "key", id: key.id, name: input.value.trim() }));
+    input.addEventListener("change", () => wire.tell("name", { key: key.id, name: input.value.trim() }));
     return made("label", {}, made("bdi", {}, key.label), input);
   }));
 }
 
 function showBranches() {
   $("other-name").textContent = here.branches[here.other]?.name ?? "";
+  const focused = [...$("branches").querySelectorAll("button")].indexOf(document.activeElement);
   $("branches").replaceChildren(...here.branches.map((branch, i) => {
     const go = made("button", { type: "button", className: "go" }, made("bdi", {}, branch.name));
     go.addEventListener("click", () => wire.tell("switch", { branch: i }));
@@ -125,24 +126,12 @@ function showBranches() {
     compare.addEventListener("click", () => {
       wire.tell("compare", { branch: here.other === i ? -1 : i }); // the frame that answers says what is compared
     });
-    const rename = made("button", { type: "button", className: "quiet" }, "Name");
-    rename.setAttribute("aria-label", `Name ${branch.name}`);
-    const item = made("li", {}, go, made("span", { className: "track" }, made("i"), made("b")), made("span", { className: "acts" }, compare, rename));
+    const item = made("li", {}, go, made("span", { className: "track" }, made("i"), made("b")), made("span", { className: "acts" }, compare));
     item.querySelector(".track").setAttribute("aria-hidden", "true");
-    rename.addEventListener("click", () => askName(item, i, branch.name));
     return item;
   }));
+  if (focused >= 0) $("branches").querySelectorAll("button")[focused]?.focus();
   showTracks();
-}
-
-function askName(item, i, name) {
-  const input = made("input", { type: "text", value: name, maxLength: 40, className: "naming", autocomplete: "off" });
-  input.setAttribute("aria-label", `Name of ${name}`);
-  const done = () => wire.tell("name", { of: "branch", id: String(i), name: input.value.trim() });
-  input.addEventListener("change", done);
-  input.addEventListener("keydown", (event) => event.key === "Escape" && showBranches());
-  item.append(input);
-  input.select();
 }
 
 // Draws every branch on one axis of time, and where we stand.
