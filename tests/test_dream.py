@@ -195,6 +195,34 @@ def test_it_starts_at_a_recorded_frame_that_the_seed_chooses(sprite_world: Frame
     assert begun == [env.reset(seed=seed)[0].tobytes() for seed in range(8)]
 
 
+class Remembering(Counter):
+    """Notes how much it is shown, and with which actions."""
+
+    remembers = 3
+
+    def observe(self, past: Clip, state: Any = None) -> Any:
+        shown.append(past)
+        return super().observe(past, state)
+
+
+shown: list[Clip] = []
+
+
+def test_a_world_that_remembers_is_shown_what_came_before(cache_steps: Steps) -> None:
+    shown.clear()
+    late = cache_steps.only(np.flatnonzero(cache_steps.index - cache_steps.cache.first[cache_steps.index] == 5)[:1])
+    dream(Remembering(), late).reset(seed=0)
+    (row,) = (int(late.index[0]),)
+    for past in shown:
+        assert past.frames is not None
+        assert np.array_equal(past.frames[0].numpy(), cache_steps.cache.frames[row - 3 : row + 1])
+        assert past.actions is None, "this world speaks other actions"
+    clip = Clip(frames=torch.from_numpy(cache_steps.cache.frames[row : row + 1])[None])
+    shown.clear()
+    dream(Remembering(), clip).reset(seed=0)
+    assert {past.length for past in shown} == {1}, "rows that are given are shown as they are"
+
+
 def test_it_imagines_what_the_model_imagines(sprite_world: FrameForward, cache_steps: Steps) -> None:
     rows = dream(sprite_world, cache_steps, n=3, limit=6)
     rows.reset(seed=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ from retrodict.data.schema import Episodes
 from retrodict.envs.catalog import make
 from retrodict.envs.world import MAX_SEED, World, native_space
 from retrodict.errors import Incompatible, NoFrames, UnusableInput
-from retrodict.models.wordless import wordless
+from retrodict.models.wordless import respoken, shared_columns, wordless
 from retrodict.nn.device import device_of
 from retrodict.rng import key, numpy_rng, torch_rng
-from retrodict.roles import ForwardModel, State, System
+from retrodict.roles import ForwardModel, State, System, remembered
 from retrodict.run.checkpoint import load_system
 from retrodict.run.collect import UNSEEN, Origin, recorded_in
 
@@ -53,7 +54,8 @@ class Dream(World):
     by row, with noise addressed by the row's seed and step, so that a dream does not depend on its neighbours. One that
     takes words beside its actions is told none.
 
-    `starts` are rows of recorded frames, of which the last is where the dream begins, or steps of a cache. The model
+    `starts` are rows of recorded frames, of which the last is where the dream begins, or steps of a cache, which are
+    shown to the model with as much before them as it remembers. The model
     must be in evaluation mode, as `retrodict.load` returns it, and on `device`.
 
     Raises:
@@ -69,7 +71,10 @@ class Dream(World):
             raise UnusableInput(_NOTHING)
         forward, view = wordless(forward), forward.view
         self.forward, self.device = forward, device_of(str(device))
-        self._starts = starts.shown(view) if isinstance(starts, Steps) else starts
+        self._starts = starts
+        if isinstance(starts, Steps):
+            around = starts.shown(view)
+            self._starts = replace(around, before=max(around.before, remembered(forward)))
         if self._count < 1:
             raise UnusableInput("a dream needs at least one recorded frame to start from")
         told = starts.actions if isinstance(starts, Clip) and starts.steps else None
@@ -105,6 +110,10 @@ class Dream(World):
         """One row of what a dream starts from."""
         if isinstance(self._starts, Steps):
             clip = self._starts.batch(np.array([number])).cut(0, self._starts.target + 1)
+            if shared_columns(self.forward.space, recorded := self._starts.cache.space) is None:
+                clip = clip.with_(actions=None, source=None, confidence=None)
+            elif clip.steps:
+                clip = respoken(clip, recorded, self.forward.space)
         else:
             clip = self._starts.pick([number])
         return clip if clip.text is not None else clip.with_(text=("",))

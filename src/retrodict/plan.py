@@ -11,10 +11,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from retrodict import tree
-from retrodict.clip import Clip
+from retrodict.clip import Clip, stack
 from retrodict.errors import Incompatible, NoLikelihood, UnusableInput
 from retrodict.models.wordless import wordless
-from retrodict.planners import gradient, seen
+from retrodict.planners import counted, gradient, noises, seen
 from retrodict.roles import ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
 from retrodict.search import cem, icem, mppi, random_shooting
 from retrodict.spaces import Distribution
@@ -175,10 +175,12 @@ class GenerateThenInfer:
     def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
         """Answers for the last frame; the memory is the forward model's state and the number of decisions."""
         state = self.inner.observe(past) if memory is None else self.inner.observe(past, _child(memory, "state"))
-        count = torch.zeros(past.rows, dtype=torch.long) if memory is None else _tensor(_child(memory, "count"))
-        rng = torch.Generator(device=past.device).manual_seed(self.seed * 1_000_003 + int(count[0]))
-        clip, _ = self.inner.imagine(state, None, self.horizon, rng)
-        seen = self.inner.decode(clip).with_(actions=None, source=None)
+        count = torch.zeros(past.rows, dtype=torch.long, device=past.device)
+        if memory is not None:
+            count = counted(past, _tensor(_child(memory, "count")))
+        rngs = noises(past, count, self.seed, "generate")
+        each = [self.inner.imagine(tree.row(state, row), None, self.horizon, rng)[0] for row, rng in enumerate(rngs)]
+        seen = self.inner.decode(stack(each)).with_(actions=None, source=None)
         return self.inverse.infer(seen)[:, 0], {"state": state, "count": count + 1}
 
 

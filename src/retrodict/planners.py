@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from retrodict import tree
@@ -85,13 +85,10 @@ class Planner:
             gone = min(past.steps, self.horizon)
             plan = torch.cat([plan[:, gone:], blank[:, :gone]], 1)
             kept = torch.cat([kept[:, :, gone:], kept[:, :, -1:].repeat(1, 1, gone, 1)], 2)
-            if past.segment is not None:
-                begun = (past.segment[:, 1:] != past.segment[:, :-1]).any(1)
-                count, plan = count.masked_fill(begun, 0), torch.where(begun[:, None, None], blank, plan)
-        episodes = [0] * rows if past.segment is None else past.segment[:, -1].tolist()
-        numbers = count.tolist()
-        rngs = [torch_rng(self.seed, "plan", e, n, device=device) for e, n in zip(episodes, numbers, strict=True)]
-        now = Moment(state, numbers, rngs, torch_rng(self.seed, "plan/unused", device=device))
+            count = counted(past, count)
+            plan = torch.where((count == 0)[:, None, None], blank, plan)
+        rngs = noises(past, count, self.seed, "plan")
+        now = Moment(state, count.tolist(), rngs, torch_rng(self.seed, "plan/unused", device=device))
         belief, plan, kept = self._thought(now, plan, kept, count == 0)
         return belief, {"state": state, "count": count + 1, "plan": plan, "kept": kept}
 
@@ -180,6 +177,19 @@ def _filled(shape: tree.Tree, leaves: list[Tensor]) -> Any:
     """The same tree with other tensors, in their order."""
     left = iter(leaves)
     return tree.map_tensors(lambda _: next(left), shape)
+
+
+def counted(past: Clip, count: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
+    """The number of each row's decision, which is 0 again where another episode begins in what is new of `past`."""
+    if past.segment is None:
+        return count
+    return count.masked_fill((past.segment[:, 1:] != past.segment[:, :-1]).any(1), 0)
+
+
+def noises(past: Clip, count: Int64[Tensor, "b"], seed: int, name: str) -> list[torch.Generator]:
+    """Each row's noise: that of its episode and decision, whatever its neighbours are."""
+    episodes = [0] * past.rows if past.segment is None else past.segment[:, -1].tolist()
+    return [torch_rng(seed, name, e, n, device=past.device) for e, n in zip(episodes, count.tolist(), strict=True)]
 
 
 def seen(forward: ForwardModel, clip: Clip, score: Score) -> Clip:

@@ -408,6 +408,20 @@ def test_the_prior_of_an_axis_is_within_its_bounds_and_touches_the_squashed_one(
     torch.testing.assert_close(belief.params[:, 2:] + math.log(2.0), wanted, rtol=2e-2, atol=2e-2)
 
 
+def test_its_policy_draws_in_the_world_as_it_is_trained_from_behind_tanh() -> None:
+    part = world(AXES)
+    with torch.no_grad():
+        part.prior[-1].bias.add_(torch.tensor([1.5, -1.0, 2.0, 2.0]))
+        state = {"z": part.encode(numbers(AXES, 1, 1))[:, 0].expand(4000, -1)}
+        clip, _ = part.imagine(state, Prior(part), 1, rng.torch_rng("drawn"))
+        trained = part.proposals(state["z"], rng.torch_rng("trained"))[0][0]
+    assert clip.actions is not None
+    units = part.units(clip.actions[:, 0])
+    assert bool((units.abs() <= 1).all())
+    for share in (0.05, 0.25, 0.5, 0.75, 0.95):
+        torch.testing.assert_close(units.quantile(share, 0), trained.quantile(share, 0), atol=0.05, rtol=0)
+
+
 def test_the_entropy_of_axes_is_the_published_scaled_one() -> None:
     part = world(AXES)
     z = part.encode(numbers(AXES))

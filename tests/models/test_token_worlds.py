@@ -330,13 +330,48 @@ class Ring:
         raise NoLikelihood("the ring")
 
 
+class Plain:
+    """A tokenizer that loses nothing."""
+
+    def encode(self, clip: Clip) -> Clip:
+        return clip
+
+    decode = encode
+
+
+class Watched(ActorCritic):
+    """An actor whose frames are kept."""
+
+    def unroll(self, frames: Tensor, *given: Any) -> Any:
+        seen.append(frames)
+        return super().unroll(frames, *given)
+
+
+seen: list[Tensor] = []
+
+
+def test_an_actor_practises_on_what_it_will_see_frames_of_tokens() -> None:
+    with rng.isolated("actor"):
+        actor = Watched(VIEW, SPACE, "grid", 2, 8, 1, 8)
+    tokens, clip = tokenizer(), played(2, 4)
+    assert clip.frames is not None
+    clip = clip.with_(frames=clip.frames + 20)  # which no token shows
+    seen.clear()
+    practising(actor, clip, rng.torch_rng("practice"), world("next"), tokens, 3)
+    shown = tokens.decode(tokens.encode(clip)).frames
+    assert shown is not None
+    assert not torch.equal(shown, clip.frames), "these tokens lose something"
+    assert torch.equal(seen[0], shown[:, :2]), "what is remembered"
+    assert torch.equal(seen[-1][:, 0], shown[:, 2]), "where practice begins"
+
+
 def test_an_actor_learns_in_a_world_what_pays_there() -> None:
     with rng.isolated("actor"):
         actor = ActorCritic(VIEW, SPACE, "refine", 2, 16, 1, 16)
     optimiser = torch.optim.Adam(actor.parameters(), 5e-3)
     near = Clip(frames=ring(torch.tensor([1, 2, 7, 6]).repeat(16)[:, None].expand(-1, 2)))
     for step in range(200):
-        loss = practising(actor, near, rng.torch_rng("practice", step), Ring(), 4, 0.9, 0.95, 0.03)["all"]
+        loss = practising(actor, near, rng.torch_rng("practice", step), Ring(), Plain(), 4, 0.9, 0.95, 0.03)["all"]  # type: ignore[arg-type]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -373,4 +408,4 @@ def test_practice_needs_rewards() -> None:
     with rng.isolated("actor"):
         actor = ActorCritic(VIEW, SPACE, "grid", 2, 8, 1, 8)
     with pytest.raises(UnusableInput, match="rewards"):
-        practising(actor, played(2, 3), rng.torch_rng(0), world("masked"), 2)
+        practising(actor, played(2, 3), rng.torch_rng(0), world("masked"), tokenizer(), 2)

@@ -172,9 +172,12 @@ def test_a_plan_imagined_without_words_is_read_by_an_inverse_that_knows_none(
     same, _ = generate_then_infer(quiet, inverse, 2, 5).act(before)
     assert first.space == quiet.space
     assert first.params.equal(same.params)
-    noise = torch.Generator().manual_seed(5 * 1_000_003)
-    dreamt, _ = world.imagine(world.observe(before), None, 2, noise)
-    assert first.params.equal(inverse.infer(world.decode(dreamt).only("frames")).params[:, 0])
+    for row in range(before.rows):  # each with the noise of its own episode and decision
+        episode = 0 if before.segment is None else int(before.segment[row, -1])
+        noise = rng.torch_rng(5, "generate", episode, 0)
+        dreamt, _ = world.imagine(tree.row(world.observe(before), row), None, 2, noise)
+        told = inverse.infer(world.decode(dreamt).only("frames")).params[:, 0]
+        assert torch.allclose(first.params[row : row + 1], told, atol=1e-6)
     assert isinstance(memory, dict)
     assert memory["count"].tolist() == [1, 1]  # type: ignore[union-attr]
 

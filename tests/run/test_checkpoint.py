@@ -131,6 +131,14 @@ def test_two_are_kept_by_number_and_leftovers_are_swept(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-10", "step-100"]
 
 
+def test_what_was_moved_away_and_not_replaced_when_a_process_was_killed_goes_back(tmp_path: Path) -> None:
+    checkpoint.save_folder(tmp_path / "system", some(1), {"who": "first"})
+    os.rename(tmp_path / "system", tmp_path / ".system.77.old")  # and no further
+    checkpoint.sweep(tmp_path)
+    assert checkpoint.load_folder(tmp_path / "system")[1]["who"] == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["system"]
+
+
 def test_small_files_are_replaced_not_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "identity.json"
     checkpoint.sync_write(path, b"old")
@@ -304,7 +312,7 @@ def test_the_lock_of_a_dead_process_does_not_block(tmp_path: Path, sprites: View
         Run(tmp_path, sprites)
         os._exit(0)
     os.waitpid(child, 0)
-    assert (tmp_path / ".lock").read_text() == str(child)
+    assert (tmp_path / ".lock").read_text().strip() == str(child)
     Run(tmp_path, sprites).close()
 
 

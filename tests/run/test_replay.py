@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,35 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert curves[0][-1]["played/return"] <= 0  # a paddle at the left catches a fifth
     with pytest.raises(StaleStage, match="data"):
         trained(tmp_path / "whole", steps=61)
+
+
+@dataclass(frozen=True)
+class Settings:
+    eager: float = 1.0
+
+
+def eagerly(part: Leaning, cfg: Settings) -> Leaning:
+    return part
+
+
+def test_who_plays_otherwise_is_another_stage(tmp_path: Path) -> None:
+    data = recorded()
+
+    def fitted(cfg: Settings) -> None:
+        with Run(tmp_path, Views(data, data), world=lambda: Catch(1)) as run:
+            run.fit("lean", Leaning(), to_the_left, run.replay(data, partial(eagerly, cfg=cfg), 20), FIT)
+
+    fitted(Settings())
+    fitted(Settings())
+    with pytest.raises(StaleStage, match="data"):
+        fitted(Settings(2.0))
+
+
+def test_a_share_of_time_that_holds_all_steps_changes_nothing(tmp_path: Path) -> None:
+    data = recorded()
+    with Run(tmp_path, Views(data, data), world=lambda: Catch(1), seconds={"lean": 600.0}) as run:
+        found = run.fit("lean", Leaning(), to_the_left, run.replay(data, lambda part: part, 60), FIT)
+    assert weights_hash(found) == weights_hash(trained(tmp_path / "whole"))
 
 
 def curve(folder: Path) -> list[dict[str, float]]:

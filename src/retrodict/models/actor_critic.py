@@ -96,22 +96,28 @@ class ThroughTokens(Part):
 
     def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
         """Answers for the last frame."""
-        return self.policy.act(self.tokenizer.decode(self.tokenizer.encode(past)).with_(features=None), memory)
+        return self.policy.act(through(self.tokenizer, past), memory)
+
+
+def through(tokenizer: Tokenizer, clip: Clip) -> Clip:
+    """A clip with what a tokenizer makes of its frames."""
+    return tokenizer.decode(tokenizer.encode(clip)).with_(features=None)
 
 
 def practising(
-    actor: ActorCritic, clip: Clip, noise: torch.Generator, world: ForwardModel, horizon: int = 15,
-    discount: float = 0.995, trace: float = 0.95, entropy: float = 0.001,
+    actor: ActorCritic, clip: Clip, noise: torch.Generator, world: ForwardModel, tokenizer: Tokenizer,
+    horizon: int = 15, discount: float = 0.995, trace: float = 0.95, entropy: float = 0.001,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Loss of actor and critic over futures that the world imagines under the actor, from the last but one frame of a
-    clip (that at which the drawn step begins); those before it are remembered.
+    clip (that at which the drawn step begins); those before it are remembered. All frames that it sees are those of
+    tokens.
 
     -log π(a) (R - v) + (v - R)² - entropy H(π), R the λ-returns; steps count by the probability that the episode is
     still on. Source: Micheli et al., IRIS (ICLR 2023), section 2.3 and appendix B.
     """
-    clip = clip.cut(0, clip.length - 1)
-    assert clip.frames is not None
     with torch.no_grad():
+        clip = through(tokenizer, clip.cut(0, clip.length - 1))
+        assert clip.frames is not None
         state = world.observe(clip)
         memory = actor.unroll(clip.frames[:, :-1])[1] if clip.length > 1 else None
         dream = world.decode(world.imagine(state, Resumed(actor, memory), horizon, noise)[0])

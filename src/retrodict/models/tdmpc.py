@@ -147,6 +147,11 @@ class LatentWorld(Part):
             every = torch.eye(self.space.width, device=z.device)
             every = every.view(-1, *[1] * (z.ndim - 1), self.space.width).expand(-1, *z.shape[:-1], -1)
             return every, said.softmax(-1).movedim(-1, 0), Distribution(self.space, said).entropy()
+        drawn, entropy = self._drawn(said, noise)
+        return drawn.unsqueeze(0), torch.ones_like(entropy).unsqueeze(0), entropy
+
+    def _drawn(self, said: Float[Tensor, "*n p"], noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What a policy that says this does, as units, and its entropy."""
         drawn, entropy = [], said.new_zeros(said.shape[:-1])
         for segment, _, parameters in self.space.slices():
             part = said[..., parameters]
@@ -160,7 +165,7 @@ class LatentWorld(Part):
                 belief = Distribution(ActionSpace((segment,)), part)
                 drawn.append(belief.rsample(noise))
                 entropy = entropy + belief.entropy()
-        return torch.cat(drawn, -1).unsqueeze(0), torch.ones_like(entropy).unsqueeze(0), entropy
+        return torch.cat(drawn, -1), entropy
 
     def believed(self, z: Float[Tensor, "*n d"]) -> Distribution:
         """The policy prior at a latent. An axis's is the Gaussian that touches the squashed one at its middle."""
@@ -198,15 +203,20 @@ class LatentWorld(Part):
     def imagine(
         self, state: State, actions: Float[Tensor, "b k d"] | Policy | None, steps: int, rng: torch.Generator
     ) -> tuple[Clip, State]:
-        """Rolls out `steps` steps: features "b k+1 d" are latents; rewards, and ends at the latents that follow."""
+        """Rolls out `steps` steps: features "b k+1 d" are latents; rewards, and ends at the latents that follow.
+
+        Its own policy draws as it is trained, axes from behind tanh; any other, and it elsewhere, from its belief.
+        """
         assert isinstance(state, dict)
         z, memory, shown = state["z"], None, []
         assert isinstance(z, Tensor)
         chosen, latents = [], [z]
         actor: Tensor | Policy = Prior(self) if actions is None else actions
         for step in range(steps):
-            seen = Clip(features=z.unsqueeze(1))
-            action, memory = next_action(actor, step, self._for(actor, seen), memory, rng)
+            if isinstance(actor, Prior) and actor.world is self:
+                action = self._drawn(self.prior(z), rng)[0] * self.reach + self.middle
+            else:
+                action, memory = next_action(actor, step, self._for(actor, Clip(features=z.unsqueeze(1))), memory, rng)
             chosen.append(action)
             shown.append(torch.cat([z, self.units(action)], -1))
             z = self.dynamics(shown[-1])

@@ -94,7 +94,13 @@ def train(cfg: Config, run: Run) -> System:
     with rng.isolated(run.seed, "actor"):
         actor = ActorCritic(view, space, width=cfg.actor, hidden=cfg.hidden)
     dream = partial(
-        practising, world=world, horizon=cfg.horizon, discount=cfg.discount, trace=cfg.trace, entropy=cfg.entropy
+        practising,
+        world=world,
+        tokenizer=tokens,
+        horizon=cfg.horizon,
+        discount=cfg.discount,
+        trace=cfg.trace,
+        entropy=cfg.entropy,
     )
     starts = steps.shown(steps.cache.view(cfg.burn + 1, cfg.burn))
     actor = run.fit("actor", actor, dream, starts, cfg.practise)

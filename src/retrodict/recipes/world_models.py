@@ -100,7 +100,7 @@ def train(cfg: Config, run: Run) -> System:
     view = replace(world.view, features=world.features)
     crowd = Controller(view, world.space, count=cfg.candidates)
     evolution = CMAES(crowd.weights.shape[1], cfg.candidates, cfg.spread)
-    practice = partial(evolving, world=world, controller=crowd, steps=cfg.horizon)
+    practice = partial(evolving, world=world.cpu(), controller=crowd, steps=cfg.horizon)
     evolution = run.loop("controller", evolution, practice, cfg.generations, video.begins(), cfg.dreams)
     best = Controller(view, world.space)
     best.load_state_dict({"weights": evolution.mean.float().unsqueeze(0)})

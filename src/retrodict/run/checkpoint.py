@@ -133,7 +133,11 @@ def prune(folder: Path, keep: int = 2) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a killed process left behind."""
+    """Removes what a killed process left behind; what it had moved away, and not replaced yet, goes back."""
+    for old in folder.glob(".*.old"):
+        home = folder / old.name[1:].rsplit(".", 2)[0]
+        if old.is_dir() and not home.exists():
+            os.rename(old, home)
     for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
         if leftover.is_dir():
             shutil.rmtree(leftover)

@@ -273,6 +273,8 @@ def _within_time(stage: Stage, part: Part, update: Update | Captured, data: Data
             for step in range(few):
                 _step(stage, trial, update, data, cfg, optimisers, step)
         fitting = int(stage.seconds * few / (time.monotonic() - began))
+        if isinstance(data, Replay):
+            data.forget()
         checkpoint.sync_write(
             record, json.dumps({"steps": min(cfg.steps, max(20, fitting)), "asked": cfg.steps}).encode()
         )

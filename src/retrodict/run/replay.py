@@ -82,10 +82,15 @@ class Replay:
     def kept(self, folder: Path) -> Iterator[None]:
         """Keeps what is played in a folder, and takes in what lies there already."""
         with Store.open_or_create(folder, schema_of(self.world)) as store:
-            self._store, self._grown, self._pending = store, Growing(self.recorded, self.whole), []
+            self._store = store
+            self.forget()
             self._grown.append([store.read(id) for id in store.ids])
             yield
             self.commit()
+
+    def forget(self) -> None:
+        """Leaves out all that was played and is not written down, as after a trial of how long a step takes."""
+        self._grown, self._pending = Growing(self.recorded, self.whole), []
 
     def commit(self) -> None:
         """Writes down what was played since the last time."""

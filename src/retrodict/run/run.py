@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,9 +18,9 @@ from torch import Tensor
 from retrodict.clip import PREDICTED, Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
-from retrodict.data.durable import lock_owner
+from retrodict.data.durable import WriterLock
 from retrodict.data.store import Store
-from retrodict.errors import Damaged, Locked, StaleStage, UnknownName, UnusableInput
+from retrodict.errors import Damaged, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
 from retrodict.roles import InverseModel, Policy, System
 from retrodict.run import checkpoint, loop
@@ -89,20 +87,12 @@ class Run:
             commit_steps,
         )
         self.stages: dict[str, dict[str, Any]] = {}  # done in this process, in order: identity, seconds, memory
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder / ".lock", "a+")  # noqa: SIM115 - held as long as the run
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Locked(self.folder, lock_owner(self._lock.fileno())) from error
+        self._lock = WriterLock(self.folder / ".lock", self.folder)
         checkpoint.sweep(self.folder)
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
 
     def close(self) -> None:
         """Lets another process write to this run."""
-        self._lock.close()
+        self._lock.release()
 
     def __enter__(self) -> Run:
         return self
@@ -351,15 +341,17 @@ def _digest(value: Any) -> str:
 
 def _data_digest(data: loop.Data) -> Any:
     if isinstance(data, Steps | Replay):
-        return [data.digest, data.before, data.after]
+        plays = [_code_name(data.policy)] if isinstance(data, Replay) else []
+        return [data.digest, data.before, data.after, *plays]
     return {name: [steps.digest, steps.before, steps.after, batch] for name, (steps, batch) in data.items()}
 
 
 def _code_name(function: Any) -> str:
-    """Name of a function, with the plain values that a partial binds; parts come from stages before."""
+    """Name of a function, with the plain values and settings that a partial binds; parts come from stages before."""
     inner = getattr(function, "func", function)
     bound = {**dict(enumerate(getattr(function, "args", ()))), **getattr(function, "keywords", {})}
     plain = {str(k): v for k, v in bound.items() if isinstance(v, str | int | float | bool | None)}
+    plain |= {str(k): config_digest(v) for k, v in bound.items() if is_dataclass(v) and not isinstance(v, type | Part)}
     name = f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
     return f"{name} {json.dumps(plain, sort_keys=True)}" if plain else name
 
