@@ -25,6 +25,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy scripts/write_docs.py scripts/rerun.py
 
 faults: $(STAMP)
 	RETRODICT_FAULTS=full $(BIN)/python -m pytest tests/faults

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recipe_pages import standalone
 
 from retrodict.figures.claims import commit_of_source
 from retrodict.figures.trial import ground, held_out, setting
@@ -24,7 +25,6 @@ from retrodict.measure.branches import counterfactuals
 from retrodict.measure.worlds import Control
 from retrodict.report import pictures
 from retrodict.report.markup import Markup, element
-from retrodict.report.recipe_pages import standalone
 from retrodict.report.svg import drawing, text
 from retrodict.rng import numpy_rng
 from retrodict.run.checkpoint import load_system

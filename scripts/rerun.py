@@ -28,9 +28,10 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+from recipe_pages import core_seconds
+
 from retrodict.data.durable import WriterLock, place, to_json
 from retrodict.errors import Locked
-from retrodict.report.recipe_pages import core_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIM = r" --claim \S+"

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import recipe_pages
+from gpu_table import gpu_tables
+
 from retrodict.check import header, load_recipe, recipes
 from retrodict.cli.recipes import described
-from retrodict.report import recipe_pages
-from retrodict.report.gpu_table import gpu_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 ROBOT, INPUTS = "docs/my-robot.md", "results/comparisons/arm_inputs.json"

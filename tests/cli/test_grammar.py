@@ -19,7 +19,7 @@ INTAKE = "[--labels] [--schema] [--label-clock=video] [--camera] [--join] [--for
 GRAMMAR = {
     "act": "POLICY --env [--planner] [--horizon=8] [--samples=64] [--episodes=100] [--seed] [--video] "
     f"[--device=cpu] [--set] {LOADING}",
-    "check": f"RECIPE [--claim] [--seeds=3] [--out=runs/claims] {COMMON}",
+    "check": f"RECIPE [--claim] [--seeds] [--out=runs/claims] {COMMON}",
     "data check": f"FOLDER [--with] [--html] [--precision=0.8] [--strict] {COMMON}",
     "data convert-checkpoint": f"KIND FILE --out {COMMON}",
     "data export": f"FOLDER --out [--for=training] [--keep-all] [--format=lerobot] {COMMON}",

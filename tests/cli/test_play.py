@@ -32,7 +32,7 @@ from retrodict.serve.guard import PROTOCOL
 from retrodict.serve.messages import unpack
 from retrodict.serve.pictures import effect, fitted, frame_of, part, picture_of
 from retrodict.serve.player import Player
-from retrodict.serve.start import Wish, prepared
+from retrodict.serve.start import Wish, opened, prepared
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,15 @@ def test_play_begins_with_a_picture_which_is_cut_and_said_to_be(here: Path) -> N
     assert game.notes == ("wide.png has 144x72 pixels: its middle is shown at 36x36, as the world sees",)
     assert game.frame is not None
     assert bool((game.frame == 200).all())
+
+
+def test_a_picture_that_a_camera_turned_is_shown_upright(here: Path) -> None:
+    tall = np.zeros((72, 36, 3), np.uint8)
+    tall[:36] = 200
+    told = Image.Exif()
+    told[0x0112] = 6  # stored on its side
+    Image.fromarray(np.rot90(tall).copy()).save(here / "turned.png", exif=told)
+    assert np.array_equal(opened(here / "turned.png"), tall)
 
 
 def test_sixteen_bits_of_grey_are_shown_as_they_are(here: Path) -> None:

@@ -53,6 +53,7 @@ def test_settings_replace_fields_by_path_and_kind(pairs: list[str], want: Outer)
         ("fit.steps=2.5", UnusableInput, "(int)"),
         ("fit.steps=true", UnusableInput, "(int)"),
         ("fit.rate=fast", UnusableInput, "(float)"),
+        ("fit.rate=1e999", UnusableInput, "(float)"),
         ("fit.rate=NaN", UnusableInput, "(float)"),
         ("fit.rate=-Infinity", UnusableInput, "(float)"),
         ("deep=1", UnusableInput, "(bool)"),

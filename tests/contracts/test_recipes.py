@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from recipe_pages import meanings
 
 from retrodict import check as checking
 from retrodict import contract
@@ -18,7 +19,6 @@ from retrodict.check import Finding, check, header, load_recipe, recipes
 from retrodict.clip import Clip
 from retrodict.contract import Broken
 from retrodict.errors import NoLikelihood, UnknownName, UnusableInput
-from retrodict.report.recipe_pages import meanings
 from retrodict.roles import View
 from retrodict.run.loop import Fit
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous

@@ -85,6 +85,15 @@ def test_labels_of_a_schema_have_its_columns(tmp_path: Path) -> None:
         read_labels(path, SPACE)
 
 
+def test_choices_are_counted_whatever_their_type_holds_and_huge_numbers_are_none(tmp_path: Path) -> None:
+    assert infer_space(np.array([0, 255], np.uint8)).width == 256
+    assert infer_space(np.array([3, 127], np.int8)).width == 128
+    told = {"name": "x", "kind": "continuous", "values": ["x"], "tolerance": 10**400}
+    (tmp_path / "schema.json").write_text(json.dumps({"segments": [told]}))
+    with pytest.raises(UnusableInput, match="tolerance cannot be 1000"):
+        read_schema(tmp_path / "schema.json")
+
+
 def test_an_inferred_schema_is_kept_beside_the_dataset_and_a_corrected_one_stays(tmp_path: Path) -> None:
     told = keep_schema(SPACE, tmp_path / "D")
     assert told[2] == "arm: continuous, x, y, relative, -0.1..0.2 m"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -109,6 +110,23 @@ def test_a_build_sweeps_what_a_killed_one_left_and_spares_a_living_one(tmp_path:
     Cache.build(episodes(4), folder=tmp_path)
     assert not list(tmp_path.glob("*.tmp"))
     assert len(list(tmp_path.glob("*.frames"))) == 2
+
+
+def test_a_file_that_is_swept_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, swept = fcntl.flock, list[Path]()
+
+    def late(file: Any, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not swept:
+            swept.extend(tmp_path.glob("*.tmp"))
+            swept[0].unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    built = Cache.build(episodes(3), folder=tmp_path)
+    assert len(swept) == 1
+    assert np.array_equal(built.frames, Cache.build(episodes(3)).frames)
 
 
 def test_a_cache_is_used_again_unless_it_was_cut(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from retrodict.data import export_formats
 from retrodict.data.export import EXPORT_FILE, Export, Format, export
 from retrodict.data.foreign import open_dataset
 from retrodict.data.guarded import decoder
+from retrodict.data.importers import Intake, import_data
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.data.store import Store
@@ -135,6 +136,24 @@ def test_hdf5_holds_a_group_a_span_of_frames_and_the_actions_taken_in_them(tmp_p
                 assert demo["dones"][:].tolist() == [int(n in (15, 51)) for n in numbers]  # where the episode ended
                 assert len(demo["rewards"]) == steps
                 assert demo["bounds"][:, :, 2].tolist() == np.stack([numbers - 0.25, numbers + 0.5], 1).tolist()
+
+
+def test_what_was_exported_as_hdf5_comes_back_missing_actions_and_outcomes_too(tmp_path: Path) -> None:
+    source = torch.tensor([[RECORDED, RECORDED, MISSING, RECORDED, PREDICTED]], dtype=torch.uint8)
+    clip = Clip(
+        frames=torch.randint(0, 256, (1, 6, 3, 8, 8), dtype=torch.uint8), actions=torch.rand(1, 5, 2), source=source,
+        confidence=torch.tensor([[1.0, 1.0, 0.0, 1.0, 0.5]]), rewards=torch.arange(5.0)[None],
+        ends=torch.tensor([[0.0, 0, 0, 0, 1]]),
+    )  # fmt: skip
+    schema = Schema(ActionSpace((continuous("move", ("x", "y")),)), {"observation.image": (8, 8, 3)}, 10, rewards=True)
+    export(MemoryStore(schema, [clip]), tmp_path / "x", format="hdf5", keep_all=True)
+    back = import_data(tmp_path / "x", tmp_path / "D", Intake(fps=10))
+    assert [fate for fate in back.fates if fate.what == "refused"] == []
+    found = back.store.read(back.store.ids[0])
+    for name in ("source", "confidence", "rewards", "ends"):
+        assert torch.equal(getattr(found, name)[0], getattr(clip, name)[0][: found.steps]), name
+    assert found.source is not None
+    assert found.source[0].tolist()[2] == MISSING
 
 
 def test_npz_needs_numpy_alone_and_no_pickle(tmp_path: Path, source: MemoryStore) -> None:

@@ -154,6 +154,7 @@ def test_vpt_takes_video_without_lines_and_more_or_fewer_lines(tmp_path: Path) -
         (json.dumps(tick(mouse={"dx": "far"})), "TypeError"),
         (json.dumps(tick(mouse={"dx": True})), "moved by True"),
         (json.dumps(tick(mouse={"dy": float("nan")})), "moved by nan"),
+        (json.dumps(tick(mouse={"dx": 10**400})), "OverflowError"),
         (json.dumps(tick(mouse={"buttons": [[]]})), "TypeError"),
         (json.dumps(tick(hotbar="one")), "TypeError"),
         ("[" * 50_000, "RecursionError"),
@@ -464,12 +465,26 @@ def test_arrays_that_differ_or_lack_a_rate_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableInput, match=r"b\.h5:episode holds .*, a\.h5:episode"):
         imported(tmp_path / "v", fps=10)
     (tmp_path / "v/b.h5").unlink()
-    h5(tmp_path / "v/b.h5", actions=np.full((6, 2), np.inf))
-    with pytest.raises(UnusableInput, match="not finite"):
+    h5(tmp_path / "v/b.h5", actions=np.zeros((6, 3)))
+    with pytest.raises(UnusableInput, match=r"actions of shape \(3,\)"):
         imported(tmp_path / "v", fps=10)
     with pytest.raises(UnusableInput, match="leave out --labels and --camera"):
         imported(tmp_path / "v", fps=10, cameras=("a",))
     assert not (tmp_path / "D").exists()
+
+
+def test_an_episode_with_numbers_that_are_not_finite_is_refused_by_name_and_the_others_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    sound = np.zeros((6, 2))
+    h5(tmp_path / "v/a.h5", states=sound)
+    h5(tmp_path / "v/b.h5", states=sound, actions=np.full((6, 2), np.inf))
+    h5(tmp_path / "v/c.h5", states=np.full((6, 2), np.nan))
+    h5(tmp_path / "v/d.h5", states=sound)
+    done = imported(tmp_path / "v", fps=10)
+    assert done.store.ids == ("a.h5:episode", "d.h5:episode")
+    told = refusals(done)
+    assert sorted(told) == ["b.h5:episode", "c.h5:episode"]
+    assert all("finite" in why for why in told.values()), told
 
 
 # --- LeRobot

@@ -23,6 +23,13 @@ def read(tmp_path: Path, text: str, space: ActionSpace | None = None) -> Labels:
     return read_labels(path, space)
 
 
+def test_a_number_too_large_for_any_float_is_refused_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text(f'{{"file": "a.mp4", "frame": 0, "move": [0, {10**400}]}}\n')
+    with pytest.raises(UnusableInput, match="line 1"):
+        read_labels(path, None)
+
+
 def test_names_are_choices_in_alphabetical_order(tmp_path: Path) -> None:
     labels = read(tmp_path, "file,frame,action\na.mp4,0,right\nb.mp4,3,left\n\na.mp4,1,right\n")
     assert labels.space == ActionSpace((categorical("action", ("left", "right")),))

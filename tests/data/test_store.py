@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from retrodict.clip import MISSING, Clip
+from retrodict.data.durable import new_folder
 from retrodict.data.lerobot import decode_image, encode_png
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
 from retrodict.data.store import Store
-from retrodict.errors import Damaged, UnknownName, UnusableInput
+from retrodict.errors import Damaged, Locked, UnknownName, UnusableInput
 from retrodict.rng import numpy_rng, torch_rng
 from retrodict.spaces import ActionSpace, categorical, continuous
 
@@ -171,6 +172,29 @@ def test_statistics_are_those_of_all_rows(store: Store) -> None:
     assert camera["count"] == [11]
     assert stats["index"]["mean"] == [5.0]
     assert stats["index"]["std"] == pytest.approx([np.arange(11).std()])
+
+
+def test_a_dataset_that_was_made_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:
+    with Store.open_or_create(tmp_path / "d", PLAIN, {"world": "a", "share": 0.3}) as store:
+        store.append([episode(PLAIN, 2, 0)], {"world": "a", "share": 0.3, "more": 1})
+    with Store.open_or_create(tmp_path / "d", PLAIN, {"world": "a", "share": 0.3}) as store:
+        assert len(store.ids) == 1
+    with pytest.raises(UnusableInput, match=r"made otherwise; .* It was made with share 0.3$"):
+        Store.open_or_create(tmp_path / "d", PLAIN, {"world": "a", "share": 1.0})
+    with pytest.raises(UnusableInput, match=r"is of others$"):
+        Store.open_or_create(tmp_path / "d", FULL, refusal="is of others")
+    Store.open_or_create(tmp_path / "d", PLAIN).close()  # and nobody holds its lock
+
+
+def test_a_folder_that_another_fills_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "out.partial" / "left").mkdir(parents=True)  # by one that was killed
+    with new_folder(tmp_path / "out") as mine:
+        assert list(mine.iterdir()) == []
+        (mine / "a").write_text("a")
+        with pytest.raises(Locked), new_folder(tmp_path / "out"):
+            pass
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
 
 
 def test_a_dataset_is_made_once_and_opened_by_kind(tmp_path: Path, store: Store) -> None:

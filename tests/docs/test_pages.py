@@ -12,12 +12,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import recipe_pages
+from gpu_table import gpu_tables
 
 from retrodict.check import header, load_recipe, recipes
 from retrodict.errors import UnusableInput
 from retrodict.figures.claims import Figure
-from retrodict.report import recipe_pages
-from retrodict.report.gpu_table import gpu_tables
 from retrodict.run.loop import Fit
 
 ROOT = Path(__file__).resolve().parents[2]

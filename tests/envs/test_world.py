@@ -135,6 +135,12 @@ def test_choices_that_there_are_not_are_refused() -> None:
         world.step(np.array([0.5, 0.5]))
 
 
+def test_spaces_whose_values_begin_elsewhere_are_refused() -> None:
+    for space in (spaces.Discrete(3, start=1), spaces.MultiDiscrete([3, 3], start=[0, 1])):
+        with pytest.raises(UnusableInput, match="not supported"):
+            layout(space)
+
+
 def test_a_world_that_has_not_begun_takes_no_step() -> None:
     world = Sprites(2)
     with pytest.raises(UnusableInput, match="reset it before its first step"):

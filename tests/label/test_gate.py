@@ -9,13 +9,18 @@ import torch
 
 from retrodict.clip import Clip
 from retrodict.contract import sprite_views
+from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
+from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Schema
 from retrodict.envs.rollout import rollout, uniform
 from retrodict.envs.sprites import Sprites
 from retrodict.label.gate import familiarity, gated
 from retrodict.models.familiarity import FLOOR, Familiarity
 from retrodict.models.inverse import Inverse
 from retrodict.roles import System, View
-from retrodict.run.run import Run
+from retrodict.run.run import Run, Views
+from retrodict.spaces import UNKNOWN
 
 
 def frames(textures: str = "plain") -> torch.Tensor:
@@ -85,6 +90,16 @@ def test_a_system_gets_a_gate_once_and_only_with_an_inverse(tmp_path: Path) -> N
         once = gated(System(inverse=inverse), run)
         assert isinstance(once.score, Familiarity)
         assert gated(once, run) is once
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_episode_of_one_frame_is_no_video_to_learn_from(tmp_path: Path, seed: int) -> None:
+    shown = frames()
+    schema = Schema(UNKNOWN, {"observation.image": (36, 36, 3)}, 10)
+    cache = Cache.build(MemoryStore(schema, [Clip(frames=shown[None, :9]), Clip(frames=shown[None, :1])]))
+    steps = Steps.all(cache)
+    with Run(tmp_path / "run", Views(steps, steps), seed) as run:
+        assert refused(familiarity(run), shown[:9]) == 0
 
 
 @pytest.mark.parametrize("patch", [1, 2, 3, 5, 6, 7, 8])

@@ -114,7 +114,7 @@ def test_the_median_function_has_twelve_lines_at_most() -> None:
     assert statistics.median(lines_of(node) for file in FILES for node in functions(file)) <= 12
 
 
-@pytest.mark.xfail(strict=True, reason="about 24,000 lines of code, without documents, comments and blank lines")
+@pytest.mark.xfail(strict=True, reason="about 25,000 lines of code, without documents, comments and blank lines")
 def test_the_package_has_sixteen_thousand_lines_of_code() -> None:
     assert sum(map(lines_of_code, FILES)) <= 16_000
 
@@ -187,7 +187,7 @@ def test_heavy_packages_are_imported_where_they_are_used(name: str) -> None:
     homes = {
         "av": ("data/video",), "starlette": ("serve/",), "uvicorn": ("serve/",), "websockets": ("serve/",),
         "minigrid": ("envs/babyai.py",), "mujoco": (), "procgen": ("envs/procgen",), "gym3": ("envs/procgen",),
-        "gymnasium": ("envs/", "dream.py"), "tyro": ("cli/",), "rich": ("cli/",), "transformers": (), "ray": (),
+        "gymnasium": ("envs/", "dream.py"), "tyro": ("cli/",), "transformers": (), "ray": (),
         "cv2": (), "torchvision": (), "PIL": ("data/", "report/"),
     }  # fmt: skip
     module = tree(HOME / name)

@@ -19,7 +19,7 @@ from retrodict.errors import Interrupted, MissingPackage, RetrodictError, Unusab
 # A package that is named here and absent becomes a message with the line that installs it.
 _PACKAGES = {
     "torch": "torch", "numpy": "numpy", "pyarrow": "pyarrow", "av": "av", "safetensors": "safetensors",
-    "gymnasium": "gymnasium", "einops": "einops", "tyro": "tyro", "rich": "rich", "jaxtyping": "jaxtyping",
+    "gymnasium": "gymnasium", "einops": "einops", "tyro": "tyro", "jaxtyping": "jaxtyping",
     "PIL": "pillow", "h5py": "'retrodict[h5]'", "minigrid": "'retrodict[envs]'", "tensorboard": "'retrodict[track]'",
     "starlette": "'retrodict[web]'", "uvicorn": "'retrodict[web]'", "websockets": "'retrodict[web]'",
 }  # fmt: skip

@@ -57,6 +57,8 @@ class Demo(Verb):
 
         if self.world not in ("sprites", "babyai", "maze"):
             raise UnknownName("world for the demo", self.world, ("sprites", "babyai", "maze"))
+        if self.full and self.labels != 64:
+            raise UnusableInput("--full compares 16, 64, 256 and 1,024 labels; leave out --labels")
         if self.labels < 8:
             raise UnusableInput(f"the demo needs at least 8 labels to learn and to check itself; got {self.labels}")
         if not self.micro and self.labels > (most := setting(self.world).frames // 4):

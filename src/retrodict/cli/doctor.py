@@ -19,7 +19,7 @@ from retrodict.cli.verb import DONE, UNUSABLE, Telling
 from retrodict.errors import RetrodictError
 
 NEEDED = (
-    "torch", "numpy", "pyarrow", "av", "safetensors", "gymnasium", "einops", "tyro", "rich", "jaxtyping", "pillow",
+    "torch", "numpy", "pyarrow", "av", "safetensors", "gymnasium", "einops", "tyro", "jaxtyping", "pillow",
 )  # fmt: skip
 OPTIONAL = {  # distribution: (what it is for, how to install it)
     "minigrid": ("BabyAI worlds", "pip install 'retrodict[envs]'"),
@@ -27,6 +27,9 @@ OPTIONAL = {  # distribution: (what it is for, how to install it)
     "box2d": ("CarRacing", "pip install 'retrodict[box2d]'"),
     "procgen-mirror": ("Procgen worlds", "retrodict doctor --install procgen"),
     "tensorboard": ("metrics in TensorBoard", "pip install 'retrodict[track]'"),
+    "starlette": ("pages in the browser", "pip install 'retrodict[web]'"),
+    "uvicorn": ("pages in the browser", "pip install 'retrodict[web]'"),
+    "websockets": ("pages in the browser", "pip install 'retrodict[web]'"),
     "h5py": ("HDF5", "pip install 'retrodict[h5]'"),
     "onnxscript": ("writing ONNX", "pip install 'retrodict[onnx]'"),
     "onnxruntime": ("labelling by ONNX Runtime", "pip install 'retrodict[onnx]'"),

@@ -167,7 +167,7 @@ def unseen(folder: Path, origin: Origin, quiet: bool) -> Path:
         "seed": seed,
     }  # fmt: skip
     try:
-        with Store.open_or_create(out, schema_of(world)) as store:
+        with Store.open_or_create(out, schema_of(world), provenance) as store:
             first, missing = UNSEEN + len(store.ids), FRAMES - sum(store.lengths.values())
             actor = actor_of(policy, world, share, seed)
             say = None if quiet else partial(print, file=sys.stderr, flush=True)

@@ -44,8 +44,8 @@ class CheckRecipe(Telling):
     """Name of a recipe, or the path of a recipe file."""
     claim: UseAppendAction[tuple[str, ...]] = ()
     """Name of a figure: train and measure it again, and write results/RECIPE/FIGURE.json; may be repeated."""
-    seeds: int = 3
-    """Number of seeds for --claim."""
+    seeds: int | None = None
+    """Number of seeds for --claim (default: as many as the figure is published with)."""
     out: Path = Path("runs/claims")
     """Folder of the runs for --claim."""
 
@@ -66,7 +66,7 @@ class CheckRecipe(Telling):
         from retrodict.figures import claims
         from retrodict.run.log import Log
 
-        if self.seeds < 1:
+        if self.seeds is not None and self.seeds < 1:
             raise UnusableInput(f"--seeds must be 1 or more; got {self.seeds}")
         _, module = load(self.recipe)
         told = claims.claim(module, self.claim, self.seeds, self.out, Path("results"), Log(quiet=self.json))

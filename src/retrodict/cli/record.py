@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -50,8 +49,9 @@ class Record(Loading):
     def run(self, line: str) -> int:
         """Records, and tells how many episodes and frames there are."""
         self._check()
+        from retrodict.data.store import Store
         from retrodict.envs.catalog import make
-        from retrodict.run.collect import collect
+        from retrodict.run.collect import collect, schema_of
 
         self.admit()
         world = make(self.env, ROWS, **options(self.set))
@@ -60,7 +60,8 @@ class Record(Loading):
             "command": "record", "env": self.env, "options": options(self.set), "policy": self.policy,
             "random": self.random, "seed": self.seed,
         }  # fmt: skip
-        with _opened(self.out, world, provenance) as store:
+        refusal = "was not recorded by this command; name another folder for another recording"
+        with Store.open_or_create(self.out, schema_of(world), provenance, refusal) as store:
             levels = self._levels(store)
             say = None if self.json else partial(print, file=sys.stderr, flush=True)
             collect(world, levels, actor, store, provenance, self.frames, say)
@@ -114,22 +115,3 @@ def actor_of(policy: str, world: World, random: float = 0.0, seed: int = 0) -> A
     if found is None:
         raise UnusableInput(f"{policy} has no policy to act with; train one that has, such as vpt, lapo or bc")
     return policy_actor(found, world, mode=False, seed=seed)
-
-
-def _opened(folder: Path, world: World, provenance: Mapping[str, Any]) -> Store:
-    """Opens the dataset for writing, or makes it; one that was recorded otherwise is refused."""
-    from retrodict.data.store import SCHEMA_FILE, Store
-    from retrodict.run.collect import schema_of
-
-    schema = schema_of(world)
-    if not (folder / SCHEMA_FILE).is_file():
-        return Store.create(folder, schema)
-    store = Store.open(folder, write=True)
-    others = [commit.provenance for commit in store.commits if dict(commit.provenance) != dict(provenance)]
-    if store.schema != schema or others:
-        store.close()
-        was = f" It holds episodes made with {others[0]}." if others else ""
-        raise UnusableInput(
-            f"{folder} was not recorded by this command.{was} Name another folder for another recording"
-        )
-    return store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -85,6 +86,8 @@ def _as(old: Any, value: Any, pair: str) -> Any:
         )
     if isinstance(old, tuple) and isinstance(value, list):
         return _tuples(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UnusableInput(f"--set {pair}: expected a finite number like {old!r} (float)")
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(old, str) and not isinstance(value, str):

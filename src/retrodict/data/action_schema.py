@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def _text(value: Any) -> bool:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _list(value: Any, each: Callable[[Any], bool]) -> bool:
@@ -141,7 +141,7 @@ def infer_space(actions: npt.NDArray[Any], name: str = "action") -> ActionSpace:
     if columns.dtype.kind in "iu":
         if columns.min(initial=0) < 0 or columns.max(initial=0) > 4095:
             raise UnusableInput(f"choices are numbered 0..4095; got {columns.min()}..{columns.max()}")
-        counts = columns.max(0, initial=0) + 1
+        counts = columns.max(0, initial=0).astype(int) + 1
         each = [name] if len(names) == 1 else [f"{name}.{axis}" for axis in names]
         choices = [categorical(n, [str(i) for i in range(k)]) for n, k in zip(each, counts, strict=True)]
         return ActionSpace(tuple(choices))

@@ -52,6 +52,8 @@ class Arrays:
     ends: npt.NDArray[np.float32] | None = None
     choices: int = 0  # how many there are, where the file says so
     text: str = ""
+    source: npt.NDArray[np.float32] | None = None  # as `Clip.source`; none: all actions are recorded
+    confidence: npt.NDArray[np.float32] | None = None
 
 
 def recordings(
@@ -63,6 +65,13 @@ def recordings(
         UnusableInput: they differ in what they hold, or their actions do not fit the space.
     """
     first = episodes[0]
+    for episode in episodes:
+        if len({(*e.cameras.items(), e.names, e.actions.shape[1:]) for e in (episode, first)}) > 1:
+            held, others = (
+                f"{e.id} holds {dict(e.cameras)} {e.names} and actions of shape {e.actions.shape[1:]}"
+                for e in (episode, first)
+            )
+            raise UnusableInput(f"{held}, {others}; import them apart")
     if space is None:
         space = infer_space(np.concatenate([episode.actions for episode in episodes]))
         if first.choices and (only := space.discrete) is not None and only.width < first.choices:
@@ -70,15 +79,14 @@ def recordings(
     rewards = all(episode.rewards is not None and episode.ends is not None for episode in episodes)
     result = []
     for episode in episodes:
-        if (episode.cameras, episode.names) != (first.cameras, first.names):
-            held, others = (f"{e.id} holds {dict(e.cameras)} {e.names}" for e in (episode, first))
-            raise UnusableInput(f"{held}, {others}; import them apart")
         try:
             actions = lay_out(episode.actions, space)
         except UnusableInput as error:
             raise UnusableInput(f"{episode.id}: {error}") from error
         clip = Clip(
             actions=torch.from_numpy(actions)[None],
+            source=None if episode.source is None else torch.from_numpy(episode.source.astype(np.uint8))[None],
+            confidence=None if episode.confidence is None else torch.from_numpy(episode.confidence)[None],
             proprio=None if episode.proprio is None else torch.from_numpy(episode.proprio)[None],
             rewards=torch.from_numpy(episode.rewards)[None] if rewards and episode.rewards is not None else None,
             ends=torch.from_numpy(episode.ends)[None] if rewards and episode.ends is not None else None,

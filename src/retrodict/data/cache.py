@@ -187,9 +187,11 @@ def _frame_array(shape: tuple[int, ...], folder: Path | None, digest: str) -> tu
             f"the frame cache needs {math.prod(shape) / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; make "
             "room, or train at a smaller frame size"
         )
-    with (folder / f"{digest}.{os.getpid()}.{next(_builds)}.tmp").open("w+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the mapping keeps the file open, and so the lock, as long as it lives
-        return np.memmap(file, np.uint8, "w+", shape=shape), True
+    while True:
+        with (folder / f"{digest}.{os.getpid()}.{next(_builds)}.tmp").open("w+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the mapping keeps the file open, and so the lock, as long as it lives
+            if os.fstat(file.fileno()).st_nlink:  # else it was swept away before it was locked
+                return np.memmap(file, np.uint8, "w+", shape=shape), True
 
 
 def _sweep(folder: Path) -> None:

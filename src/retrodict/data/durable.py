@@ -49,18 +49,28 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Raises:
         UnusableInput: there is something of that name.
+        Locked: another process is filling one of that name.
     """
     if out.exists():
         raise UnusableInput(f"{out} exists already; name a folder that does not")
     partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     make_folder(partial)
+    handle = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise Locked(out, "another") from None
+    try:
+        for left in partial.iterdir():  # by one that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield partial
+        os.rename(partial, out)
     except BaseException:
         shutil.rmtree(partial)
         raise
-    os.rename(partial, out)
+    finally:
+        os.close(handle)
     sync(out.parent)
 
 

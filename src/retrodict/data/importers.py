@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from retrodict.data import arrays, video_folder, vpt
@@ -146,7 +147,7 @@ def find_kind(source: Path, ignore: Iterable[Path] = (), kind: str = "") -> tupl
         listed = "; ".join(f"{name}: {KINDS[name]}" for name in KINDS)
         raise UnusableInput(f"{source} holds {met}. Name one of these with --format, or import them apart. {listed}")
     (kind,) = kinds
-    beside = {"vpt": ".jsonl", "hdf5": "metadata.json"}.get(kind, "/")  # read along with the files
+    beside = {"vpt": (".jsonl",), "hdf5": ("metadata.json", "export.json")}.get(kind, ())  # read along with the files
     why = f"not of this kind by its name ({KINDS[kind]})" if kind != "videos" else "not a video by its name"
     others = [name for name in names if name not in files and not name.endswith(beside)]
     return kind, files, fates + [Fate(name, None, "refused", why) for name in others]
@@ -276,7 +277,7 @@ def _dataset(work: _Work) -> tuple[Schema, list[Recording]]:
         try:
             clip, (data, videos) = source.read(id, frames=False), source.files(id)
             takes = tuple(_cut(path, look(path), start, clip.length, schema.fps) for path, start in videos)
-        except (Damaged, Undecodable) as error:
+        except (Damaged, Undecodable, UnusableInput) as error:
             work.refuse([id], error)
             continue
         note = ""
@@ -337,6 +338,9 @@ def _arrays(work: _Work) -> tuple[Schema, list[Recording]]:
             raise
         except UnusableInput as error:
             work.refuse([name], error)
+    for episode in [episode for episode in episodes if not np.isfinite(episode.actions).all()]:
+        work.refuse([episode.id], "its actions hold numbers that are not finite")
+        episodes.remove(episode)
     work.require(episodes)
     schema, recordings = arrays.recordings(episodes, intake.space, intake.fps, intake.text)
     return video_schema(schema, intake.fit, IMAGE_PIXELS), recordings

@@ -112,7 +112,7 @@ def _read_jsonl(path: Path) -> tuple[list[str], Lines]:
                 if set(row) != set(header):
                     raise ValueError(f"keys {list(row)} in place of {header}")
                 lines.append((number, {name: _plain(value) for name, value in row.items()}))
-    except (OSError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UnusableInput(f"{path}, line {number}: cannot be read as JSON lines of labels: {error}") from error
     return header, lines
 
@@ -121,7 +121,7 @@ def _read_parquet(path: Path) -> tuple[list[str], Lines]:
     try:
         table = pq.read_table(path, use_threads=False, partitioning=None, page_checksum_verification=True)
         rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
-    except (OSError, pa.ArrowException, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise UnusableInput(f"{path} cannot be read as a Parquet file of labels: {error}") from error
     return table.column_names, list(enumerate(rows, 1))
 

@@ -18,7 +18,7 @@ from retrodict.data import takes
 from retrodict.data.durable import file_hash
 from retrodict.data.schema import Schema, conform, hash_rest
 from retrodict.data.staging import conform_schema
-from retrodict.data.store import READ_BYTES, SCHEMA_FILE, STAGING, Store
+from retrodict.data.store import READ_BYTES, STAGING, Store
 from retrodict.data.takes import Take
 from retrodict.errors import Damaged, Undecodable, UnusableInput
 
@@ -59,7 +59,7 @@ def store_recordings(out: Path, schema: Schema, recordings: Iterable[Recording],
     """
     hashes: dict[Path, str] = {}
     fates: list[Fate] = []
-    with _open(out, schema) as store:
+    with Store.open_or_create(out, schema) as store:
         for recording in recordings:
             for path in (path for paths in recording.files.values() for path in paths if path not in hashes):
                 hashes[path] = file_hash(path)
@@ -68,16 +68,6 @@ def store_recordings(out: Path, schema: Schema, recordings: Iterable[Recording],
                 recording, *_append(store, recording, {"format": kind, "file": recording.id, "sha256": files})
             )
     return fates
-
-
-def _open(out: Path, schema: Schema) -> Store:
-    if not (out / SCHEMA_FILE).is_file():
-        return Store.create(out, schema)
-    store = Store.open(out, write=True)
-    if store.schema != schema:
-        store.close()
-        raise UnusableInput(f"{out} holds a dataset of another schema; name another folder")
-    return store
 
 
 def _fates(recording: Recording, what: Outcome, reason: str) -> list[Fate]:
@@ -101,9 +91,9 @@ def _append(store: Store, recording: Recording, provenance: Mapping[str, Any]) -
         clip = recording.clip.with_(frames=_frames(recording, store.schema))
         store.append([clip], provenance, [recording.id])
         return ("re-encoded", "from pictures") if store.schema.video else ("images", "")
-    except (Undecodable, Damaged) as error:
+    except (Undecodable, Damaged, UnusableInput) as error:  # this episode; the others may be good
         shutil.rmtree(store.folder / STAGING, ignore_errors=True)
-        if isinstance(error, Damaged):
+        if not isinstance(error, Undecodable):
             return "refused", str(error)
         return "refused", f"{error.file.name}: {error.why}" if len(recording.files) > 1 else error.why
 

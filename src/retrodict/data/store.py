@@ -47,10 +47,26 @@ class Store:
         self._take(commits)
 
     @classmethod
-    def open_or_create(cls, folder: Path | str, schema: Schema) -> Store:
-        """Opens a dataset for writing, or makes it; raises as `open` and `create` do."""
-        made = (Path(folder) / SCHEMA_FILE).is_file()  # a kill may have come between the folder and this file
-        return cls.open(folder, write=True) if made else cls.create(folder, schema)
+    def open_or_create(
+        cls, folder: Path | str, schema: Schema, made: Mapping[str, Any] | None = None,
+        refusal: str = "holds a dataset of another schema, or one that was made otherwise; name another folder",
+    ) -> Store:  # fmt: skip
+        """Opens a dataset for writing, or makes it; `made` is what the provenance of all its commits has to say.
+
+        Raises:
+            UnusableInput: it has another schema, or was made otherwise, which `refusal` says. Also as `open` and
+                `create` do.
+        """
+        if not (Path(folder) / SCHEMA_FILE).is_file():  # a kill may have come between the folder and this file
+            return cls.create(folder, schema)
+        store, wanted = cls.open(folder, write=True), dict(made or {})
+        found = [{key: commit.provenance.get(key) for key in wanted} for commit in store.commits]
+        others = [told for told in found if told != wanted]
+        if store.schema != schema or others:
+            store.close()
+            was = [f"{key} {value!r}" for told in others[:1] for key, value in told.items() if value != wanted[key]]
+            raise UnusableInput(f"{folder} {refusal}" + (f". It was made with {', '.join(was)}" if was else ""))
+        return store
 
     @classmethod
     def create(cls, folder: Path | str, schema: Schema) -> Store:

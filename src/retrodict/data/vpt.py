@@ -74,7 +74,7 @@ def read_actions(path: Path, name: str) -> Labels:
                 turn = [_degrees(tick["mouse"][axis]) for axis in ("dx", "dy")]
                 keys = [float(button in held) for button in BUTTONS]
                 rows.append(LabelRow(number, name, len(rows), None, {"buttons": keys, "camera": turn}, (*keys, *turn)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnusableInput(f"{path}, line {number}: no action of VPT: {type(error).__name__}: {error}") from error
     return Labels(path, SPACE, tuple(rows))
 

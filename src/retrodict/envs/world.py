@@ -293,7 +293,7 @@ def layout(space: spaces.Space[Any], names: Sequence[str] = ()) -> ActionSpace:
     """
     if isinstance(space, spaces.Discrete) and space.start == 0:
         return ActionSpace((categorical("action", names or [str(i) for i in range(int(space.n))]),))
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
         parts = [categorical(f"action{i}", [str(j) for j in range(int(n))]) for i, n in enumerate(space.nvec)]
         return ActionSpace(tuple(parts))
     if isinstance(space, spaces.MultiBinary):

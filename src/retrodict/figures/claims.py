@@ -34,8 +34,9 @@ class Figure:
     """A published figure of a recipe: where it is measured, by which preset, what, and what it should reach.
 
     `labels` is the number of recorded actions that are not hidden; 0 hides none. `at_most` says that the target is a
-    bound from above. A `pooled` figure is that of the answers of all seeds together. `steps` are those of the game that
-    were recorded or played, where learners without a model were given as many (`benchmarks/model_free.py`).
+    bound from above. It is published with so many `seeds`. A `pooled` figure is that of the answers of all seeds
+    together. `steps` are those of the game that were recorded or played, where learners without a model were given as
+    many (`benchmarks/model_free.py`).
     """
 
     setting: str
@@ -120,9 +121,11 @@ def _pooled(measure: str, trials: Sequence[Trial]) -> intervals.Estimate:
 
 
 def claim(
-    recipe: Any, names: Sequence[str], seeds: int, folder: Path, results: Path, log: Log | None = None
+    recipe: Any, names: Sequence[str], seeds: int | None, folder: Path, results: Path, log: Log | None = None
 ) -> list[dict[str, Any]]:
     """Reruns figures of a recipe and writes RESULTS/RECIPE/FIGURE.json for each; one training serves several figures.
+
+    Without a number of seeds, figures have the most that one of their group is published with.
 
     Raises:
         UnknownName: the recipe has no such figure.
@@ -142,7 +145,7 @@ def claim(
         world_floor(where, chosen, results)
         wanted = sorted({recipe.FIGURES[name].measure for name in group})
         trials = []
-        for seed in range(seeds):
+        for seed in range(seeds or max(recipe.FIGURES[name].seeds for name in group)):
             base = folder / where / f"seed-{seed}"
             run = base / f"{own}-{preset}-{budget}"
             trials.append(trial(recipe, cfg, chosen, budget, seed, base, run, wanted, log, test))

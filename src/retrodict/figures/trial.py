@@ -122,12 +122,13 @@ def recorded(chosen: Setting, seed: int, folder: Path, say: Callable[[str], None
     from retrodict.envs.rollout import expert, uniform
 
     world = world_of(chosen)
-    store = Store.open_or_create(folder, schema_of(world))
-    first = seed * LEVELS + len(store.ids)
     skilled = world.has_expert
     provenance = {
-        "world": chosen.world, "seed": seed, "random": chosen.random, "policy": "expert" if skilled else "random",
+        "world": chosen.world, "options": dict(chosen.options), "seed": seed, "random": chosen.random,
+        "held": chosen.held, "policy": "expert" if skilled else "random",
     }  # fmt: skip
+    store = Store.open_or_create(folder, schema_of(world), provenance)
+    first = seed * LEVELS + len(store.ids)
     missing = chosen.frames - sum(store.lengths.values())
     if missing > 0:
         levels = range(first, first + missing)

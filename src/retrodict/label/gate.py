@@ -28,7 +28,7 @@ def gated(system: System, run: Run) -> System:
 def familiarity(run: Run) -> Familiarity:
     """Learns which patches the run's video holds, as stages of the run; the limit is set on episodes kept apart."""
     steps = run.data.unlabelled
-    ids = steps.cache.ids
+    ids = [steps.cache.ids[number] for number in np.unique(steps.cache.episode[steps.index])]  # those with a step
     order = rng.numpy_rng(run.seed, "gate").permutation(len(ids))
     kept = max(1, len(ids) // 5) if len(ids) > 1 else 0
     own, held = ({ids[i] for i in part} for part in (order[kept:], order[:kept] if kept else order))

@@ -28,7 +28,7 @@ from retrodict.data.label_file import read_labels
 from retrodict.data.label_steps import Clock
 from retrodict.data.recordings import Fate
 from retrodict.data.schema import Schema, hash_arrays
-from retrodict.data.store import SCHEMA_FILE, Store
+from retrodict.data.store import Store
 from retrodict.errors import UnusableInput
 from retrodict.label.gate import gated
 from retrodict.label.health import examine
@@ -228,16 +228,8 @@ def seen_size(size: tuple[int, int]) -> tuple[int, int]:
 def _labels(folder: Path, source: Store, inverse: InverseModel, model: str, bounds: bool) -> Store:
     """Opens the store of labels for writing, or makes it; labels of another model are refused."""
     schema = Schema(inverse.space, {}, source.schema.fps, bounds=bounds)
-    if not (folder / SCHEMA_FILE).is_file():  # absent, or a kill came before it was made
-        return Store.create(folder, schema)
-    store = Store.open(folder, write=True)
-    models = {str(commit.provenance["model"]) for commit in store.commits}
-    if store.schema != schema or models - {model}:
-        store.close()
-        raise UnusableInput(
-            f"{folder} holds labels of another model; remove that folder to label anew, or name another dataset"
-        )
-    return store
+    refusal = "holds labels of another model; remove that folder to label anew, or name another dataset"
+    return Store.open_or_create(folder, schema, {"model": model}, refusal)
 
 
 def _evidence(job: Job, system: System, inverse: InverseModel, store: Store) -> Mapping[str, Any] | None:

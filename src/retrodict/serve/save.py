@@ -19,7 +19,6 @@ import torch
 from retrodict.clip import MISSING, RECORDED, Clip
 from retrodict.data.schema import IMAGE_PIXELS, Schema
 from retrodict.data.store import SCHEMA_FILE, Store
-from retrodict.errors import UnusableInput
 from retrodict.report import film
 from retrodict.roles import View
 from retrodict.serve.messages import Picture
@@ -49,11 +48,9 @@ class Shelf:
 
     def opened(self, speech: str) -> Store:
         """Opens the dataset of a way of speaking for writing, or makes it; raises as `Store.open_or_create`."""
-        store = Store.open_or_create(self.out / speech, self.schema(speech))
-        if not self._ours(store, speech):
-            store.close()
-            raise UnusableInput(f"{self.out / speech} holds what another run dreamt; name another folder with --out")
-        return store
+        made = {"system": self.provenance.get("system")}
+        refusal = "holds what another run dreamt; name another folder with --out"
+        return Store.open_or_create(self.out / speech, self.schema(speech), made, refusal)
 
     def taken(self) -> bool:
         """Whether a dataset of another run, or of other weights of this one, lies there already."""

@@ -208,7 +208,7 @@ def opened(image: Path) -> Picture:
     Raises:
         UnusableInput: it is none, or a very large one.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(image) as picture:
@@ -216,7 +216,7 @@ def opened(image: Path) -> Picture:
                 raise UnusableInput(f"{image} has {picture.width}x{picture.height} pixels; give a smaller picture")
             if picture.mode == "F" or picture.mode.startswith("I"):
                 return _grey(np.asarray(picture), picture.mode)
-            return np.asarray(picture.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))  # as it is to be seen
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnusableInput(f"{image} cannot be read as a picture: {error}") from error
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from retrodict.report.recipe_pages import table
+from recipe_pages import table
+
 from retrodict.report.result import ONE_SEED, number
 
 Entry = dict[str, Any]
