@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from retrodict.errors import UnusableInput
-from retrodict.tree import Tree, concatenate, flatten, pick, repeat
+from retrodict.tree import Tree, child, concatenate, flatten, leaf, pick, repeat
 
 
 def same(a: Tree, b: Tree) -> bool:
@@ -70,3 +70,15 @@ def test_trees_of_another_structure_shape_or_kind_are_not_joined(other: Tree) ->
 def test_names_that_would_make_paths_ambiguous_are_refused(name: str) -> None:
     with pytest.raises(UnusableInput, match="name"):
         flatten({name: torch.zeros(1), "a": {"b": torch.ones(1)}})
+
+
+def test_what_is_not_there_is_named_beside_what_is() -> None:
+    state = {"z": torch.zeros(1), "cache": {"at": torch.ones(1)}}
+    assert leaf(state, "z") is state["z"]
+    assert leaf(child(state, "cache"), "at") is state["cache"]["at"]
+    with pytest.raises(UnusableInput, match=r"'h'; got \['cache', 'z'\]"):
+        leaf(state, "h")
+    with pytest.raises(UnusableInput, match="'h'; got NoneType"):
+        child(None, "h")
+    with pytest.raises(UnusableInput, match="a tensor as 'cache'; got dict"):
+        leaf(state, "cache")

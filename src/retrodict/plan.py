@@ -18,7 +18,6 @@ from retrodict.planners import counted, gradient, noises, seen
 from retrodict.roles import ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
 from retrodict.search import cem, icem, mppi, random_shooting
 from retrodict.spaces import Distribution
-from retrodict.tree import Tree
 
 __all__ = [
     "BayesInverse", "BestOfN", "CycleScore", "GenerateThenInfer", "Reach", "Rewards", "Uniform", "WeightedScore",
@@ -174,10 +173,10 @@ class GenerateThenInfer:
 
     def act(self, past: Clip, memory: Memory = None) -> tuple[Distribution, Memory]:
         """Answers for the last frame; the memory is the forward model's state and the number of decisions."""
-        state = self.inner.observe(past) if memory is None else self.inner.observe(past, _child(memory, "state"))
+        state = self.inner.observe(past) if memory is None else self.inner.observe(past, tree.child(memory, "state"))
         count = torch.zeros(past.rows, dtype=torch.long, device=past.device)
         if memory is not None:
-            count = counted(past, _tensor(_child(memory, "count")))
+            count = counted(past, tree.leaf(memory, "count"))
         rngs = noises(past, count, self.seed, "generate")
         each = [self.inner.imagine(tree.row(state, row), None, self.horizon, rng)[0] for row, rng in enumerate(rngs)]
         seen = self.inner.decode(stack(each)).with_(actions=None, source=None)
@@ -265,13 +264,3 @@ def self_inverse(forward: ForwardModel) -> BayesInverse | None:
     except NoLikelihood:
         return None
     return inverse
-
-
-def _child(memory: Tree, name: str) -> Tree:
-    assert isinstance(memory, dict), "this policy's memory is a dict"
-    return memory[name]
-
-
-def _tensor(value: Tree) -> Tensor:
-    assert isinstance(value, Tensor), "expected a tensor"
-    return value

@@ -79,9 +79,8 @@ class Planner:
             state, count = self.inner.observe(past), torch.zeros(rows, dtype=torch.long, device=device)
             plan, kept = blank, blank.unsqueeze(1).repeat(1, self.kept, 1, 1)
         else:
-            assert isinstance(memory, dict), "a planner's memory is a dict"
-            state = self.inner.observe(past, memory["state"])
-            count, plan, kept = (_tensor(memory[name]) for name in ("count", "plan", "kept"))
+            state = self.inner.observe(past, tree.child(memory, "state"))
+            count, plan, kept = (tree.leaf(memory, name) for name in ("count", "plan", "kept"))
             gone = min(past.steps, self.horizon)
             plan = torch.cat([plan[:, gone:], blank[:, :gone]], 1)
             kept = torch.cat([kept[:, :, gone:], kept[:, :, -1:].repeat(1, 1, gone, 1)], 2)
@@ -291,8 +290,3 @@ def better(best: Tensor, record: Tensor, plan: Tensor, worth: Tensor) -> tuple[T
 def rows_of(plans: Tensor) -> Tensor:
     """The number of each row."""
     return torch.arange(len(plans), device=plans.device)
-
-
-def _tensor(value: tree.Tree) -> Tensor:
-    assert isinstance(value, Tensor), "expected a tensor"
-    return value

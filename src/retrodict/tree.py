@@ -16,6 +16,28 @@ from retrodict.errors import UnusableInput
 Tree: TypeAlias = Union[Tensor, "dict[str, Tree]", "tuple[Tree, ...]", "list[Tree]", None]
 
 
+def child(tree: Tree, name: str) -> Tree:
+    """What a dict holds under a name.
+
+    Raises:
+        UnusableInput: the tree is no dict, or has no such name: it is the state or memory of something else.
+    """
+    if not isinstance(tree, dict) or name not in tree:
+        held = sorted(tree) if isinstance(tree, dict) else type(tree).__name__
+        raise UnusableInput(
+            f"expected a state or memory with {name!r}; got {held}. Pass on what the same model returned"
+        )
+    return tree[name]
+
+
+def leaf(tree: Tree, name: str) -> Tensor:
+    """The tensor that a dict holds under a name; raises as `child`, also where it is no tensor."""
+    found = child(tree, name)
+    if not isinstance(found, Tensor):
+        raise UnusableInput(f"expected a tensor as {name!r}; got {type(found).__name__}")
+    return found
+
+
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     """Applies a function to every tensor and keeps the structure."""
     if tree is None:

@@ -16,6 +16,7 @@ from retrodict.nn.part import Part
 from retrodict.nn.returns import lambda_returns, still_on
 from retrodict.roles import ForwardModel, Memory, Policy, View
 from retrodict.spaces import ActionSpace, Distribution
+from retrodict.tree import leaf
 
 
 class ActorCritic(Part):
@@ -39,10 +40,7 @@ class ActorCritic(Part):
         """Returns what is known at every frame, and the memory of the last; rows forget where an episode begins."""
         seen = self.net(frames.flatten(0, 1).unsqueeze(1)).view(*frames.shape[:2], -1)
         held = self._blank(seen[:, 0]) if memory is None else memory
-        assert isinstance(held, dict)
-        h, c = held["h"], held["c"]
-        assert isinstance(h, Tensor)
-        assert isinstance(c, Tensor)
+        h, c = leaf(held, "h"), leaf(held, "c")
         known = []
         for t in range(frames.shape[1]):
             if begins is not None:

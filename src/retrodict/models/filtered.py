@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from retrodict.clip import Clip
 from retrodict.errors import Incompatible
 from retrodict.nn.part import Part
 from retrodict.roles import ForwardModel, Memory, Policy
 from retrodict.spaces import Distribution
+from retrodict.tree import leaf
 
 
 class Filtered(Part):
@@ -33,9 +33,7 @@ class Filtered(Part):
         """Answers for the last frame."""
         held = memory if isinstance(memory, dict) else {}
         if held and past.actions is None and past.steps == 1:
-            done = held["action"]
-            assert isinstance(done, Tensor)
-            past = past.with_(actions=done.unsqueeze(1))
+            past = past.with_(actions=leaf(held, "action").unsqueeze(1))
         state = self.world.observe(past, held.get("state"))
         now, _ = self.world.imagine(state, None, 0, torch.Generator(past.device))
         assert now.features is not None
@@ -45,9 +43,7 @@ class Filtered(Part):
             )
         shown = now.features
         if held.get("actor") is not None:
-            before = held["features"]
-            assert isinstance(before, Tensor)
-            shown = torch.cat([before, shown], 1)
+            shown = torch.cat([leaf(held, "features"), shown], 1)
         segment = None if past.segment is None else past.segment[:, -shown.shape[1] :]
         belief, kept = self.actor.act(Clip(features=shown, segment=segment), held.get("actor"))
         return belief, {"state": state, "features": now.features, "action": belief.mode(), "actor": kept}

@@ -18,6 +18,7 @@ from retrodict.nn.conv import normalise, to_bytes
 from retrodict.nn.part import Part
 from retrodict.roles import Memory, Policy, State, View, next_action
 from retrodict.spaces import ActionSpace
+from retrodict.tree import leaf
 
 
 class Mixer(nn.Module):
@@ -129,13 +130,13 @@ class FrameWorld(Part):
 
     def observe(self, past: Clip, state: State = None) -> State:
         """Takes in what was seen: keeps the last frames."""
-        return {"frames": last_window(past if state is None else continued(_window(state), past), self.view)}
+        return {"frames": last_window(past if state is None else continued(leaf(state, "frames"), past), self.view)}
 
     def imagine(
         self, state: State, actions: Float[Tensor, "b k d"] | Policy | None, steps: int, rng: torch.Generator
     ) -> tuple[Clip, State]:
         """Rolls out `steps` steps, showing a policy the decoded frames."""
-        window = _window(state)
+        window = leaf(state, "frames")
         memory: Memory = None
         frames, taken = [window[:, -1]], []
         for step in range(steps):
@@ -168,12 +169,6 @@ class FrameWorld(Part):
         """Follows the training error with a moving average."""
         if self.training:
             self.variance.lerp_(error.detach().clamp_min(1e-6), 0.02)
-
-
-def _window(state: State) -> Tensor:
-    assert isinstance(state, dict), "a frame world's state is {'frames': b f c h w}"
-    assert isinstance(state["frames"], Tensor)
-    return state["frames"]
 
 
 def _per_frame(clip: Clip, view: View) -> Tensor:

@@ -21,8 +21,10 @@ from retrodict.nn.device import refuse_unless
 from retrodict.nn.part import Part
 from retrodict.roles import Memory, Policy, State, next_action
 from retrodict.spaces import ActionSpace
+from retrodict.tree import leaf
 
-Fields = dict[str, Tensor]  # of a state
+Fields = dict[str, Tensor]  # of a state: STATE
+STATE = ("z", "h", "c", "first")
 END_WEIGHT = 10.0  # of a step that ends an episode, in the loss
 
 
@@ -114,7 +116,7 @@ class MDNRNN(Part):
             seen = self.vae.posterior(past.frames)[0]
             now = self._begun(seen[:, 0])
         else:
-            now = _fields(state)
+            now = {name: leaf(state, name) for name in STATE}
             seen = torch.cat([now["z"].unsqueeze(1), self.vae.posterior(past.frames[:, 1:])[0]], 1)
         actions, goes_on = _actions(past, self.space.width), past.real
         for t in range(past.steps):
@@ -138,7 +140,7 @@ class MDNRNN(Part):
         """Rolls out `steps` steps. A policy whose view asks for features is shown this world's, any other frames."""
         if actions is None and steps:
             raise UnusableInput("this world does not choose actions by itself; give it actions or a policy")
-        now, memory = _fields(state), None
+        now, memory = {name: leaf(state, name) for name in STATE}, None
         features, taken, outcomes = [self._features(now)], list[Tensor](), list[Expected]()
         for step in range(steps):
             assert actions is not None
@@ -189,11 +191,6 @@ def _followed(memory: tuple[Tensor, Tensor], latent: Float[Tensor, "b z"], goes_
     """The state at the next frame; where that begins another episode, nothing is known of what was before."""
     h, c = (part * goes_on.unsqueeze(1) for part in memory)
     return {"z": latent, "h": h, "c": c, "first": (~goes_on).to(h.dtype)}
-
-
-def _fields(state: State) -> Fields:
-    assert isinstance(state, dict), "the state of a recurrent model is {'z', 'h', 'c', 'first'}"
-    return cast(Fields, state)
 
 
 def _actions(clip: Clip, width: int) -> Float[Tensor, "b t-1 a"]:

@@ -19,7 +19,7 @@ from retrodict.nn.masks import Mask
 from retrodict.nn.places import Places
 from retrodict.segments import GAUSSIAN, normaliser
 from retrodict.spaces import ActionSpace
-from retrodict.tree import Tree
+from retrodict.tree import Tree, leaf
 
 FASTER = 2.0  # than other weights, at which movements are learnt: they begin at none, and are cells long
 
@@ -67,7 +67,7 @@ class RecallWorld(MaskedWorld):
         times: Int[Tensor, "b t"],
     ) -> Tree:  # fmt: skip
         """Returns the cache with these frames, each where its action led."""
-        here = _here(cache).unsqueeze(1) + self.moved(actions, known).cumsum(1)
+        here = leaf(cache, "here").unsqueeze(1) + self.moved(actions, known).cumsum(1)
         _, new = self.net(self._inputs(tokens, actions, known), times, places=self._places(here))
         return {**self.net.extend(cache, new), "here": here[:, -1]}
 
@@ -79,7 +79,7 @@ class RecallWorld(MaskedWorld):
         times: Int[Tensor, "b t"], cache: Tree,
     ) -> Float[Tensor, "b t k v"]:  # fmt: skip
         """Of the tokens of drafted frames, each one step from where the cache is (b 2), or its own frame (b t 2)."""
-        here = _here(cache)
+        here = leaf(cache, "here")
         there = (here.unsqueeze(1) if here.ndim == 2 else here) + self.moved(actions, known)
         found, _ = self.net(x, times, cache, True, self._places(there))
         return self.said(found)
@@ -102,10 +102,3 @@ class RecallWorld(MaskedWorld):
         known = self.led(clip)[1]
         told = torch.rand((clip.rows, 1, 1), generator=rng, device=known.device) >= UNKNOWN_SHARE
         return tokens, actions, known & told, times
-
-
-def _here(cache: Tree) -> Tensor:
-    assert isinstance(cache, dict)
-    here = cache["here"]
-    assert isinstance(here, Tensor)
-    return here

@@ -26,6 +26,7 @@ from retrodict.nn.twohot import TwoHot, symexp, symlog
 from retrodict.roles import Memory, Policy, State, View, next_action
 from retrodict.segments import GAUSSIAN, normaliser, within_reach
 from retrodict.spaces import ActionSpace
+from retrodict.tree import leaf
 
 CELLS, LATENTS = ("plain", "normed", "blocks"), ("gaussian", "categorical")
 
@@ -184,7 +185,7 @@ class RSSM(Part):
         if clip.actions is not None and clip.steps:
             led[:, 1:] = self.acted(clip.actions) * clip.known.unsqueeze(-1)
         begins = _begins(clip)
-        h, z = self.blank(clip.rows, seen) if state is None else _parts(state)
+        h, z = self.blank(clip.rows, seen) if state is None else (leaf(state, "h"), leaf(state, "z"))
         out: list[tuple[Tensor, Tensor, Tensor]] = []
         for t in range(skip, clip.length):
             keep = (~begins[:, t, None]).to(h.dtype)
@@ -208,7 +209,7 @@ class RSSM(Part):
         """Rolls out features, rewards and ends; a policy that does not look at features is shown decoded frames."""
         if actions is None and steps:
             raise UnusableInput("a recurrent world does not choose actions by itself; give it actions or a policy")
-        h, z = _parts(state)
+        h, z = leaf(state, "h"), leaf(state, "z")
         features, taken = [torch.cat([z, h], -1)], []
         memory: Memory = None
         for step in range(steps):
@@ -275,13 +276,6 @@ def _begins(clip: Clip) -> Bool[Tensor, "b t"]:
     if clip.segment is not None:
         begins[:, 1:] = clip.segment[:, 1:] != clip.segment[:, :-1]
     return begins
-
-
-def _parts(state: State) -> tuple[Tensor, Tensor]:
-    assert isinstance(state, dict), "a recurrent world's state is {'h': b d, 'z': b s}"
-    assert isinstance(state["h"], Tensor)
-    assert isinstance(state["z"], Tensor)
-    return state["h"], state["z"]
 
 
 def modelling(

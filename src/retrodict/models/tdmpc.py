@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import replace
-from typing import Self
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from retrodict.nn.twohot import TwoHot
 from retrodict.roles import Memory, Policy, State, View, next_action
 from retrodict.segments import GAUSSIAN, normaliser, within_reach
 from retrodict.spaces import ActionSpace, Distribution
+from retrodict.tree import leaf
 
 PUBLISHED = (64, 64)  # frames for which there is a published encoder
 
@@ -193,9 +194,7 @@ class LatentWorld(Part):
         if self.view.proprio:
             return {"z": self.encode(past.cut(past.length - 1, past.length))[:, 0]}
         if self.view.frames > 1 and state is not None:
-            assert isinstance(state, dict)
-            assert isinstance(state["seen"], Tensor)
-            past = continued(state["seen"], past)
+            past = continued(leaf(state, "seen"), past)
         window = last_window(past, self.view)
         z = self.encoder(normalise(window).flatten(1, 2))
         return {"z": z, "seen": window[:, 1:]} if self.view.frames > 1 else {"z": z}
@@ -207,9 +206,7 @@ class LatentWorld(Part):
 
         Its own policy draws as it is trained, axes from behind tanh; any other, and it elsewhere, from its belief.
         """
-        assert isinstance(state, dict)
-        z, memory, shown = state["z"], None, []
-        assert isinstance(z, Tensor)
+        z, memory, shown = leaf(state, "z"), None, []
         chosen, latents = [], [z]
         actor: Tensor | Policy = Prior(self) if actions is None else actions
         for step in range(steps):
@@ -222,7 +219,7 @@ class LatentWorld(Part):
             z = self.dynamics(shown[-1])
             latents.append(z)
         features = torch.stack(latents, 1)
-        reached = {**state, "z": z}
+        reached = {**cast(dict[str, State], state), "z": z}
         if not steps:
             return Clip(features=features), reached
         ends = features.new_zeros(len(z), steps)
@@ -255,10 +252,7 @@ class Prior(Part):
         """Answers for the last frame."""
         if past.features is not None:
             return self.world.believed(past.features[:, -1]), None
-        state = self.world.observe(past)
-        assert isinstance(state, dict)
-        assert isinstance(state["z"], Tensor)
-        return self.world.believed(state["z"]), None
+        return self.world.believed(leaf(self.world.observe(past), "z")), None
 
 
 class Bootstrap:

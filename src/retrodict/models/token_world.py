@@ -6,7 +6,7 @@ belongs to the frame that it leads to. Where none is known, that is told to the 
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from retrodict.nn.part import Part
 from retrodict.nn.transformer import SpaceTime
 from retrodict.roles import Memory, Policy, State, next_action
 from retrodict.spaces import ActionSpace
-from retrodict.tree import Tree
+from retrodict.tree import Tree, child, leaf
 
 UNKNOWN_SHARE = 0.1  # of the steps in training, whose action is withheld, where a world is told nothing else
 NEVER = -1  # time of frames that are not of the row's present episode
@@ -105,12 +105,12 @@ class TokenWorld(Part):
         frames, rows = past.frames, past.rows
         if frames is None:
             raise UnusableInput("this model looks at frames and the clip has none")
-        times, begins = _since(past, None if state is None else _tensor(state, "time"))
+        times, begins = _since(past, None if state is None else leaf(state, "time"))
         if state is None:
             joined, skip, cache = past, 0, self.empty(rows, past.device)
         else:
-            joined, skip = continued(_tensor(state, "frames"), past), 1
-            cache = _forgotten(_child(state, "cache"), begins)
+            joined, skip = continued(leaf(state, "frames"), past), 1
+            cache = _forgotten(child(state, "cache"), begins)
         shown = frame_windows(joined, self.view).view(rows, joined.length, *self._shape)
         tokens = self.tokenizer.tokens(shown[:, joined.length - past.length :].flatten(0, 1)).view(
             rows, past.length, -1
@@ -119,7 +119,7 @@ class TokenWorld(Part):
         new = slice(skip, past.length)
         if past.length > skip:
             cache = self.absorb(cache, tokens[:, new], actions[:, new], known[:, new], times[:, new])
-        back = torch.cat([_tensor(state, "tokens")[:, :-1], tokens], 1) if state is not None else tokens
+        back = torch.cat([leaf(state, "tokens")[:, :-1], tokens], 1) if state is not None else tokens
         return {
             "frames": shown[:, -1], "tokens": _last(back, self.view.frames), "time": times[:, -1], "cache": cache,
         }  # fmt: skip
@@ -147,8 +147,8 @@ class TokenWorld(Part):
         self, state: State, actions: Float[Tensor, "b k a"] | Policy | None, steps: int, rng: torch.Generator
     ) -> tuple[Clip, State]:
         """Rolls out `steps` steps. A policy is shown decoded frames; without actions, the model goes on unguided."""
-        shown, tokens = _tensor(state, "frames"), _tensor(state, "tokens")
-        time, cache = _tensor(state, "time"), _child(state, "cache")
+        shown, tokens = leaf(state, "frames"), leaf(state, "tokens")
+        time, cache = leaf(state, "time"), child(state, "cache")
         memory: Memory = None
         frames, taken, told = [shown[:, -1]], [], []
         for step in range(steps):
@@ -253,25 +253,13 @@ def _since(past: Clip, before: Tensor | None) -> tuple[Int[Tensor, "b t"], Bool[
 
 def _forgotten(cache: Tree, rows: Bool[Tensor, "b"]) -> Tree:
     assert isinstance(cache, dict)
-    at = cast(Tensor, cache["at"])
-    return {**cache, "at": torch.where(rows[:, None], NEVER, at)}
+    return {**cache, "at": torch.where(rows[:, None], NEVER, leaf(cache, "at"))}
 
 
 def _last(tokens: Tensor, count: int) -> Tensor:
     """The last `count` frames' tokens, the first repeated where there are fewer."""
     early = tokens[:, :1].expand(-1, max(0, count - tokens.shape[1]), -1)
     return torch.cat([early, tokens], 1)[:, -count:]
-
-
-def _child(state: State, name: str) -> Tree:
-    assert isinstance(state, dict), "a token world's state is {'frames', 'tokens', 'time', 'cache'}"
-    return state[name]
-
-
-def _tensor(state: State, name: str) -> Tensor:
-    value = _child(state, name)
-    assert isinstance(value, Tensor)
-    return value
 
 
 class MaskedWorld(TokenWorld):

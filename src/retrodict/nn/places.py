@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from retrodict.errors import UnusableInput
 from retrodict.nn.masks import Mask
 from retrodict.nn.transformer import Attention, Pair, Sight, SpaceTime, offsets
-from retrodict.tree import Tree
+from retrodict.tree import Tree, child, leaf
 
 NEAREST, FARTHEST = 5.0, 60.0  # cells in which the fastest and the slowest rotation come round
 
@@ -98,12 +98,10 @@ class Places(SpaceTime):
         assert places is not None, "every token has its place"
         if not draft:
             return x, {"at": times, "layers": [block.keep(x, places) for block in self.blocks]}  # type: ignore[operator]
-        assert isinstance(cache, dict), "a draft needs a cache {'at': b s, 'layers': [(keys, values), ...]}"
-        at = cache["at"]
-        assert isinstance(at, Tensor)
+        at = leaf(cache, "at")
         before = self.mask.seen(times, at) & (self.mask.apart(times, at) > 0)
         seen = before.repeat_interleave(self.cells, 1).repeat_interleave(self.cells, 2)
         seen = F.pad(seen, (1, 0), value=True).unsqueeze(1)
-        for block, kept in zip(self.blocks, cache["layers"], strict=True):  # type: ignore[arg-type]
+        for block, kept in zip(self.blocks, child(cache, "layers"), strict=True):  # type: ignore[arg-type]
             x = block(x, places, kept, seen)
         return self.norm(x), {"at": times, "layers": []}

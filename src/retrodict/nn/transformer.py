@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from retrodict.errors import UnusableInput
 from retrodict.nn.masks import Mask
-from retrodict.tree import Tree
+from retrodict.tree import Tree, child, leaf
 
 Pair = tuple[Tensor, Tensor]  # keys and values: b g h s e
 STRIDE = 8.0  # of a bias in logits: at the others' pace it would take thousands of steps to point anywhere
@@ -182,8 +182,6 @@ def _placed(old: Tensor, new: Tensor, slot: Tensor, axis: int) -> Tensor:
 def _cache(cache: Tree) -> tuple[Tensor | None, list[Pair] | None]:
     if cache is None:
         return None, None
-    assert isinstance(cache, dict), "a cache is {'at': b s, 'layers': [(keys, values), ...]}"
-    at, layers = cache["at"], cache["layers"]
-    assert isinstance(at, Tensor)
+    layers = child(cache, "layers")
     assert isinstance(layers, list | tuple)
-    return at, list(layers)  # type: ignore[arg-type]
+    return leaf(cache, "at"), list(layers)  # type: ignore[arg-type]
