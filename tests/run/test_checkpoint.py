@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from retrodict.clip import Clip
+from retrodict.data.durable import sync_write
 from retrodict.errors import Damaged, Locked, RetrodictError, UnknownName, UnusableInput
 from retrodict.models.latent_action import CodeAdapter, LatentAction, LatentForward, LatentInverse
 from retrodict.models.policy import ClipPolicy
@@ -141,14 +142,14 @@ def test_what_was_moved_away_and_not_replaced_when_a_process_was_killed_goes_bac
 
 def test_small_files_are_replaced_not_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "identity.json"
-    checkpoint.sync_write(path, b"old")
+    sync_write(path, b"old")
 
     def fail(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.sync_write(path, b"new")
+        sync_write(path, b"new")
     assert path.read_bytes() == b"old"
 
 

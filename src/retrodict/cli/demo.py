@@ -70,7 +70,7 @@ class Demo(Verb):
 
     def _same_settings(self) -> None:
         """Refuses a folder that holds another demo's results."""
-        from retrodict.run import checkpoint
+        from retrodict.data.durable import sync_write
 
         record, now = self.out / "demo.json", {
             "world": self.world, "labels": self.labels, "seed": self.seed, "full": self.full, "micro": self.micro,
@@ -80,7 +80,7 @@ class Demo(Verb):
             raise UnusableInput(
                 f"{self.out} holds a demo with other settings ({', '.join(differs)}). Give another --out, or remove it."
             )
-        checkpoint.sync_write(record, json.dumps(now).encode())
+        sync_write(record, json.dumps(now).encode())
 
     def _sprites(self) -> list[Any]:
         """The first result: the small world, in the lane beside the recording."""

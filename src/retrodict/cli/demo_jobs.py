@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
+from retrodict.data.durable import sync_write
 from retrodict.data.store import Store
 from retrodict.figures import answers, trial
 from retrodict.measure import intervals, labels, latents
@@ -106,10 +106,7 @@ def do(plan: Plan, job: Job, log: Log) -> dict[str, Any]:
     began = time.monotonic()
     result = WORK[job.kind](plan, job, log)
     result["seconds"] = round(time.monotonic() - began, 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(result, allow_nan=False))
-    os.replace(temporary, path)
+    sync_write(path, json.dumps(result, allow_nan=False).encode())
     log.say(f"{job.name}: {result['seconds']} s")
     return result
 

@@ -94,6 +94,18 @@ def write(path: Path, data: bytes, staging: Path) -> None:
     place([(staged, path)])
 
 
+def sync_write(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all, beside its place, and waits until it is on the disk."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    make_folder(path.parent)
+    try:
+        staged.write_bytes(data)
+        place([(staged, path)])
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+
+
 def to_json(value: Any) -> bytes:
     """Returns readable JSON with a fixed order of keys as they are given; NaN is an error."""
     return (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from retrodict.data.durable import sync_write
 from retrodict.errors import NonFinite, UnusableInput
 from retrodict.label.job import FEWEST
 from retrodict.label.verdict import HELD_OUT
 from retrodict.measure.intervals import Estimate, paired_difference, wilson
 from retrodict.roles import System
-from retrodict.run import checkpoint
 from retrodict.run.run import Run, Views
 
 Training = Callable[[Run], System]
@@ -95,7 +95,7 @@ def choose(run: Run, candidates: Mapping[str, Training], budget: float = 0.0) ->
         "kept": best, "labels": len(run.data.labelled), "majority": told["majority"],
         "budget": budget or BUDGET, "candidates": rows,
     }  # fmt: skip
-    checkpoint.sync_write(run.folder / EVIDENCE, json.dumps(evidence, indent=1).encode())
+    sync_write(run.folder / EVIDENCE, json.dumps(evidence, indent=1).encode())
     for line in table(evidence):
         run.log.say(line)
     return replace(systems[best], about={**systems[best].about, "recipe": best, "auto": evidence})

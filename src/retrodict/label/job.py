@@ -21,7 +21,7 @@ from retrodict.clip import ABSTAINED, PREDICTED, SOURCES
 from retrodict.data.action_schema import keep_schema, read_schema
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
-from retrodict.data.durable import to_json, write
+from retrodict.data.durable import sync_write, to_json
 from retrodict.data.export import EXPORT_FILE, Export, export
 from retrodict.data.importers import Intake, find_kind, import_data
 from retrodict.data.label_file import read_labels
@@ -141,9 +141,7 @@ def label(job: Job, train: Callable[[Run], System] | None, log: Log, resume: str
             frames = sum(store.lengths.values())
             report = LabelReport(verdict, fates, frames, steps, foreign, histogram, written)
             report = replace(report, health=_health(job, labelled, spoken, evidence, log))
-    staging = job.folder / "staging"
-    write(job.folder / "report.json", to_json(report.to_json()), staging)
-    staging.rmdir()
+    sync_write(job.folder / "report.json", to_json(report.to_json()))
     return report
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from retrodict.data.durable import sync_write
 from retrodict.report import sections
 from retrodict.report.markup import Markup, element, join
 from retrodict.report.pictures import ClipPicture
@@ -56,19 +55,7 @@ def write(path: Path | str, result: Result, clips: Sequence[ClipPicture] = ()) -
 
 def save(path: Path | str, page: str) -> None:
     """Writes a page, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp keeps a file to its owner; a report is made to be handed on
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    sync_write(Path(path), page.encode())
 
 
 def header(title: str, lead: str, facts: str, figures: Markup | None) -> Markup:

@@ -18,7 +18,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from retrodict import rng
-from retrodict.data.durable import sync
+from retrodict.data.durable import sync, sync_write
 from retrodict.errors import Damaged, UnknownName, UnusableInput
 from retrodict.nn.device import device_of
 from retrodict.nn.part import Part, build
@@ -26,16 +26,6 @@ from retrodict.roles import System
 
 STATE, MANIFEST = "state.safetensors", "manifest.json"
 SELF = "manifest_sha256"  # of the manifest without this entry
-
-
-def sync_write(path: Path, data: bytes) -> None:
-    """Writes a file, whole or not at all, and waits until it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def save_folder(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from retrodict import rng
 from retrodict.data.batch import Steps
+from retrodict.data.durable import sync_write
 from retrodict.errors import Interrupted, UnusableInput
 from retrodict.nn.laprop import LaProp
 from retrodict.nn.part import Part
@@ -275,9 +276,7 @@ def _within_time(stage: Stage, part: Part, update: Update | Captured, data: Data
         fitting = int(stage.seconds * few / (time.monotonic() - began))
         if isinstance(data, Replay):
             data.forget()
-        checkpoint.sync_write(
-            record, json.dumps({"steps": min(cfg.steps, max(20, fitting)), "asked": cfg.steps}).encode()
-        )
+        sync_write(record, json.dumps({"steps": min(cfg.steps, max(20, fitting)), "asked": cfg.steps}).encode())
     steps = json.loads(record.read_text())["steps"]
     if steps < cfg.steps:
         log.say(f"{stage.name}: its {stage.seconds:.0f} s allow {steps} of {cfg.steps} steps")

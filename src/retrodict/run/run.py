@@ -18,7 +18,7 @@ from torch import Tensor
 from retrodict.clip import PREDICTED, Clip
 from retrodict.data.batch import Steps
 from retrodict.data.cache import Cache
-from retrodict.data.durable import WriterLock
+from retrodict.data.durable import WriterLock, sync_write
 from retrodict.data.store import Store
 from retrodict.errors import Damaged, StaleStage, UnknownName, UnusableInput
 from retrodict.nn.part import Part
@@ -256,7 +256,7 @@ class Run:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             checkpoint.sweep(folder)
-            checkpoint.sync_write(folder / "identity.json", json.dumps(identity, sort_keys=True).encode())
+            sync_write(folder / "identity.json", json.dumps(identity, sort_keys=True).encode())
             with Stop() as stop, Spending(folder / SPENT) as spending:
                 tensors = {key: value.detach().cpu() for key, value in work(folder, stop).items()}
                 spent = spending.so_far()

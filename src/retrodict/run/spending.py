@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from retrodict.data.durable import sync_write
 from retrodict.errors import Damaged
-from retrodict.run.checkpoint import sync_write
 
 
 class Spending:

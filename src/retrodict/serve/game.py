@@ -13,9 +13,9 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
+from retrodict.data.durable import sync_write
 from retrodict.errors import UnusableInput
 from retrodict.roles import State, View
-from retrodict.run.checkpoint import sync_write
 from retrodict.serve.batch import Model, Speech, wholes
 from retrodict.serve.keys import Keyboard
 from retrodict.serve.save import Shelf
@@ -91,7 +91,6 @@ class Game:
         names.pop(key, None)
         if name:
             names[key] = name
-        self.names_file.parent.mkdir(parents=True, exist_ok=True)
         sync_write(self.names_file, json.dumps(self.names, indent=1).encode())
 
 
