@@ -4,11 +4,10 @@ Usage: python benchmarks/suite.py [--seconds 120] [--setting sprites] [--recipe 
 
 All learn from the same recorded frames with all actions known, for as many seconds of one core, policies left out: few
 of the recipe's updates are run and timed, then three times as many, then as many as the budget holds, anew where that
-was a quarter too many or too few. What is measured
-on held-out levels (128 windows, and 50 states in which every action is tried) is what `retrodict measure` tells of a
-world, and a judge's reading where there is a list of actions to ask for. What a world cannot show stays empty, and the
-reason is written beside. One seed, so it ranks nothing closely; a cell that lies in the result already is not measured
-again.
+was a quarter too many or too few. What is measured on held-out levels (128 windows, and 50 states in which every action
+is tried) is what `retrodict measure` tells of a world, and a judge's reading where there is a list of actions to ask
+for. What a world cannot show stays empty, and the reason is written beside. One seed, so it ranks nothing closely; a
+cell that lies in the result already is not measured again.
 """
 
 from __future__ import annotations
