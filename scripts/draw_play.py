@@ -121,9 +121,8 @@ def main() -> None:
                     (narrow(page, path, named(run)) if width < 720 else wide(page, path))
         return
     with served(run) as url, chromium.browser() as tab:
-        page = opened(tab, url, 1280, 800, dark=False)
-        wide(page, out / "play-wide.png")
-        page.call("Page.close")
+        wide(opened(tab, url, 1280, 800, dark=False), out / "play-wide.png")
+    with served(run) as url, chromium.browser() as tab:
         narrow(opened(tab, url, 360, 780, dark=True), out / "play-narrow.png", named(run))
 
 
