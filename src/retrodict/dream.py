@@ -55,8 +55,8 @@ class Dream(World):
     takes words beside its actions is told none.
 
     `starts` are rows of recorded frames, of which the last is where the dream begins, or steps of a cache, which are
-    shown to the model with as much before them as it remembers. The model
-    must be in evaluation mode, as `retrodict.load` returns it, and on `device`.
+    shown to the model with as much before them as it remembers. The model must be in evaluation mode, as
+    `retrodict.load` returns it, and on `device`.
 
     Raises:
         UnusableInput: the system has no forward model, there is nothing to start from, or its actions have no native

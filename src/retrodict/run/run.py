@@ -350,10 +350,17 @@ def _code_name(function: Any) -> str:
     """Name of a function, with the plain values and settings that a partial binds; parts come from stages before."""
     inner = getattr(function, "func", function)
     bound = {**dict(enumerate(getattr(function, "args", ()))), **getattr(function, "keywords", {})}
-    plain = {str(k): v for k, v in bound.items() if isinstance(v, str | int | float | bool | None)}
-    plain |= {str(k): config_digest(v) for k, v in bound.items() if is_dataclass(v) and not isinstance(v, type | Part)}
+    plain = {str(k): config_digest(v) if is_dataclass(v) else v for k, v in bound.items() if _is_plain(v)}
     name = f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
     return f"{name} {json.dumps(plain, sort_keys=True)}" if plain else name
+
+
+def _is_plain(value: Any) -> bool:
+    if is_dataclass(value) and not isinstance(value, type):
+        return all(_is_plain(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return isinstance(value, str | int | float | bool | None)
 
 
 LATER = {"later": True}  # metadata of a setting whose default does what was done before there was such a setting
