@@ -309,6 +309,14 @@ def test_branches_go_their_own_way(noisy: bool) -> None:
         env.restore(dream(Counter(), starts(), n=2).state())
 
 
+def test_a_dream_may_be_filmed_as_any_environment(tmp_path: Path) -> None:
+    env = dream(Counter(), starts(), render_mode="rgb_array")
+    env.reset(seed=0)
+    assert env.render().shape == (*SIZE, 3)  # type: ignore[union-attr]
+    with pytest.raises(UnusableInput, match="leave out render_mode"):
+        dream(Counter(), starts(), n=2, render_mode="rgb_array")
+
+
 def test_actors_scores_and_recordings_work_on_dreams(
     sprite_world: FrameForward, cache_steps: Steps, tmp_path: Path
 ) -> None:

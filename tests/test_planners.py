@@ -329,6 +329,9 @@ def test_settings_that_cannot_be_are_refused() -> None:
         cem(Point(), near(0.0), iterations=0)
     with pytest.raises(UnusableInput, match="one number for each of 64"):
         cem(Point(), lambda clip: torch.zeros(clip.rows, 2)).act(at(0.0))
+    for score in (lambda clip: 1.0, lambda clip: torch.ones(clip.rows, dtype=torch.bool)):
+        with pytest.raises(UnusableInput, match="floats of a tensor; got"):
+            cem(Point(), score).act(at(0.0))
     with pytest.raises(UnusableInput, match="iteration and a rate"):
         gradient(Point(), near(0.0), rate=0.0)
     with pytest.raises(UnusableInput, match="proposals need a policy"):

@@ -277,10 +277,10 @@ class DreamEnv(gymnasium.Env[Any, Any]):
 
 def dream(
     source: Source | Path | str, starts: Starts | Episodes | Path | str | None = None, n: int | None = None,
-    limit: int = LIMIT, device: str = "cpu",
+    limit: int = LIMIT, device: str = "cpu", render_mode: str | None = None,
 ) -> DreamEnv | Dream:  # fmt: skip
     """Makes a learned world an environment: that of a run's folder, of a system such as `retrodict.load` returns, or a
-    forward model. It is one, or with `n` that many as a vector environment.
+    forward model. It is one, which may render as `rgb_array`, or with `n` that many as a vector environment.
 
     It starts from any frame of a dataset or its folder, or, where none is given, as levels do that no recording has, of
     the world in which the run's data was recorded.
@@ -297,7 +297,11 @@ def dream(
             raise UnusableInput(f"a dream starts from a dataset, steps of one, or a clip; got {type(starts).__name__}")
         forward = made.forward if isinstance(made, System) else made
         starts = Steps.all(Cache.build(starts, None if forward is None else forward.view.size))
-    return DreamEnv(made, starts, limit, device) if n is None else Dream(made, starts, n, limit, device)
+    if n is None:
+        return DreamEnv(made, starts, limit, device, render_mode)
+    if render_mode is not None:
+        raise UnusableInput("several dreams are seen as they are observed; leave out render_mode, or n")
+    return Dream(made, starts, n, limit, device)
 
 
 def beginnings(source: Source) -> Clip:

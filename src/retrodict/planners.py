@@ -121,8 +121,11 @@ class Planner:
         wide = tree.repeat(state, plans.shape[1])
         clip, _ = self.inner.imagine(wide, plans.flatten(0, 1), self.horizon, rng)
         found = self.score(seen(self.inner, clip, self.score))
-        if found.shape != (clip.rows,):
-            raise UnusableInput(f"a score is one number for each of {clip.rows} futures; got {tuple(found.shape)}")
+        if not isinstance(found, Tensor) or not found.is_floating_point() or found.shape != (clip.rows,):
+            what = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise UnusableInput(
+                f"a score is one number for each of {clip.rows} futures, floats of a tensor; got {what}"
+            )
         return found.view(plans.shape[:2])
 
     def _finite(self, found: Tensor, plans: Tensor, now: Moment) -> Tensor:

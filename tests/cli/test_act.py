@@ -256,7 +256,7 @@ def test_a_world_of_numbers_imagines_numbers_and_tells_their_errors(
     line = ["imagine", str(tmp_path / "run"), "--from", f"{tmp_path / 'd'}:1", "--seen", "4", "--steps", "5"]
     assert cli.main([*line, "--out", str(tmp_path / "it.mp4"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["video"], told["steps"]) == (None, 5)
+    assert (told["video"], told["steps"], told["left_out"]) == (None, 5, 0)
     with Store.open(tmp_path / "d") as store:
         numbers = store.read(store.ids[1]).proprio[0]  # type: ignore[index]
     still = [float(((numbers[3 + k] - numbers[3]) ** 2).mean()) for k in range(1, 6)]

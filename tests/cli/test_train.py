@@ -13,12 +13,20 @@ import torch
 from data_samples import moving, write
 
 from retrodict import cli
+from retrodict.check import load_recipe
+from retrodict.clip import Clip
+from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
+from retrodict.data.memory import MemoryStore
+from retrodict.data.schema import Schema
 from retrodict.data.store import Store
+from retrodict.envs.catch import Catch
 from retrodict.errors import UnusableInput
 from retrodict.label.auto import Shares
 from retrodict.label.scores import scores
 from retrodict.nn.device import device_of
 from retrodict.run.checkpoint import load_system
+from retrodict.run.run import Run, Views
 from retrodict.spaces import ActionSpace, Distribution, Segment, categorical, continuous
 
 
@@ -63,6 +71,28 @@ def test_copies_of_a_world_are_played_side_by_side(
     for more in (("--copies", "3"), ("--env", "catch", "--copies", "0")):
         assert train(data, tmp_path / "no", *more) == 2
         assert "--copies counts copies of --env" in capsys.readouterr().err
+
+
+def test_who_plays_nowhere_or_elsewhere_than_was_recorded_is_told_before_anything_is_trained(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["--data", str(data / "a"), "--out", str(tmp_path / "r"), "--size", "micro", "--env"]
+    assert cli.main(["train", "iris", *line, "sprites"]) == 2
+    assert "iris learns from the data alone, and plays nowhere" in capsys.readouterr().err
+    assert cli.main(["train", "tdmpc2", *line, "catch"]) == 2
+    assert "catch has actions" in capsys.readouterr().err
+    assert not list(tmp_path.glob("r/stages/*"))
+
+
+@pytest.mark.parametrize("recipe", ["iris", "world_models"])
+def test_who_learns_rewards_asks_for_them_before_anything_is_trained(recipe: str, tmp_path: Path) -> None:
+    clip = Clip(frames=torch.zeros(1, 9, 3, 16, 16, dtype=torch.uint8), actions=torch.eye(3)[[0] * 8][None])
+    store = MemoryStore(Schema(Catch(1).actions, {"observation.image": (16, 16, 3)}, 10), [clip])
+    steps = Steps.all(Cache.build(store))
+    module = load_recipe(recipe)
+    with Run(tmp_path, Views(steps, steps)) as run, pytest.raises(UnusableInput, match="no rewards and no ends"):
+        module.train(module.micro(), run)
+    assert not list(tmp_path.glob("stages/*"))
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_made(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from gymnasium import spaces
 from torch import Tensor
 
 from retrodict import cli, rng
@@ -18,6 +19,7 @@ from retrodict.data.cache import Cache
 from retrodict.data.foreign_weights import read_weights
 from retrodict.data.memory import MemoryStore
 from retrodict.data.schema import Schema
+from retrodict.envs.world import layout as layout_of
 from retrodict.errors import NoFrames, NoLikelihood, UnusableInput
 from retrodict.models import tdmpc
 from retrodict.models.tdmpc import Bootstrap, LatentWorld, Prior, learning
@@ -162,6 +164,7 @@ def test_published_weights_answer_as_a_second_derivation(layout: Any, tmp_path: 
     table = published()
     torch.save(layout(table), tmp_path / "theirs.pt")
     made = from_published(read_weights(tmp_path / "theirs.pt"))
+    assert made.space == layout_of(spaces.Box(-1, 1, (2,))), "so that it acts where the task does"
     draw = noise(5)
     seen, units = torch.randn(4, 6, generator=draw), torch.rand(4, 3, 2, generator=draw) * 2 - 1
     z = layer(table, "_encoder.state.1", layer(table, "_encoder.state.0", seen), "softmax")
@@ -223,6 +226,7 @@ def test_weights_of_other_kinds_are_refused_by_name() -> None:
         ({"_pi.2.bias": torch.ones(3)}, r"prior\.2\.bias is 3"),
         ({"_dynamics.2.weight": None}, "lacks dynamics"), ({"_reward.1.bias": None}, r"reward\.1\.bias is absent"),
         ({"_pi.0.bias": torch.ones(24, dtype=torch.int32)}, "floats"),
+        ({"_pi.0.bias": torch.full((24,), float("nan"))}, r"finite; prior\.0\.bias"),
     ):  # fmt: skip
         bad = {name: value for name, value in {**current(table)["model"], **change}.items() if value is not None}
         with pytest.raises(UnusableInput, match=word):

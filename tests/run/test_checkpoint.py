@@ -180,8 +180,13 @@ def test_what_is_not_a_part_or_a_system_is_refused(tmp_path: Path) -> None:
     checkpoint.save_folder(tmp_path / "step-1", some(1.0), {})
     with pytest.raises(UnusableInput, match="checkpoint of a stage"):
         checkpoint.load_system(tmp_path / "step-1")
-    with pytest.raises(UnusableInput, match="no manifest"):
+    with pytest.raises(UnusableInput, match="is no folder"):
         checkpoint.load_system(tmp_path / "nothing")
+    with pytest.raises(UnusableInput, match=r"no manifest\.json"):
+        checkpoint.load_system(tmp_path)
+    (tmp_path / "run/stages/tokens").mkdir(parents=True)
+    with pytest.raises(UnusableInput, match="not finished"):
+        checkpoint.load_system(tmp_path / "run")
 
 
 class Lump:

@@ -14,6 +14,7 @@ import torch
 from retrodict import rng
 from retrodict.clip import Clip
 from retrodict.errors import Damaged, Incompatible, MissingPackage, UnusableInput
+from retrodict.models.actor_critic import ActorCritic
 from retrodict.models.ensemble import Ensemble
 from retrodict.models.inverse import Inverse
 from retrodict.models.latent_action import CodeAdapter, LatentInverse
@@ -143,6 +144,13 @@ def test_other_answers_are_refused_and_nothing_is_left(
     with pytest.raises(MissingPackage, match=r"retrodict\[onnx\]"):
         export_onnx({"inverse": joint()}, tmp_path / "out", {})
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_policy_that_remembers_is_refused_as_a_file_would_forget(tmp_path: Path) -> None:
+    policy = built(ActorCritic, View(size=SIZE), MOVES, "grid", 4, 8, 1, 8)
+    with pytest.raises(UnusableInput, match="remembers more than its window of 1 frames"):
+        export_onnx({"policy": policy}, tmp_path / "out", {})  # type: ignore[dict-item]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_is_told_in_one_message(tmp_path: Path) -> None:

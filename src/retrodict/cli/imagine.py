@@ -64,7 +64,7 @@ class Imagine(Loading):
         source, id = open_episode(self.from_episode)
         length = min(source.lengths[id], self.seen + self.steps) if self.steps else source.lengths[id]
         forward, clip, how = heard(system, opening(source, id, length, system.forward.view.size), source.schema.space)
-        ahead = self._ahead(clip)
+        ahead, left = self._ahead(clip), clip.steps - self.seen + 1
         assert clip.frames is not None  # of an episode with cameras
         assert clip.actions is not None  # heard of
         begin = self.seen - 1
@@ -81,10 +81,12 @@ class Imagine(Loading):
         if not video:  # decibels are of grey levels
             steps = [{name: value for name, value in point.items() if name != "PSNR"} for point in steps]
         told = {"run": str(self.folder), "episode": self.from_episode, "seen": self.seen, "steps": ahead,
-                "actions": how, "video": video or None, "errors": steps}  # fmt: skip
+                "left_out": left - ahead, "actions": how, "video": video or None, "errors": steps}  # fmt: skip
+        more = f"{left - ahead} more were not: an action is missing, or is none of this world's"
         rows = [point for point in steps if _shown(point["step_ahead"], ahead)]
         self.tell(told, [
             f"{self.from_episode}: {self.seen} frames seen, {ahead} steps imagined under the actions {how}",
+            *([more] if left > ahead else []),
             *table(rows, COLUMNS if video else COLUMNS[:-1]),
             f"real | imagined in {video}" if video else "no video: this world imagines numbers, as its run was shown",
         ])  # fmt: skip

@@ -75,6 +75,7 @@ class Train(Telling):
         from retrodict.run.collect import origin_of
         from retrodict.run.compiled import refuse_unfit
         from retrodict.run.log import Log
+        from retrodict.run.replay import refuse_unlike
         from retrodict.run.run import Run
 
         device = device_of(self.device)
@@ -83,7 +84,9 @@ class Train(Telling):
             raise UnusableInput(f"--copies counts copies of --env, 1 or more; got {self.copies} of {self.env!r}")
         if self.labels and self.minutes:
             raise UnusableInput("give either --labels or --minutes: the first are drawn, the second are a stretch")
-        train, needed, name = training(self.recipe, self.size, self.set, self.budget)
+        train, needed, plays, name = training(self.recipe, self.size, self.set, self.budget)
+        if self.env and not plays:
+            raise UnusableInput(f"{name} learns from the data alone, and plays nowhere; leave out --env")
         refuse_other_recipe(self.out, name)
         log = Log(quiet=self.json, tensorboard=self.track == "tensorboard")
         source = open_dataset(self.data)
@@ -92,6 +95,8 @@ class Train(Telling):
         data = views(source, labels, self.seed, *cached, contiguous=self.minutes > 0, needed=needed)
         origin = origin_of(source)
         world = None if not self.env else partial(played_in, self.env, origin, self.copies)
+        if world is not None:
+            refuse_unlike(data.labelled.cache, world())
         with Run(
             self.out, data, self.seed, device, log, self.restart, resume=line, world=world, compile=self.compile
         ) as run:
@@ -146,8 +151,8 @@ def next_lines(run: Path, parts: Sequence[str], unlabelled: Path | None = None) 
     return [f"next: {line}" for part, line in lines.items() if part in parts]
 
 
-def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> tuple[Training, bool, str]:
-    """Returns what trains a recipe, or all that `auto` compares, whether it needs labels, and its name.
+def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> tuple[Training, bool, bool, str]:
+    """Returns what trains a recipe, or all that `auto` compares, whether it needs labels, or plays, and its name.
 
     The system's `about` says with which settings it was trained. A recipe's file is run once.
 
@@ -165,12 +170,12 @@ def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> tuple
         modules = dict(load(name) for name in auto.CANDIDATES)
         candidates = {name: partial(module.train, preset(module, size)) for name, module in modules.items()}
         work, about, needed = partial(auto.choose, candidates=candidates, budget=limit), {}, True
-        name = recipe
+        plays, name = False, recipe
     else:
         name, module = load(recipe)
         config = with_settings(preset(module, size), pairs)
         work, about = partial(module.train, config), {"recipe": name, "config": config_digest(config)}
-        needed = not getattr(module, "UNLABELLED", False)
+        needed, plays = not getattr(module, "UNLABELLED", False), getattr(module, "PLAYS", False)
 
     def train(run: Run) -> System:
         if limit:
@@ -178,7 +183,7 @@ def training(recipe: str, size: str, pairs: Sequence[str], budget: str) -> tuple
         system: System = work(run)
         return replace(system, about={**system.about, **about, "size": size, "set": list(pairs)})
 
-    return train, needed, name
+    return train, needed, plays, name
 
 
 def stretch(minutes: float, source: Episodes) -> int:

@@ -66,6 +66,19 @@ class Steps:
         keep = np.isin(self.columns["source"][self.index], (RECORDED, PREDICTED))
         return self.only(np.flatnonzero(keep))
 
+    def rewarded(self) -> Steps:
+        """The same steps.
+
+        Raises:
+            UnusableInput: their rewards and ends were not recorded.
+        """
+        if missing := [name for name in OUTCOMES if name not in self.columns]:
+            raise UnusableInput(
+                f"this recipe learns rewards and ends, and the data has no {' and no '.join(missing)}; record a world "
+                "that has"
+            )
+        return self
+
     def only(self, positions: npt.NDArray[Any]) -> Steps:
         """Only the steps at these positions."""
         index = self.index[positions]

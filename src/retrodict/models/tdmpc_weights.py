@@ -13,7 +13,7 @@ from retrodict import rng
 from retrodict.errors import UnusableInput
 from retrodict.models.tdmpc import LatentWorld
 from retrodict.roles import View
-from retrodict.spaces import ActionSpace, continuous
+from retrodict.spaces import ActionSpace, Segment
 
 _CRITIC = ("weight", "bias", "ln.weight", "ln.bias")  # in the old layout, number 4 x layer + place
 _NETS = {"_encoder.state": "encoder", "_dynamics": "dynamics", "_reward": "reward", "_pi": "prior",
@@ -44,6 +44,9 @@ def from_published(weights: Any) -> LatentWorld:
     bad = [name for name, value in found.items() if not isinstance(value, Tensor) or not value.is_floating_point()]
     if bad:
         raise UnusableInput(f"weights are tensors of floats; {', '.join(sorted(bad)[:5])} are not")
+    lost = [name for name, value in found.items() if not bool(value.isfinite().all())]
+    if lost:
+        raise UnusableInput(f"weights are finite; {', '.join(sorted(lost)[:5])} hold others")
     world = _like(found)
     own = world.state_dict()
     wrong = [
@@ -89,7 +92,8 @@ def _like(found: Mapping[str, Tensor]) -> LatentWorld:
     latent, hidden = found["dynamics.2.weight"].shape[0], found["dynamics.0.weight"].shape[0]
     if told <= latent or latent % 8:
         raise UnusableInput(f"this is no checkpoint of TD-MPC2: latents of {latent} and actions, {told} in all")
-    space = ActionSpace((continuous("action", tuple(f"a{i}" for i in range(told - latent)), -1.0, 1.0),))
+    axes = tuple(str(i) for i in range(told - latent))  # as `envs.world.layout` has those of a Box in -1..1
+    space = ActionSpace((Segment("action", "continuous", axes, center=(0.0,) * len(axes), scale=(1.0,) * len(axes)),))
     frames = first.ndim == 4
     view = View(first.shape[1] // 3, first.shape[1] // 3 - 1) if frames else View(proprio=first.shape[1])
     layers = len([name for name in found if re.fullmatch(r"encoder\.\d+\.weight", name)])

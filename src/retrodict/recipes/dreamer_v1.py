@@ -24,6 +24,7 @@ from retrodict.run.run import LATER, Run
 from retrodict.spaces import ActionSpace
 
 FIGURES = {"pendulum_return": Figure("pendulum", "return", 0, target=-300.0, steps=11_000)}
+PLAYS = True  # in a world while it learns, where the run has one
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ FIGURES = {
     "catch_return": Figure("catch_online", "return", 0, target=0.9, steps=7_000),
     "catch_return_gaussian": Figure("catch_online", "return", 0, "gaussian", steps=7_000),
 }
+PLAYS = True  # in a world while it learns, where the run has one
 
 
 @dataclass(frozen=True)

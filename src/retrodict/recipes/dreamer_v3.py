@@ -26,6 +26,7 @@ FIGURES = {
     "catch_return_x100": Figure("catch_large", "return", 0, target=0.9, steps=7_000),
     "pendulum_return": Figure("pendulum", "return", 0, target=-250.0, steps=6_000),
 }
+PLAYS = True  # in a world while it learns, where the run has one
 
 
 @dataclass(frozen=True)

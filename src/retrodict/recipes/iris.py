@@ -78,7 +78,7 @@ def paper() -> Config:
 
 def train(cfg: Config, run: Run) -> System:
     """Tokenises the frames, learns which token follows which, and practises in that."""
-    steps = run.data.labelled
+    steps = run.data.labelled.rewarded()
     view, space = steps.cache.view(), steps.cache.space
     patch = cfg.patch or patch_for(view.size, 2)
     code = token_code(cfg.tokens, cfg.code_width, cfg.levels)

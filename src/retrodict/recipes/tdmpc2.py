@@ -33,6 +33,7 @@ FIGURES = {
     "catch_return": Figure("catch_online", "return", 0, "catch", 0.9, steps=7_000),
     "planning_gain_2000": Figure("pendulum", "planning_gain", 0, preset="half", target=0.0, seeds=8),
 }
+PLAYS = True  # in a world while it learns, where the run has one
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def paper() -> Config:
 
 def train(cfg: Config, run: Run) -> System:
     """Compresses frames, foretells what becomes of them, and evolves a controller in what is foretold."""
-    video, steps = run.data.unlabelled, run.data.labelled
+    video, steps = run.data.unlabelled, run.data.labelled.rewarded()
     with rng.isolated(run.seed, "vae"):
         vae = GaussianVAE(video.cache.view(), cfg.numbers, cfg.channels, cfg.kernels)
     vae = run.fit("vae", vae, autoencoding, video, cfg.see)

@@ -78,7 +78,10 @@ def load_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise UnusableInput(f"{folder} holds no {MANIFEST}; name the folder of a finished run or checkpoint")
+        if (folder / "stages").is_dir():
+            raise UnusableInput(f"{folder} is a run that is not finished; the command that began it goes on with it")
+        what = f"holds no {MANIFEST}" if folder.is_dir() else "is no folder"
+        raise UnusableInput(f"{folder} {what}; name the folder of a finished run or checkpoint")
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:

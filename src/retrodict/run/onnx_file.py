@@ -94,6 +94,11 @@ def _written(name: str, role: Policy | InverseModel, folder: Path) -> dict[str, 
         raise UnusableInput(f"the {name} sees more than frames ({view}); only models of frames alone become ONNX")
     count = (view.frames - 1) * view.every + 1
     shape = [count, view.channels, *view.size]
+    if isinstance(role, Policy) and _remembers(role, shape):
+        raise UnusableInput(
+            f"the {name} remembers more than its window of {count} frames, which an ONNX file does not; act with it "
+            "from Python or by retrodict act"
+        )
     answer = _Answer(role).eval()
     _convert(name, answer, shape, folder / f"{name}.onnx")
     parity = _parity(name, answer, shape, folder / f"{name}.onnx")
@@ -119,6 +124,14 @@ def _written(name: str, role: Policy | InverseModel, folder: Path) -> dict[str, 
         "temperature": answer.temperature,
         "largest_difference": parity,
     }
+
+
+def _remembers(policy: Policy, shape: list[int]) -> bool:
+    """Whether what a policy answers depends on frames before its window."""
+    seen = torch.from_numpy(rng.numpy_rng("onnx", "before").integers(0, 256, (4, shape[0] + 4, *shape[1:]), np.uint8))
+    with torch.inference_mode():
+        whole, window = (policy.act(Clip(frames=frames))[0].params for frames in (seen, seen[:, 4:]))
+    return not torch.allclose(whole, window, rtol=1e-5, atol=1e-6)
 
 
 def _convert(name: str, answer: _Answer, shape: list[int], path: Path) -> None:

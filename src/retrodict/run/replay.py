@@ -19,6 +19,7 @@ import torch
 
 from retrodict.clip import Clip
 from retrodict.data.batch import Steps
+from retrodict.data.cache import Cache
 from retrodict.data.growing import Growing
 from retrodict.data.store import Store
 from retrodict.errors import Incompatible, UnusableInput
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
     from retrodict.envs.world import World
 
 OWN = LEVELS // 2  # first of a seed's levels that are not recorded but played
+
+
+def refuse_unlike(cache: Cache, world: World) -> None:
+    """Raises Incompatible where a world shows or takes other things than were recorded."""
+    for what, recorded, played in (
+        ("actions", cache.space.columns, world.actions.columns), ("frames", cache.size, world.size),
+        ("frames/s", cache.fps, world.fps), ("numbers", cache.proprio, len(world.proprio)),
+    ):  # fmt: skip
+        if recorded != played:
+            raise Incompatible(f"{world.name} has {what} {played} and what was recorded {recorded}; record it anew")
 
 
 @dataclass
@@ -52,13 +63,7 @@ class Replay:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UnusableInput(f"a part plays one step or more while it is trained; got {self.steps}")
-        cache, world = self.recorded.cache, self.world
-        for what, recorded, played in (
-            ("actions", cache.space.columns, world.actions.columns), ("frames", cache.size, world.size),
-            ("frames/s", cache.fps, world.fps), ("numbers", cache.proprio, len(world.proprio)),
-        ):  # fmt: skip
-            if recorded != played:
-                raise Incompatible(f"{world.name} has {what} {played} and what was recorded {recorded}; record it anew")
+        refuse_unlike(self.recorded.cache, self.world)
         self._grown = Growing(self.recorded, self.whole)
 
     @property
