@@ -192,7 +192,10 @@ def test_a_video_that_cannot_be_written_is_refused_before_anything_is_played(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("retrodict.cli.act.scored", lambda *given: pytest.fail("it was played"))
-    for path, why in ((tmp_path, "expected the name of a video file"), (tmp_path / "file/film.mp4", "file is none")):
+    for path, why in (
+        (tmp_path, "expected the name of a video file"), (tmp_path / "file/film.mp4", "file is none"),
+        (tmp_path / "film.gif", "written as mp4; call it"),
+    ):  # fmt: skip
         assert cli.main(["act", "random", "--env", "catch", "--episodes", "3", "--video", str(path)]) == 2
         assert why in capsys.readouterr().err
         assert cli.main(["imagine", "runs/x", "--from", "d:0", "--out", str(path)]) == 2

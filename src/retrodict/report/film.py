@@ -32,6 +32,8 @@ def refuse_unfit(path: Path) -> None:
     """Raises UnusableInput where no video can be written, before anything is played for it."""
     if path.is_dir():
         raise UnusableInput(f"expected the name of a video file; {path} is a folder")
+    if path.suffix.lower() != ".mp4":
+        raise UnusableInput(f"videos are written as mp4; call it {path.with_suffix('.mp4')}")
     refuse_place(path.absolute().parent)
 
 
