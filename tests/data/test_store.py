@@ -174,6 +174,15 @@ def test_statistics_are_those_of_all_rows(store: Store) -> None:
     assert stats["index"]["std"] == pytest.approx([np.arange(11).std()])
 
 
+def test_rewards_that_a_dataset_stores_are_not_made_up(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "d", replace(PLAIN, rewards=True)) as store:
+        for clip in (episode(PLAIN, 3, 0), episode(PLAIN, 3, 0).with_(rewards=torch.zeros(1, 2))):
+            with pytest.raises(UnusableInput, match="the clip has none"):
+                store.append([clip])
+        store.append([episode(PLAIN, 3, 0).with_(rewards=torch.ones(1, 2), ends=torch.zeros(1, 2))])
+        assert len(store.ids) == 1
+
+
 def test_a_dataset_that_was_made_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:
     with Store.open_or_create(tmp_path / "d", PLAIN, {"world": "a", "share": 0.3}) as store:
         store.append([episode(PLAIN, 2, 0)], {"world": "a", "share": 0.3, "more": 1})

@@ -179,15 +179,16 @@ def conform(clip: Clip, schema: Schema, name: str = "episode") -> Clip:
     actions = torch.zeros(1, t - 1, d) if clip.actions is None else clip.actions
     _expect(actions, "actions", (1, t - 1, d), name, True)
     actions = torch.where((source == MISSING).unsqueeze(-1), 0.0, actions)
-    zeros = torch.zeros(1, t - 1)
+    for field in ("rewards", "ends") if schema.rewards else ():
+        _expect(getattr(clip, field), field, (1, t - 1), name, True)
     full = Clip(
         frames=clip.frames,
         actions=actions,
         source=source,
         confidence=_confidence(clip, source, name),
         bounds=_bounds(clip, actions, name) if schema.bounds else None,
-        rewards=(zeros if clip.rewards is None else clip.rewards) if schema.rewards else None,
-        ends=(zeros if clip.ends is None else clip.ends) if schema.rewards else None,
+        rewards=clip.rewards if schema.rewards else None,
+        ends=clip.ends if schema.rewards else None,
         times=torch.arange(t, dtype=torch.float64)[None] / schema.fps if clip.times is None else clip.times,
         text=clip.text or ("",),
         proprio=clip.proprio,
