@@ -195,7 +195,7 @@ def generate_then_infer(
     """
     inner: Any = forward
     while inner is not None:
-        if isinstance(inner, DecodedForward):
+        if type(inner) is DecodedForward:  # one without words alone goes on by itself
             raise Incompatible(
                 "this world chooses codes, not true actions, where it goes on by itself; give the run's own forward "
                 "and inverse, and let its adapter decode the answer"
