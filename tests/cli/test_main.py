@@ -66,7 +66,7 @@ def test_every_public_name_is_there_and_no_other() -> None:
         (["act", "expert", "--env", "sprites", "--episodes", "0"], "must be positive"),
         (["train", "vptt", "--data", "D", "--out", "R"], "Did you mean 'vpt'?"),
         (["train", "vpt", "--data", "D", "--out", "R", "--set", "fit.stesp=1"], "Did you mean 'steps'?"),
-        (["measure", "/nowhere", "--data", "D"], "holds no manifest.json"),
+        (["measure", "/nowhere", "--data", "D"], "is no folder; name the folder of a finished run"),
         (["measure", "/nowhere", "--data", "D", "--episodes", "-1"], "--episodes must be 1 or more"),
         (["recipes", "--threads", "-3"], "--threads must be 1 or more"),
         (["label", "/nowhere", "--recipe", "vpt", "--out", "D"], "nothing says what the actions are"),
