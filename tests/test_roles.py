@@ -176,7 +176,8 @@ def test_windows_and_free_rates_may_differ() -> None:
 def test_roles_of_two_languages_are_told_to_use_an_adapter() -> None:
     reason = compatible(Reader(), Chooser(TRUE))
     assert reason == (
-        "they speak different actions: latent[code 2] and speed[categorical 2]; join them through an adapter"
+        "they speak different actions: code latent=0, latent=1 and categorical speed=slow, speed=fast; join them "
+        "through an adapter"
     )
     assert compatible(Reader(), Chooser(CODES)) is None
 

@@ -187,7 +187,7 @@ def compatible(a: Any, b: Any) -> str | None:
     if getattr(a, "space", None) is not None and getattr(b, "space", None) is not None and a.space != b.space:
         words = any(segment.kind == "text" for role in (a, b) for segment in role.space.segments)
         how = "leave words out by models.wordless.wordless(world)" if words else "join them through an adapter"
-        return f"they speak different actions: {_name(a.space)} and {_name(b.space)}; {how}"
+        return f"they speak different actions: {in_words(a.space)} and {in_words(b.space)}; {how}"
     first, second = getattr(a, "view", None), getattr(b, "view", None)
     if first is None or second is None:
         return None
@@ -208,8 +208,13 @@ def join(a: Any, b: Any) -> None:
         raise Incompatible(f"{type(a).__name__} and {type(b).__name__} cannot be joined: {reason}")
 
 
-def _name(space: ActionSpace) -> str:
-    return " + ".join(f"{segment.name}[{segment.kind} {segment.width}]" for segment in space.segments)
+def in_words(space: ActionSpace) -> str:
+    """What a space speaks: of each segment the kind, the first columns, and the range of numbers."""
+    told = []
+    for part in space.segments:
+        columns = ", ".join(part.columns[:8]) + (f", … {part.width} in all" if part.width > 8 else "")
+        told.append(f"{part.kind} {columns}" + (f" ({part.low:g}..{part.high:g})" if part.kind == "continuous" else ""))
+    return " + ".join(told)
 
 
 def next_action(

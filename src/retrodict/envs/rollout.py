@@ -20,8 +20,8 @@ from retrodict.clip import MISSING, RECORDED, Clip
 from retrodict.envs.world import MAX_SEED, World
 from retrodict.errors import Incompatible, UnusableInput
 from retrodict.rng import numpy_rng, torch_rng
-from retrodict.roles import Memory, Policy
-from retrodict.spaces import ActionSpace, Distribution
+from retrodict.roles import Memory, Policy, in_words
+from retrodict.spaces import Distribution
 
 Actor = Callable[[Clip], Tensor]  # the last frame of every row ("b 1 c h w"; segment, times, text) -> actions "b d"
 
@@ -282,7 +282,7 @@ def policy_actor(
         Incompatible: the policy speaks other actions, or sees frames of another size or rate, or the world shows none.
     """
     if policy.space != world.actions:
-        raise Incompatible(f"the policy speaks {_told(policy.space)}; {world.name} takes {_told(world.actions)}")
+        raise Incompatible(f"the policy speaks {in_words(policy.space)}; {world.name} takes {in_words(world.actions)}")
     if world.single_observation_space.dtype != np.uint8:
         raise Incompatible(f"the policy looks at frames, and {world.name} shows numbers alone")
     if policy.view.size != world.size:
@@ -351,9 +351,3 @@ def _drawn(belief: Distribution, clip: Clip, fps: int, seed: int) -> Tensor:
 def _single_choice(world: World) -> None:
     if world.actions.discrete is None:
         raise UnusableInput(f"{world.name} has no single choice of values; give a sequence of actions instead")
-
-
-def _told(space: ActionSpace) -> str:
-    """The columns of a space, and the range of those that are numbers."""
-    ranges = [f" ({part.low:g}..{part.high:g})" if part.kind == "continuous" else "" for part in space.segments]
-    return "; ".join(", ".join(part.columns) + told for part, told in zip(space.segments, ranges, strict=True))
