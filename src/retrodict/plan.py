@@ -5,8 +5,6 @@ Everything here speaks to roles only, so any inverse meets any forward model and
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -17,7 +15,7 @@ from retrodict.clip import Clip, stack
 from retrodict.errors import Incompatible, NoLikelihood, UnusableInput
 from retrodict.models.wordless import wordless
 from retrodict.planners import counted, gradient, noises, seen
-from retrodict.roles import DecodedForward, ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
+from retrodict.roles import ForwardModel, InverseModel, Memory, Policy, Score, State, View, join
 from retrodict.search import cem, icem, mppi, random_shooting
 from retrodict.spaces import Distribution
 
@@ -191,16 +189,8 @@ def generate_then_infer(
     """Forward imagines a plan by itself, inverse reads the actions off it.
 
     Raises:
-        Incompatible: the inverse cannot look at what this world imagines, or it goes on by codes alone.
+        Incompatible: the inverse cannot look at what this world imagines.
     """
-    inner: Any = forward
-    while inner is not None:
-        if type(inner) is DecodedForward:  # one without words alone goes on by itself
-            raise Incompatible(
-                "this world chooses codes, not true actions, where it goes on by itself; give the run's own forward "
-                "and inverse, and let its adapter decode the answer"
-            )
-        inner = getattr(inner, "inner", None)
     if forward.view.size != inverse.view.size:
         join(forward, inverse)
     return GenerateThenInfer(forward, inverse, horizon, seed)

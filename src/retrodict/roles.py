@@ -276,7 +276,10 @@ class DecodedForward:
         shown, _ = self.inner.imagine(state, None, 0, rng)
         for step in range(steps):
             if actions is None:
-                raise Incompatible("this world chooses codes, not true actions; give it actions or a policy")
+                raise Incompatible(
+                    "this world chooses codes, not true actions: give it actions or a policy, or let the run's own "
+                    "forward model go on, and its adapter decode what the run's own inverse reads"
+                )
             given = isinstance(actions, Tensor) or actions.view.features or shown.frames is not None
             action, memory = next_action(actions, step, shown if given else self.inner.decode(shown), memory, rng)
             inner_action = self.adapter.encode(action.unsqueeze(1), shown.cut(shown.length - 1, shown.length))
