@@ -30,7 +30,7 @@ from typing import Any
 
 from recipe_pages import core_seconds
 
-from retrodict.data.durable import WriterLock, place, to_json
+from retrodict.data.durable import WriterLock, sync_write, to_json
 from retrodict.errors import Locked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,9 +142,7 @@ def rerun(
 def note(progress: Path, entry: dict[str, Any]) -> None:
     """Adds how a command ended to what is known."""
     entries = json.loads(progress.read_text()) if progress.is_file() else []
-    staged = progress.with_suffix(".new")
-    staged.write_bytes(to_json([*entries, entry]))
-    place([(staged, progress)])
+    sync_write(progress, to_json([*entries, entry]))
 
 
 def listing(wanted: Sequence[Job], done: set[str]) -> str:

@@ -133,7 +133,7 @@ def test_listing_changes_nothing_and_every_command_of_ours_can_be_run(
     def forbidden(*_: Any) -> None:
         raise AssertionError("a listing runs and writes nothing")
 
-    for name in ("rerun", "run", "place"):
+    for name in ("rerun", "run", "sync_write"):
         monkeypatch.setattr(script, name, forbidden)
     monkeypatch.setattr(sys, "argv", ["rerun.py", "--list", "--folder", str(tmp_path / "x")])
     before = {path: path.stat().st_mtime_ns for path in (ROOT / "results").rglob("*")}
