@@ -66,10 +66,11 @@ def recordings(
     """
     first = episodes[0]
     for episode in episodes:
-        if len({(*e.cameras.items(), e.names, e.actions.shape[1:]) for e in (episode, first)}) > 1:
+        kinds = [(dict(one.cameras), one.names, one.actions.shape[1:]) for one in (episode, first)]
+        if kinds[0] != kinds[1]:
             held, others = (
-                f"{e.id} holds {dict(e.cameras)} {e.names} and actions of shape {e.actions.shape[1:]}"
-                for e in (episode, first)
+                f"{one.id} holds {cameras} {names} and actions of shape {shape}"
+                for one, (cameras, names, shape) in zip((episode, first), kinds, strict=True)
             )
             raise UnusableInput(f"{held}, {others}; import them apart")
     if space is None:

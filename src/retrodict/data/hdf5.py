@@ -17,7 +17,6 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from retrodict.clip import ABSTAINED, MISSING, PREDICTED, RECORDED
 from retrodict.data.arrays import CAMERA, Arrays
 from retrodict.data.store import READ_BYTES
 from retrodict.errors import MissingPackage, Undecodable, UnusableInput
@@ -25,6 +24,7 @@ from retrodict.errors import MissingPackage, Undecodable, UnusableInput
 SUFFIXES = (".hdf5", ".h5")
 OBSERVATIONS, ACTIONS, STATES = ("observations", "obs"), ("actions", "action"), ("states", "state")
 ENDS = ("terminations", "dones")
+EXPORTED = "first"  # attribute of an episode that we wrote, whose actions say where they are from
 DEEPEST = 4  # groups within groups
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py makes of a broken file
 
@@ -99,10 +99,9 @@ def _episode(group: Any, id: str, path: Path) -> Arrays:
         raise UnusableInput(f"{path}: {group.name} has {len(actions)} actions for observations of other lengths")
     proprio = np.concatenate([v.reshape(n, -1) for v in columns.values()], 1).astype(np.float32) if columns else None
     names = tuple(f"{k}.{i}" for k, v in columns.items() for i in range(v[:1].size))
-    rewards, source, confidence = (_steps(group, key, n) for key in ("rewards", "source", "confidence"))
+    rewards, ours = _steps(group, "rewards", n), EXPORTED in group.attrs
+    source, confidence = (_steps(group, key, n) if ours else None for key in ("source", "confidence"))
     ends = next((found for key in ENDS if (found := _steps(group, key, n)) is not None), None)
-    if source is not None and not np.isin(source, (MISSING, RECORDED, PREDICTED, ABSTAINED)).all():
-        raise UnusableInput(f"{path}: {group.name}/source says where actions are from by 0..3, and holds others")
     return Arrays(
         id, path, actions[: n - 1], {name: _shape(shape) for name, (_, shape) in pictures.items()},
         lambda: _frames(path, [name for name, _ in pictures.values()]), proprio, names, rewards, ends,
