@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -96,7 +97,8 @@ class Train(Telling):
         origin = origin_of(source)
         world = None if not self.env else partial(played_in, self.env, origin, self.copies)
         if world is not None:
-            refuse_unlike(data.labelled.cache, world())
+            with closing(world()) as there:
+                refuse_unlike(data.labelled.cache, there)
         with Run(
             self.out, data, self.seed, device, log, self.restart, resume=line, world=world, compile=self.compile
         ) as run:

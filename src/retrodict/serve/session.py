@@ -218,9 +218,13 @@ class Session:
 
     def _room(self, branch: bool) -> None:
         if len(self.spool) >= MOST_MOMENTS:
-            raise UnusableInput(f"this session holds {MOST_MOMENTS:,} frames, its most: save it, and open a new page")
+            raise UnusableInput(
+                f"this session holds {MOST_MOMENTS:,} frames, its most: save it, and open another page beside this one"
+            )
         if branch and len(self.branches) >= MOST_BRANCHES:
-            raise UnusableInput(f"this session has {MOST_BRANCHES} branches, its most: save it, and open a new page")
+            raise UnusableInput(
+                f"this session has {MOST_BRANCHES} branches, its most: save it, and open another page beside this one"
+            )
 
 
 def _size(state: State | None) -> int:
