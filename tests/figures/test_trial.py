@@ -21,9 +21,10 @@ from retrodict.data.store import Store
 from retrodict.envs.catch import Catch
 from retrodict.envs.rollout import open_loop, score
 from retrodict.errors import UnusableInput
-from retrodict.figures import trial
+from retrodict.figures import claims, trial
 from retrodict.figures.claims import Figure, beside, summary
 from retrodict.figures.trial import SETTINGS, Setting, Trial, measured, texture_agreement, views
+from retrodict.recipes import bc
 from retrodict.roles import System, View
 from retrodict.spaces import ActionSpace, Distribution, Segment, code, continuous
 
@@ -95,9 +96,7 @@ def test_intervals_that_no_label_supports_are_not_measured() -> None:
 
 
 def test_a_result_tells_its_parts_and_minutes() -> None:
-    trials = [
-        Trial(i, {"r2": v, "r2.move.x": v, "r2.move.z": v - 0.5}, 1.0, {}, {}, 0.5) for i, v in enumerate((0.75, 0.25))
-    ]
+    trials = [Trial(i, {"r2": v, "r2.move.x": v, "r2.move.z": v - 0.5}, 1.0, 0.5) for i, v in enumerate((0.75, 0.25))]
     told = summary("f", Figure("arm", "r2", 1200), "vpt", "digest", trials)
     assert told["parts"] == {"move.x": 0.5, "move.z": 0.0}
     assert told["minutes"] == 1
@@ -109,7 +108,7 @@ def test_a_result_tells_its_parts_and_minutes() -> None:
 def test_a_result_tells_how_far_it_lies_above_its_control_seed_by_seed() -> None:
     """0.3, 0.5 and 0.3 above: 0.3667 in the mean, and 4.303 deviations of 0.1155 over the root of 3 are 0.2869."""
     values = [{"success": a, "success.shuffled": b} for a, b in ((0.5, 0.2), (0.7, 0.2), (0.6, 0.3))]
-    figure, trials = Figure("sprites", "success"), [Trial(i, v, 1.0, {}, {}, 0.5) for i, v in enumerate(values)]
+    figure, trials = Figure("sprites", "success"), [Trial(i, v, 1.0, 0.5) for i, v in enumerate(values)]
     parts = summary("f", figure, "genie", "digest", trials)["parts"]
     assert list(parts) == ["shuffled", "above_shuffled", "above_shuffled.low", "above_shuffled.high"]
     assert [*parts.values()] == pytest.approx([0.2333, 0.3667, 0.0798, 0.6535], abs=1e-4)
@@ -196,3 +195,21 @@ def test_learners_without_a_model_stand_beside_figures_of_as_many_steps(tmp_path
     assert beside("ratio_to_random", "dodge", tmp_path, 20) == {"PPO (no model)": 1.75}
     assert beside("return", "catch", tmp_path, 10) == {}
     assert "SAC (no model)" not in beside("return", "dodge", tmp_path)
+
+
+@pytest.mark.parametrize(("asked", "seeds"), [(None, [0, 1, 2, 3, 4]), (2, [0, 1])])
+def test_a_figure_has_as_many_seeds_as_it_is_published_with_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int | None, seeds: list[int]
+) -> None:
+    ran: list[int] = []
+
+    def once(recipe: Any, cfg: Any, chosen: Any, budget: int, seed: int, *more: Any) -> Trial:
+        ran.append(seed)
+        return Trial(seed, {"success": 0.5}, 1.0, 0.5)
+
+    module = SimpleNamespace(__name__="own", FIGURES={"it": Figure("sprites", "success", seeds=5)}, tiny=bc.tiny)
+    for name, stand_in in (("trial", once), ("held_out", lambda chosen: None), ("world_floor", lambda *given: {})):
+        monkeypatch.setattr(claims, name, stand_in)
+    (told,) = claims.claim(module, ["it"], asked, tmp_path / "runs", tmp_path / "results")
+    assert ran == seeds
+    assert len(told["seeds"]) == len(seeds)

@@ -348,8 +348,6 @@ class Trial:
     seed: int
     values: dict[str, float]
     seconds: float
-    stages: dict[str, dict[str, Any]]
-    about: dict[str, Any]
     cpu_seconds: float  # of work, whatever else the machine did
     answers: Answers | None = None  # where a measure of answers was wanted
 
@@ -369,6 +367,4 @@ def trial(
     test = test or held_out(chosen)
     values = measured(system, chosen, test, wanted, base.parent / "judge")
     given = _answered(system.decoded(), wanted[0], test) if set(wanted) & set(OF_ANSWERS) else None
-    return Trial(
-        seed, values, round(seconds, 1), run.stages, dict(system.about), round(worked(run.stages.values()), 1), given
-    )
+    return Trial(seed, values, round(seconds, 1), round(worked(run.stages.values()), 1), given)

@@ -54,8 +54,7 @@ def held_out(belief: Distribution, truth: Float[Tensor, "n d"]) -> dict[str, Any
     `belief` has axis n and is calibrated. An answer is right when every segment is: the same value (indistinguishable
     ones count as the same), or a number within the segment's tolerance. `majority` is the share that the best
     constant answer gets right; `labels` tells the labels, in their order. `limits` are those of sets and intervals that
-    hold the truth with probability `LEVEL` (`Distribution.bounds`), and `set_size` how many values such a set holds on
-    average, where the action is one choice.
+    hold the truth with probability `LEVEL` (`Distribution.bounds`).
     """
     if not len(truth):
         raise UnusableInput("a verdict needs at least one label that the model had not seen")
@@ -64,7 +63,6 @@ def held_out(belief: Distribution, truth: Float[Tensor, "n d"]) -> dict[str, Any
     found = limits(belief, truth, LEVEL)
     return {
         "limits": [round(value, 6) for value in found.tolist()],
-        "set_size": set_size(belief, found),
         "correct": [int(flag) for flag in correct.tolist()],
         "confidence": [round(value, 6) for value in belief.confidence().clamp(0, 1).tolist()],
         "majority": float(agree(belief.space, constant, truth).float().mean()),
@@ -99,15 +97,6 @@ def judge(evidence: Mapping[str, Any] | None, precision: float = PRECISION) -> V
         told += f"; what is kept is right to at least {precision:.0%}"
     below = precision if found is None else found
     return replace(verdict, word="usable with abstention", reason=told, abstain_below=below)
-
-
-def set_size(belief: Distribution, found: Float[Tensor, "p"]) -> float | None:
-    """Mean number of distinguishable values in the sets of a belief over one choice; None for other actions."""
-    segment = belief.space.discrete
-    if segment is None:
-        return None
-    first = [segment.merged.index(number) for number in sorted(set(segment.merged))]
-    return float(belief.bounds(found)[:, 1, first].sum(-1).mean())
 
 
 def agree(space: ActionSpace, first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> Bool[Tensor, "n"]:
